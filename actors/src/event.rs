@@ -1,0 +1,359 @@
+//! The one outward record of what the fleet does, and the read model for everything that only looks.
+//!
+//! Journal, metrics and pages are all fed from `FleetEvent`; nothing else leaves the brain. The
+//! snapshots are projections: they are replaced whole by the actor that owns the truth, and nobody
+//! decides anything from them.
+
+use std::{sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
+    port::{ErrorClass, PortError, PortStatus, Time},
+};
+
+/// The six states of a runner, without their data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The VM is asked for and being made.
+    Creating,
+    /// The VM runs; its runner is not yet online at the forge.
+    Registering,
+    /// Online, waiting for a job.
+    Idle,
+    /// Running a job.
+    Busy,
+    /// On its way out.
+    Draining,
+    /// Neither a VM nor a registration is left.
+    Deleted,
+}
+
+impl Phase {
+    /// All six, in the order of a life.
+    pub const ALL: [Self; 6] =
+        [Self::Creating, Self::Registering, Self::Idle, Self::Busy, Self::Draining, Self::Deleted];
+
+    /// The state's name as users see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Registering => "registering",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What is known of the job that a runner runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// `owner/repo`.
+    pub repository: Option<String>,
+    /// The workflow's name.
+    pub workflow: Option<String>,
+    /// The event that triggered the workflow run.
+    pub event: Option<String>,
+    /// GitHub's number of the workflow run.
+    pub run_id: Option<u64>,
+}
+
+/// How a job ended, as far as anybody said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// GitHub's conclusion (`success`, `failure`, `cancelled`, …).
+    pub conclusion: Option<String>,
+    /// Exit code of the runner application.
+    pub exit_code: Option<i32>,
+}
+
+/// Why a runner is on its way out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum DrainReason {
+    /// Its one job ended, or its runner application did.
+    Finished,
+    /// The pool has more runners than its target.
+    Shrink,
+    /// It was made with an image, flavor or other property that the pool no longer has.
+    Outdated,
+    /// An operator asked for it.
+    Operator,
+    /// An operator asked for its deletion whatever it does.
+    Forced,
+    /// The pool left the configuration.
+    PoolRemoved,
+    /// The launch failed.
+    LaunchFailed {
+        /// What failed, for the pool's backoff.
+        #[serde(flatten)]
+        class: ErrorClass,
+    },
+    /// It was not made, not online, or without a job for longer than its limit.
+    Overdue {
+        /// The state whose limit passed.
+        phase: Phase,
+    },
+    /// Its job ran longer than the pool's limit; the job is killed.
+    JobOverdue,
+    /// The VM is gone although nobody deleted it here.
+    VmVanished,
+    /// The cloud put the VM into an error state after it had been made.
+    VmFailed,
+    /// The registration is gone although the VM is there.
+    RegistrationVanished,
+    /// A registration or VM of this fleet without a runner.
+    Orphan,
+}
+
+impl DrainReason {
+    /// The reason as one word, for log lines and metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Shrink => "shrink",
+            Self::Outdated => "outdated",
+            Self::Operator => "operator",
+            Self::Forced => "forced",
+            Self::PoolRemoved => "pool_removed",
+            Self::LaunchFailed { .. } => "launch_failed",
+            Self::Overdue { .. } => "overdue",
+            Self::JobOverdue => "job_overdue",
+            Self::VmVanished => "vm_vanished",
+            Self::VmFailed => "vm_failed",
+            Self::RegistrationVanished => "registration_vanished",
+            Self::Orphan => "orphan",
+        }
+    }
+}
+
+/// A change of a runner's state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Which runner.
+    pub runner: RunnerName,
+    /// Its pool.
+    pub pool: PoolName,
+    /// The state before; `None` at the start or adoption of a runner.
+    pub from: Option<Phase>,
+    /// The state after.
+    pub to: Phase,
+    /// How long it was in the state before.
+    pub after: Duration,
+    /// What caused it, in words.
+    pub because: String,
+    /// Where `to` is draining or deleted: why.
+    pub reason: Option<DrainReason>,
+    /// Whether a job was killed by this change.
+    pub job_killed: bool,
+    /// The job, where there is or was one.
+    pub job: Option<Job>,
+    /// How the job ended, once it did.
+    pub job_end: Option<JobEnd>,
+}
+
+/// Everything that the fleet tells the outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum FleetEvent {
+    /// A runner changed its state.
+    Transition {
+        /// When.
+        at: Time,
+        /// What changed.
+        #[serde(flatten)]
+        transition: Transition,
+    },
+    /// A pool's target changed.
+    Target {
+        /// When.
+        at: Time,
+        /// Whose.
+        pool: PoolName,
+        /// The new target.
+        runners: u32,
+        /// Why.
+        because: String,
+    },
+    /// A plan that does or holds something.
+    Plan {
+        /// When.
+        at: Time,
+        /// Whose.
+        pool: PoolName,
+        /// How many runners are created.
+        create: u32,
+        /// How many runners are drained.
+        drain: u32,
+        /// Why.
+        because: Vec<String>,
+    },
+    /// A pool has taken in a listing and repaired what differed.
+    Reconciled {
+        /// When.
+        at: Time,
+        /// Whose.
+        pool: PoolName,
+        /// How long the listing took.
+        took: Duration,
+        /// Runners by state.
+        counts: Counts,
+        /// Runners lost since the last one: vanished, failed, or their actor died.
+        crashed: u32,
+        /// The pool's target.
+        target: u32,
+    },
+    /// Something failed that a person may want to know.
+    Fault {
+        /// When.
+        at: Time,
+        /// Whose, where it concerns one pool.
+        pool: Option<PoolName>,
+        /// Which runner, where it concerns one.
+        runner: Option<RunnerName>,
+        /// What failed.
+        error: PortError,
+    },
+    /// An invariant that the simulation proves was seen broken in production: a defect.
+    InvariantBroken {
+        /// When.
+        at: Time,
+        /// The invariant's name.
+        name: String,
+        /// What was seen.
+        seen: String,
+    },
+}
+
+/// Runners by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Runners whose VM is being made.
+    pub creating: u32,
+    /// Runners not yet online.
+    pub registering: u32,
+    /// Runners waiting for a job.
+    pub idle: u32,
+    /// Runners with a job.
+    pub busy: u32,
+    /// Runners on their way out.
+    pub draining: u32,
+}
+
+impl Counts {
+    /// Counts one more runner of `phase`; deleted ones count nowhere.
+    pub fn add(&mut self, phase: Phase) {
+        match phase {
+            Phase::Creating => self.creating += 1,
+            Phase::Registering => self.registering += 1,
+            Phase::Idle => self.idle += 1,
+            Phase::Busy => self.busy += 1,
+            Phase::Draining => self.draining += 1,
+            Phase::Deleted => {}
+        }
+    }
+
+    /// Runners that serve or will serve a job: all but the draining ones.
+    #[must_use]
+    pub fn live(&self) -> u32 {
+        self.creating + self.registering + self.idle + self.busy
+    }
+}
+
+/// A runner as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunnerSnapshot {
+    /// Its name.
+    pub name: RunnerName,
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its state.
+    pub state: Phase,
+    /// Since when it is in this state.
+    pub since: Time,
+    /// When it was created or adopted.
+    pub created_at: Time,
+    /// Why it is in this state, in words.
+    pub why: String,
+    /// The last error met on its way.
+    pub last_error: Option<String>,
+    /// The cloud's identifier of its VM.
+    pub vm_id: Option<VmId>,
+    /// The forge's number of its registration.
+    pub registration_id: Option<RegistrationId>,
+    /// The job that it runs.
+    pub job: Option<Job>,
+    /// Where draining: the step.
+    pub step: Option<String>,
+    /// When its present state must have ended.
+    pub deadline: Option<Time>,
+    /// Digest of the shape that it was made with.
+    pub shape: Option<String>,
+}
+
+/// A pool as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolSnapshot {
+    /// Its name.
+    pub name: PoolName,
+    /// Where its runners register.
+    pub scope: Scope,
+    /// Which provider makes its VMs.
+    pub provider: String,
+    /// Smallest number of runners.
+    pub min: u32,
+    /// Idle runners wanted on top of the busy ones.
+    pub spare: u32,
+    /// Largest number of VMs, the draining ones included.
+    pub max: u32,
+    /// The target.
+    pub target: u32,
+    /// Why the target is what it is.
+    pub target_because: String,
+    /// An operator's fixed target, if there is one.
+    pub target_override: Option<u32>,
+    /// Runners by state.
+    pub counts: Counts,
+    /// What the last plan did or holds, and why: the answer to "why are there N runners?".
+    pub because: Vec<String>,
+    /// Until when no launch is tried, after failures in a row.
+    pub launches_held_until: Option<Time>,
+    /// How many launches failed in a row.
+    pub launch_failures: u32,
+    /// The last launch failure.
+    pub last_error: Option<PortError>,
+    /// When the cloud was last seen whole.
+    pub cloud_seen_at: Option<Time>,
+    /// When the forge was last seen whole.
+    pub forge_seen_at: Option<Time>,
+    /// Whether the pool left the configuration and is being emptied.
+    pub retiring: bool,
+}
+
+/// The read model: what pages, API and metrics look at. Written only by the actors that own the
+/// truth, whole entries at a time.
+#[derive(Debug, Default)]
+pub struct ReadModel {
+    /// Every runner that is not deleted.
+    pub runners: DashMap<RunnerName, RunnerSnapshot>,
+    /// Every pool.
+    pub pools: DashMap<PoolName, PoolSnapshot>,
+    /// Providers by name, and the forge as `github`.
+    pub ports: DashMap<String, PortStatus>,
+}
+
+/// Shared by all that look.
+pub type SharedModel = Arc<ReadModel>;

@@ -1,0 +1,6 @@
+//! The brain of runner-fleet and the actors around it.
+#![doc = "Every decision is a pure, total function; every actor is a thin shell around one of them."]
+
+pub mod event;
+pub mod name;
+pub mod port;

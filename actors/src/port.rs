@@ -1,0 +1,443 @@
+//! The ports: what the brain's shells ask of the outside, and what every adapter promises.
+//!
+//! Each trait is small and its contract is written on it; the contract suites in `tests/` hold
+//! every adapter to it. Errors come as classes, because each class leads to another decision, and
+//! nobody ever matches on a text. No port retries by itself beyond what its contract says: the
+//! brain owns retries (`backoff`), so that a retry never sits inside a retry.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::FleetEvent,
+    name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
+};
+
+/// A point in time. Always handed in; no decision reads a clock.
+pub type Time = chrono::DateTime<chrono::Utc>;
+
+/// What a failure means for the next decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "class")]
+pub enum ErrorClass {
+    /// What was named does not exist. On a delete or deregistration this is success.
+    NotFound,
+    /// The other side refuses because it is in use (GitHub's 422 on a busy runner).
+    Busy,
+    /// A quota or limit of the account is used up; more of the same will fail until something goes.
+    Quota,
+    /// The cloud has no room for this shape at the moment ("No valid host was found").
+    NoCapacity,
+    /// Asked too often. Nothing more may be asked before `until`.
+    RateLimited {
+        /// When the other side takes calls again.
+        until: Time,
+    },
+    /// Credentials missing, wrong, expired or without the permission.
+    Auth,
+    /// Time-out, connection failure, 5xx: the same call may succeed later, and may have taken effect.
+    Transient,
+    /// The other side understood and refuses for good: unknown image, malformed request.
+    Invalid,
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "not found",
+            Self::Busy => "busy",
+            Self::Quota => "quota",
+            Self::NoCapacity => "no capacity",
+            Self::RateLimited { .. } => "rate limited",
+            Self::Auth => "auth",
+            Self::Transient => "transient",
+            Self::Invalid => "invalid",
+        })
+    }
+}
+
+/// A failure of a port: its class for the brain, its text for the person who must act.
+///
+/// `what` says what was tried, on what, what came back and what to do. It never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}")]
+pub struct PortError {
+    /// Decides what happens next.
+    #[serde(flatten)]
+    pub class: ErrorClass,
+    /// For a person: what was tried, on what, what came back, what to do.
+    pub what: String,
+    /// Whether it is certain that the call left nothing behind. `false` after a time-out or a lost
+    /// answer of a creating call.
+    pub certain: bool,
+}
+
+impl PortError {
+    /// A failure that certainly left nothing behind.
+    #[must_use]
+    pub fn certain(class: ErrorClass, what: impl Into<String>) -> Self {
+        Self { class, what: what.into(), certain: true }
+    }
+
+    /// A failure after which the other side may have acted all the same.
+    #[must_use]
+    pub fn doubtful(class: ErrorClass, what: impl Into<String>) -> Self {
+        Self { class, what: what.into(), certain: false }
+    }
+}
+
+/// A text that is shown nowhere: `Debug` and `Display` hide it, and it cannot be serialized.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one call that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What kind of VM a pool wants. Words are the configuration's; each provider resolves them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shape {
+    /// Image, by name or id.
+    pub image: String,
+    /// Flavor (size), by name or id.
+    pub flavor: String,
+    /// Network, by name or id.
+    pub network: Option<String>,
+    /// Security groups, by name or id.
+    pub security_groups: Vec<String>,
+    /// Name of an existing key pair.
+    pub key: Option<String>,
+    /// Availability zone.
+    pub availability_zone: Option<String>,
+    /// Whether user data also comes on a config drive.
+    pub config_drive: bool,
+}
+
+impl Shape {
+    /// A short digest that changes whenever the shape does; kept on the VM, so that a runner of an
+    /// old shape is known also after a restart. 16 hexadecimal digits (FNV-1a, not for security).
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let text = format!("{self:?}");
+        for byte in text.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        format!("{hash:016x}")
+    }
+}
+
+/// All that a provider needs for one VM.
+#[derive(Debug, Clone)]
+pub struct LaunchOrder {
+    /// The runner's name, which is the VM's.
+    pub name: RunnerName,
+    /// The runner's pool; kept on the VM.
+    pub pool: PoolName,
+    /// Where the runner is registered; kept on the VM, so that a pool that left the configuration
+    /// can still be deregistered after a restart.
+    pub scope: Scope,
+    /// What kind of VM.
+    pub shape: Shape,
+    /// Cloud-init user data, not yet base64. Holds the JIT config: a secret until it is used.
+    pub user_data: Secret,
+    /// When the launch was decided; kept on the VM.
+    pub created_at: Time,
+}
+
+/// A VM's condition, in the house's words. Vendor words end inside the adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum VmStatus {
+    /// Accepted, not yet running.
+    Building,
+    /// Running as far as the cloud knows.
+    Active,
+    /// There, but not running (Nova's SHUTOFF): the guest has powered off.
+    Stopped,
+    /// The cloud gave up on it. It stays until somebody deletes it, and keeps counting.
+    Error {
+        /// What the fault means for the pool.
+        #[serde(flatten)]
+        class: ErrorClass,
+        /// The cloud's own fault text.
+        fault: String,
+    },
+    /// Being deleted.
+    Deleting,
+    /// A condition that the adapter has no word for; proves nothing.
+    Unknown {
+        /// The vendor's word.
+        word: String,
+    },
+}
+
+/// One VM of this fleet, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Its name, which is the runner's.
+    pub name: RunnerName,
+    /// The cloud's identifier.
+    pub id: VmId,
+    /// Its condition.
+    #[serde(flatten)]
+    pub status: VmStatus,
+    /// When its launch was decided, if it says so.
+    pub created_at: Option<Time>,
+    /// Digest of the shape that it was made with, if it says so.
+    pub shape: Option<String>,
+    /// Where it is registered, if it says so.
+    pub scope: Option<Scope>,
+    /// An address of it, if it has one.
+    pub address: Option<IpAddr>,
+}
+
+/// One sweep over everything of this fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// What was seen.
+    pub entries: Vec<T>,
+    /// Whether the sweep saw everything. A page or an element that could not be read makes it
+    /// `false`; then an entry that is missing proves nothing.
+    pub complete: bool,
+    /// When the sweep began: it cannot know of anything that happened later.
+    pub as_of: Time,
+    /// What could not be read, for a person.
+    pub faults: Vec<String>,
+}
+
+/// How a deletion went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// Taken on, not yet done; ask again until `Gone`.
+    Accepted,
+    /// There is no VM of that name any more.
+    Gone,
+}
+
+/// What a provider or forge says of itself, for status pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Calls made since the start.
+    pub calls: u64,
+    /// Calls that failed since the start.
+    pub failures: u64,
+    /// Calls under way now.
+    pub in_flight: u64,
+    /// Until when no call is made, and why; `None` when it works.
+    pub held_until: Option<Time>,
+    /// Calls that may still be made before the rate limit resets, where the other side says so.
+    pub remaining: Option<u64>,
+    /// The last error, for a person.
+    pub last_error: Option<String>,
+}
+
+/// What makes VMs.
+///
+/// - Every call is bounded in time and makes at most one attempt per call of the trait, except that
+///   an expired token is renewed once.
+/// - Elements that cannot be read cost themselves, never the rest of a listing.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Asks for one VM. Idempotent by `order.name`: where an answer is lost, or the name is there
+    /// already, the VM of that name is looked up and returned; there are never two.
+    /// Returns once the cloud has taken the order, not once the VM runs.
+    ///
+    /// # Errors
+    /// `Quota`, `NoCapacity`, `RateLimited`, `Auth`, `Invalid` (unknown or ambiguous image, flavor,
+    /// network: the message lists the candidates), `Transient`; `certain == false` where the VM may
+    /// exist all the same.
+    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError>;
+
+    /// Asks for the end of the VM (or all VMs) of that name in this fleet. `id` saves a look-up where it is known.
+    ///
+    /// # Errors
+    /// Never `NotFound`: that is `Deletion::Gone`.
+    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError>;
+
+    /// All VMs of this fleet in one sweep, and only those: ownership is the fleet's tag on the VM.
+    ///
+    /// # Errors
+    /// When nothing at all could be learned. A partly read listing is `Ok` with `complete: false`.
+    async fn list(&self) -> Result<Listing<Vm>, PortError>;
+
+    /// What the provider says of itself. Never blocks.
+    fn status(&self) -> PortStatus;
+}
+
+/// One registration, as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its name, which is the runner's.
+    pub name: RunnerName,
+    /// The forge's number.
+    pub id: RegistrationId,
+    /// Whether its listener is connected.
+    pub online: bool,
+    /// The forge's busy flag. Not proof: it has been seen false in mid-job for tens of minutes
+    /// (actions/runner#4422). `None` where the forge did not say.
+    pub busy: Option<bool>,
+}
+
+/// What the forge hands out for a new runner.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The forge's number.
+    pub id: RegistrationId,
+    /// The encoded JIT config: works once, for one runner.
+    pub jit_config: Secret,
+}
+
+/// What is asked of the forge for a new runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterOrder {
+    /// The runner's name.
+    pub name: RunnerName,
+    /// Where to register it.
+    pub scope: Scope,
+    /// Runner group by name, compared without regard to case; `None` = the scope's default group.
+    pub group: Option<String>,
+    /// Labels; at least one.
+    pub labels: Vec<String>,
+}
+
+/// What hands out jobs.
+#[async_trait]
+pub trait Forge: Send + Sync {
+    /// Registers a runner and returns its JIT config. Where the name is registered already (an
+    /// earlier answer was lost), that registration is removed first: a JIT config is handed out once.
+    ///
+    /// # Errors
+    /// `Auth`, `RateLimited`, `Invalid` (unknown group, scope or label), `Quota` (the forge's limit
+    /// of runners), `Busy` (the name is registered and runs a job), `Transient`.
+    async fn register(&self, order: &RegisterOrder) -> Result<Registered, PortError>;
+
+    /// Removes a registration. Not there any more is success.
+    ///
+    /// # Errors
+    /// `Busy` where the forge says that it runs a job; `RateLimited`, `Auth`, `Transient`.
+    async fn deregister(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+    ) -> Result<(), PortError>;
+
+    /// All registrations of this fleet in one scope, in one sweep.
+    ///
+    /// # Errors
+    /// When nothing at all could be learned. A partly read listing is `Ok` with `complete: false`.
+    async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError>;
+
+    /// What the forge's client says of itself. Never blocks.
+    fn status(&self) -> PortStatus;
+}
+
+/// The guest's answer to the order to stand down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StandDown {
+    /// The listener is frozen and no job is accepted: the runner may be deregistered.
+    StandingDown,
+    /// A job runs or is accepted; the listener goes on.
+    Busy,
+}
+
+/// The way to the inside of a VM: orders to the guest. A port of its own, because neither the cloud
+/// nor the forge can say whether a job was accepted a moment ago; only the guest can.
+#[async_trait]
+pub trait Guests: Send + Sync {
+    /// Asks the guest to stop taking jobs, and whether it has one.
+    ///
+    /// # Errors
+    /// `Transient` where no answer came in time; the order is then withdrawn.
+    async fn stand_down(&self, name: &RunnerName) -> Result<StandDown, PortError>;
+
+    /// Tells a guest that stands down to take jobs again. Best effort: an order that gets no further
+    /// word ends by itself in the guest.
+    async fn go_on(&self, name: &RunnerName);
+}
+
+/// Renders what a VM runs at its first boot. Pure; the JIT config goes in, cloud-init user data
+/// comes out, and both are secrets.
+pub trait UserData: Send + Sync {
+    /// The user data for one runner.
+    fn render(&self, name: &RunnerName, jit_config: &Secret) -> Secret;
+}
+
+/// Jobs that wait and run for a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demand {
+    /// Jobs without a runner.
+    pub waiting: u32,
+    /// Jobs with one.
+    pub running: u32,
+    /// When this was true.
+    pub as_of: Time,
+}
+
+/// What knows how many jobs a pool must serve.
+///
+/// A source that is silent or broken yields `None`, *unknown*, never zero: then the last target holds.
+pub trait DemandSource: Send + Sync {
+    /// The newest demand of a pool; each change wakes the watchers.
+    fn watch(&self, pool: &PoolName) -> tokio::sync::watch::Receiver<Option<Demand>>;
+}
+
+/// Sees everything that the fleet does: journal, metrics, event streams.
+pub trait Observer: Send + Sync {
+    /// Called on the fleet's own thread: must not block and must not fail.
+    fn observe(&self, event: &FleetEvent);
+}
+
+/// The one way to the time of day.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Time;
+}
+
+/// The system's clock, advanced by tokio's, so that a test that pauses tokio's time pauses this
+/// one as well, and a step of the wall clock never makes a deadline jump.
+#[derive(Debug)]
+pub struct TokioClock {
+    origin: Time,
+    started: tokio::time::Instant,
+}
+
+impl TokioClock {
+    /// A clock that shows `origin` now.
+    #[must_use]
+    pub fn starting_at(origin: Time) -> Self {
+        Self { origin, started: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Time {
+        self.origin + self.started.elapsed()
+    }
+}
+
+/// A duration in whole milliseconds, for texts and log lines.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

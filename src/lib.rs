@@ -1,0 +1,5 @@
+//! The daemon: adapters round the brain of `runner-fleet-actors`.
+
+pub mod fake;
+pub mod github;
+pub mod provider;

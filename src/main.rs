@@ -1,0 +1,2 @@
+//! The runner-fleet command.
+fn main() {}

@@ -1,0 +1,3 @@
+//! Providers: what makes VMs.
+
+pub mod openstack;

@@ -1,0 +1,1 @@
+//! OpenStack as a provider.
