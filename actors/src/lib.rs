@@ -1,6 +1,11 @@
 //! The brain of runner-fleet and the actors around it.
 #![doc = "Every decision is a pure, total function; every actor is a thin shell around one of them."]
 
+pub mod backoff;
 pub mod event;
 pub mod name;
+pub mod pool;
 pub mod port;
+pub mod runner;
+pub mod scaler;
+pub mod supervision;

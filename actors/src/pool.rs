@@ -1,0 +1,194 @@
+//! A pool's plan: which runners to create and which to drain, and why.
+//!
+//! - `max` bounds what is asked for, and counts every VM that may exist, the draining ones included.
+//! - A shrink takes the oldest idle runners first and never a busy one; it waits while a listing is
+//!   missing, partial or old.
+//! - Launches that fail in a row hold the whole pool back, then let one launch probe; they hold no
+//!   other pool.
+//! - Planning a planned world changes nothing.
+//!
+//! The plan leaves no choices to its shell and carries its reasons, so that "why are there N
+//! runners?" has an answer.
+
+use std::time::Duration;
+
+use crate::{
+    event::{DrainReason, Phase},
+    name::RunnerName,
+    port::{ErrorClass, Time},
+};
+
+pub mod actor;
+mod roster;
+
+pub use roster::{Failures, Member, Roster, Survey, Surveyed};
+
+/// What a pool may do. From the configuration; can change while the pool runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// No more VMs than this, the draining ones included.
+    pub max: u32,
+    /// How many outdated idle runners are replaced at once.
+    pub replace_at_once: u32,
+    /// Digest of the shape that its runners should have.
+    pub shape: Option<String>,
+    /// Whether the pool left the configuration: nothing is created, everything idle goes.
+    pub retiring: bool,
+}
+
+/// What a pool does next.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// How many runners to create.
+    pub create: u32,
+    /// Which runners to drain, and why.
+    pub drain: Vec<(RunnerName, DrainReason)>,
+    /// Why, for a person. Empty where the pool is as it should be.
+    pub because: Vec<String>,
+    /// When to plan again even if nothing happens.
+    pub again_at: Option<Time>,
+}
+
+/// A listing older than this leaves its side in doubt: three times the slowest sweep, so that one
+/// lost sweep stops no shrink and an outage does.
+pub const LISTING_MAX_AGE: Duration = Duration::from_secs(240);
+
+/// Plans a pool toward `target` runners that are not draining.
+#[must_use]
+pub fn plan(target: u32, roster: &Roster, policy: &Policy, now: Time) -> Plan {
+    let mut plan = Plan::default();
+    let target = if policy.retiring { 0 } else { target.min(policy.max) };
+    let live = roster.live();
+    if live < target {
+        grow(&mut plan, target, live, roster, policy, now);
+    } else if live > target {
+        let reason = if policy.retiring { DrainReason::PoolRemoved } else { DrainReason::Shrink };
+        shrink(&mut plan, live - target, target, &reason, roster, now);
+    }
+    if !policy.retiring && live <= target {
+        replace_outdated(&mut plan, roster, policy, now);
+    }
+    plan
+}
+
+fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Policy, now: Time) {
+    let missing = target - live;
+    if roster.cloud_seen.is_none() {
+        // Creating before the cloud was seen whole once would exceed max after a restart.
+        plan.because.push(format!(
+            "{missing} more wanted; waits for the first complete listing of the cloud"
+        ));
+        return;
+    }
+    let room = policy.max.saturating_sub(roster.vms());
+    let mut create = missing.min(room);
+    if create < missing {
+        plan.because.push(format!(
+            "{missing} more wanted; room for {create}: {} VMs of at most {}, {} of them draining",
+            roster.vms(),
+            policy.max,
+            roster.vms().saturating_sub(live),
+        ));
+    }
+    let failures = &roster.failures;
+    if let (Some(until), true) = (failures.held_until, create > 0) {
+        let class = failures.last.as_ref().map_or(ErrorClass::Transient, |error| error.class);
+        if now < until {
+            plan.because.push(format!(
+                "{create} launches held until {}: {} failed in a row ({class})",
+                until.format("%H:%M:%SZ"),
+                failures.in_a_row,
+            ));
+            plan.again_at = Some(until);
+            return;
+        }
+        // One launch finds out whether the trouble is over; a crowd would only repeat it.
+        let probing = roster.count(Phase::Creating) > 0;
+        create = u32::from(!probing);
+        plan.because.push(format!(
+            "after {} failed launches ({class}) one launch probes before the others follow",
+            failures.in_a_row
+        ));
+        if probing {
+            return;
+        }
+    }
+    if create > 0 {
+        plan.because.push(format!("{create} created toward {target}, {live} there"));
+    }
+    plan.create = create;
+}
+
+/// Why nothing may be drained now, if so.
+fn doubt(roster: &Roster, now: Time) -> Option<String> {
+    for (side, seen, whole) in [
+        ("cloud", roster.cloud_seen, roster.cloud_whole),
+        ("forge", roster.forge_seen, roster.forge_whole),
+    ] {
+        match seen {
+            None => return Some(format!("the {side} was never listed whole")),
+            Some(_) if !whole => return Some(format!("the last listing of the {side} is partial")),
+            Some(seen) if now > seen + LISTING_MAX_AGE => {
+                return Some(format!(
+                    "the {side} was last listed whole at {}",
+                    seen.format("%H:%M:%SZ")
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    None
+}
+
+fn shrink(
+    plan: &mut Plan,
+    surplus: u32,
+    target: u32,
+    reason: &DrainReason,
+    roster: &Roster,
+    now: Time,
+) {
+    if let Some(doubt) = doubt(roster, now) {
+        plan.because.push(format!("{surplus} too many; the shrink waits: {doubt}"));
+        return;
+    }
+    let idle = roster.idle_oldest_first(now);
+    let taken: Vec<_> = idle.into_iter().take(surplus as usize).collect();
+    let left = surplus as usize - taken.len();
+    if !taken.is_empty() {
+        plan.because
+            .push(format!("{} drained toward {target}, the oldest idle first", taken.len()));
+    }
+    if left > 0 {
+        plan.because.push(format!("{left} too many, none of them idle: they end with their jobs"));
+    }
+    plan.drain.extend(taken.into_iter().map(|name| (name, reason.clone())));
+}
+
+fn replace_outdated(plan: &mut Plan, roster: &Roster, policy: &Policy, now: Time) {
+    let Some(shape) = &policy.shape else { return };
+    let outdated = roster.idle_outdated(shape, now);
+    if outdated.is_empty() {
+        return;
+    }
+    // Runners on their way in are replacements of earlier ones: the pace is bounded by both ends.
+    let under_way = roster.count(Phase::Creating)
+        + roster.count(Phase::Registering)
+        + roster.count_outdated_draining()
+        + plan.create;
+    let pace = policy.replace_at_once.max(1).saturating_sub(under_way) as usize;
+    if pace == 0 || roster.failures.in_a_row > 0 {
+        plan.because.push(format!("{} outdated, replaced step by step", outdated.len()));
+        return;
+    }
+    if let Some(doubt) = doubt(roster, now) {
+        plan.because.push(format!("{} outdated; their replacement waits: {doubt}", outdated.len()));
+        return;
+    }
+    plan.because.push(format!(
+        "{} of {} outdated replaced",
+        pace.min(outdated.len()),
+        outdated.len()
+    ));
+    plan.drain.extend(outdated.into_iter().take(pace).map(|name| (name, DrainReason::Outdated)));
+}

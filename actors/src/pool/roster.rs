@@ -1,0 +1,333 @@
+//! The pool's picture of its runners: a projection of their transitions, never a second truth.
+//!
+//! It may be one step behind; that is harmless, because a runner refuses what it must not do. It
+//! also turns listings into observations, one a runner, and finds the names that nobody owns.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    backoff,
+    event::{Counts, DrainReason, Phase},
+    name::{PoolName, RunnerName},
+    port::{Listing, PortError, Registration, Time, Vm},
+    runner::{Observation, Sighting, State, adopt},
+};
+
+/// One runner as its pool sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its last reported state: what a restarted actor begins with.
+    pub state: State,
+    /// When it was created or adopted.
+    pub created_at: Time,
+    /// Drain asked for, answer not seen yet: not planned again, and forgotten after a while.
+    asked_at: Option<Time>,
+}
+
+/// Launches that failed in a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// How many waves of them; launches that fail together count once.
+    pub in_a_row: u32,
+    /// Until when no launch is tried.
+    pub held_until: Option<Time>,
+    /// The last one.
+    pub last: Option<PortError>,
+}
+
+/// One sweep's news for a pool; a side that was not listed is `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// The cloud's VMs of the whole fleet.
+    pub vms: Option<Arc<Listing<Vm>>>,
+    /// The forge's registrations of the pool's scope.
+    pub registrations: Option<Arc<Listing<Registration>>>,
+}
+
+/// What a survey means for a pool.
+#[derive(Debug, Default)]
+pub struct Surveyed {
+    /// News for runners that are there.
+    pub observe: Vec<(RunnerName, Observation)>,
+    /// Runners that nobody owns, with their state.
+    pub adopt: Vec<(RunnerName, State)>,
+}
+
+/// How long a drain wish stays unrepeated when the runner does not react.
+const ASKED_FOR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
+/// How long a deleted name is remembered, so that a stale listing does not raise it from the dead.
+const TOMBSTONE: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
+
+/// All runners of a pool, and how sure the pool is of its sides.
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    members: BTreeMap<RunnerName, Member>,
+    tombstones: BTreeMap<RunnerName, Time>,
+    /// When the cloud was last listed whole.
+    pub cloud_seen: Option<Time>,
+    /// Whether the newest listing of the cloud was whole.
+    pub cloud_whole: bool,
+    /// When the forge was last listed whole.
+    pub forge_seen: Option<Time>,
+    /// Whether the newest listing of the forge was whole.
+    pub forge_whole: bool,
+    /// Launches that failed in a row.
+    pub failures: Failures,
+    vms: Option<Arc<Listing<Vm>>>,
+    registrations: Option<Arc<Listing<Registration>>>,
+}
+
+impl Roster {
+    /// Takes in a runner's new state. The first one enters it, `Deleted` removes it.
+    pub fn transitioned(&mut self, name: &RunnerName, state: State, now: Time) {
+        let before = self.members.get(name).map(|member| member.state.phase());
+        let after = state.phase();
+        if after == Phase::Deleted {
+            self.members.remove(name);
+            self.tombstones.insert(name.clone(), now);
+            self.tombstones.retain(|_, at| now - *at < TOMBSTONE);
+            return;
+        }
+        if before == Some(Phase::Creating) {
+            match (&state, state.reason()) {
+                (_, Some(DrainReason::LaunchFailed { class })) => {
+                    let error = state
+                        .known()
+                        .and_then(|known| known.last_error.clone())
+                        .unwrap_or_else(|| PortError::certain(*class, "the launch failed"));
+                    self.launch_failed(name, PortError { class: *class, ..error }, now);
+                }
+                (State::Registering { .. } | State::Idle { .. } | State::Busy { .. }, _) => {
+                    self.failures = Failures::default();
+                }
+                _ => {}
+            }
+        }
+        match self.members.get_mut(name) {
+            Some(member) => {
+                member.state = state;
+                member.asked_at = None;
+            }
+            None => {
+                self.members
+                    .insert(name.clone(), Member { state, created_at: now, asked_at: None });
+            }
+        }
+    }
+
+    fn launch_failed(&mut self, name: &RunnerName, error: PortError, now: Time) {
+        let failures = &mut self.failures;
+        // Launches under way when the first of them failed belong to the same wave.
+        if failures.held_until.is_none_or(|until| now >= until) {
+            failures.in_a_row = failures.in_a_row.saturating_add(1);
+            let seed =
+                name.as_str().bytes().fold(0, |sum: u64, b| sum.wrapping_mul(31) + u64::from(b));
+            let curve = backoff::launch_curve(error.class);
+            let until = backoff::retry_at(error.class, failures.in_a_row, seed, curve, now);
+            failures.held_until = Some(until);
+        }
+        failures.last = Some(error);
+    }
+
+    /// Remembers that a drain was asked for, so that it is not asked for again at once.
+    pub fn asked(&mut self, name: &RunnerName, now: Time) {
+        if let Some(member) = self.members.get_mut(name) {
+            member.asked_at = Some(now);
+        }
+    }
+
+    /// Turns a survey into news for each runner of `pool`, and finds the ones that nobody owns.
+    pub fn survey(&mut self, pool: &PoolName, survey: &Survey, now: Time) -> Surveyed {
+        if let Some(listing) = &survey.vms {
+            self.cloud_whole = listing.complete;
+            if listing.complete {
+                self.cloud_seen = self.cloud_seen.max(Some(listing.as_of));
+            }
+            self.vms = Some(Arc::clone(listing));
+        }
+        if let Some(listing) = &survey.registrations {
+            self.forge_whole = listing.complete;
+            if listing.complete {
+                self.forge_seen = self.forge_seen.max(Some(listing.as_of));
+            }
+            self.registrations = Some(Arc::clone(listing));
+        }
+        let vms = index(survey.vms.as_deref(), |vm: &Vm| &vm.name);
+        let registrations = index(survey.registrations.as_deref(), |r: &Registration| &r.name);
+        let as_of = survey
+            .vms
+            .as_ref()
+            .map(|listing| listing.as_of)
+            .into_iter()
+            .chain(survey.registrations.as_ref().map(|listing| listing.as_of))
+            .min()
+            .unwrap_or(now);
+        let observe = self
+            .members
+            .keys()
+            .map(|name| {
+                let vm = sighting(survey.vms.as_deref(), vms.get(name));
+                let registration =
+                    sighting(survey.registrations.as_deref(), registrations.get(name));
+                (name.clone(), Observation { vm, registration, as_of })
+            })
+            .collect();
+        Surveyed { observe, adopt: self.strangers(pool, now) }
+    }
+
+    /// Names of this pool in the newest listings that no runner has.
+    fn strangers(&self, pool: &PoolName, now: Time) -> Vec<(RunnerName, State)> {
+        let vms = index(self.vms.as_deref(), |vm: &Vm| &vm.name);
+        let registrations = index(self.registrations.as_deref(), |r: &Registration| &r.name);
+        let unknown = |name: &RunnerName, as_of: Time| {
+            name.pool() == *pool
+                && !self.members.contains_key(name)
+                && self.tombstones.get(name).is_none_or(|died| as_of > *died)
+        };
+        let mut found = Vec::new();
+        if let Some(listing) = &self.vms {
+            for vm in listing.entries.iter().filter(|vm| unknown(&vm.name, listing.as_of)) {
+                let registration = registrations.get(&vm.name).map(|r| (*r).clone());
+                found.push((vm.name.clone(), adopt(Some(vm.clone()), registration, now)));
+            }
+        }
+        if let (Some(listing), true) = (&self.registrations, self.cloud_seen.is_some()) {
+            for registration in &listing.entries {
+                if unknown(&registration.name, listing.as_of)
+                    && !vms.contains_key(&registration.name)
+                {
+                    let state = adopt(None, Some(registration.clone()), now);
+                    found.push((registration.name.clone(), state));
+                }
+            }
+        }
+        found
+    }
+
+    /// Runners by state.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for member in self.members.values() {
+            counts.add(member.state.phase());
+        }
+        counts
+    }
+
+    /// Runners that serve or will serve a job.
+    #[must_use]
+    pub fn live(&self) -> u32 {
+        self.counts().live()
+    }
+
+    /// Runners in one state.
+    #[must_use]
+    pub fn count(&self, phase: Phase) -> u32 {
+        let n = self.members.values().filter(|member| member.state.phase() == phase).count();
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+
+    /// VMs that may exist.
+    #[must_use]
+    pub fn vms(&self) -> u32 {
+        let n = self.members.values().filter(|member| member.state.holds_vm()).count();
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+
+    fn drainable<'a>(&'a self, now: Time) -> impl Iterator<Item = (&'a RunnerName, &'a Member)> {
+        self.members.iter().filter(move |(_, member)| {
+            member.state.phase() == Phase::Idle
+                && member.asked_at.is_none_or(|asked| now - asked >= ASKED_FOR)
+        })
+    }
+
+    /// Idle runners that were not asked to drain a moment ago, the oldest first.
+    #[must_use]
+    pub fn idle_oldest_first(&self, now: Time) -> Vec<RunnerName> {
+        let mut idle: Vec<_> =
+            self.drainable(now).map(|(name, member)| (member.created_at, name)).collect();
+        idle.sort();
+        idle.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Idle runners of another shape than `shape`, the oldest first. One whose shape is not known is
+    /// not outdated: a VM that cannot say what it is must not be replaced for ever.
+    #[must_use]
+    pub fn idle_outdated(&self, shape: &str, now: Time) -> Vec<RunnerName> {
+        let mut idle: Vec<_> = self
+            .drainable(now)
+            .filter(|(_, member)| member.is_outdated(shape))
+            .map(|(name, member)| (member.created_at, name))
+            .collect();
+        idle.sort();
+        idle.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Runners being replaced because they are outdated.
+    #[must_use]
+    pub fn count_outdated_draining(&self) -> u32 {
+        let n = self
+            .members
+            .values()
+            .filter(|member| {
+                member.state.phase() == Phase::Draining
+                    && member.state.reason() == Some(&DrainReason::Outdated)
+            })
+            .count();
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+
+    /// One runner.
+    #[must_use]
+    pub fn get(&self, name: &RunnerName) -> Option<&Member> {
+        self.members.get(name)
+    }
+
+    /// All runners, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&RunnerName, &Member)> {
+        self.members.iter()
+    }
+
+    /// Whether there is no runner.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Forgets a runner whose actor cannot be kept alive: the next listings adopt whatever is left.
+    pub fn hand_to_orphans(&mut self, name: &RunnerName) -> Option<Member> {
+        self.members.remove(name)
+    }
+
+    /// Whether something is expected to change soon, so that listings should come quickly: anything
+    /// but idle runners.
+    #[must_use]
+    pub fn expects_change(&self) -> bool {
+        self.members.values().any(|member| member.state.phase() != Phase::Idle)
+    }
+}
+
+impl Member {
+    fn is_outdated(&self, shape: &str) -> bool {
+        self.state.known().and_then(|known| known.shape.as_deref()).is_some_and(|own| own != shape)
+    }
+}
+
+fn index<'a, T>(
+    listing: Option<&'a Listing<T>>,
+    name: impl Fn(&'a T) -> &'a RunnerName,
+) -> HashMap<&'a RunnerName, &'a T> {
+    listing.into_iter().flat_map(|l| &l.entries).map(|entry| (name(entry), entry)).collect()
+}
+
+fn sighting<T: Clone>(listing: Option<&Listing<T>>, entry: Option<&&T>) -> Sighting<T> {
+    match (entry, listing) {
+        (Some(entry), _) => Sighting::Seen((*entry).clone()),
+        (None, Some(listing)) if listing.complete => Sighting::Absent,
+        (None, _) => Sighting::Unknown,
+    }
+}

@@ -1,0 +1,543 @@
+//! The life of one runner: a total, pure function from state and event to state and effects.
+//!
+//! ```text
+//! Creating ─▶ Registering ─▶ Idle ─▶ Busy ─▶ Draining ─▶ Deleted
+//!     └────────────┴───────────┴──────────────▲
+//! ```
+//!
+//! The rules that every arm follows:
+//!
+//! - **Busy is never drained.** A wish to drain is refused while a job runs, and a drain that meets a
+//!   job before the registration is gone turns back into busy. Only an operator's force or the job's
+//!   own limit kill it, and the transition says so.
+//! - **Once busy, only finished.** A runner serves one job, so a listing that says "idle" after a job
+//!   was seen is wrong about one of the two; staying busy is the harmless reading.
+//! - **A dead VM goes first, a living one last.** A VM that is off or failed frees its place at once;
+//!   a living one is asked, deregistered, left to settle, and only then deleted.
+//! - **One effect in flight.** `Known::in_flight` is the gate: nothing is asked while an answer is due.
+//! - **Every state but `Deleted` has a deadline**, and a tick before it changes nothing.
+//!
+//! The alternative, callbacks in an actor that decide as they go, cannot be simulated, and every
+//! peer that does it has a bug list about it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{DrainReason, Job, JobEnd, Phase},
+    name::{RegistrationId, VmId},
+    port::{Deletion, ErrorClass, PortError, StandDown, Time, VmStatus},
+};
+
+mod adopt;
+pub mod drain;
+pub mod evidence;
+mod waiting;
+
+pub use adopt::adopt;
+pub use drain::{Drain, Step};
+pub use evidence::{Known, Observation, Sighting};
+
+/// How long a runner may stay in each state. All configurable per pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// From the decision to launch to a running VM.
+    pub launch: Duration,
+    /// From a running VM to a runner that is online. Also how long an idle runner may be offline.
+    pub register: Duration,
+    /// How long a runner waits for a job before it is replaced (image and tokens age).
+    pub idle: Duration,
+    /// How long a job may run before it is killed. GitHub ends a job on a self-hosted runner after
+    /// five days (GitHub docs, "usage limits"), so the default lies beyond.
+    pub busy: Duration,
+    /// How long listings must agree before they prove that a runner is idle, or gone.
+    pub idle_proof: Duration,
+    /// How long a VM may take to power off by itself before it is deleted.
+    pub settle: Duration,
+    /// How long a drain tries to learn that no job runs before it is given up; also the proof that a
+    /// guest needs that used to report and went silent.
+    pub ask: Duration,
+    /// How long one call to cloud, forge or guest may take (a launch has `launch`).
+    pub effect: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            launch: Duration::from_secs(10 * 60),
+            register: Duration::from_secs(15 * 60),
+            idle: Duration::from_secs(24 * 3600),
+            busy: Duration::from_secs(121 * 3600),
+            idle_proof: Duration::from_secs(60),
+            settle: Duration::from_secs(30),
+            ask: Duration::from_secs(15 * 60),
+            effect: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What the shell is asked to do. By name, so that repeating one is harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Ask the forge for a JIT config, then the provider for a VM. One effect, so that no secret
+    /// passes through the brain.
+    Launch,
+    /// Ask the guest whether it has a job, and to take none until told.
+    StandDown,
+    /// Tell the guest to take jobs again. Has no answer: an order without a next word ends by itself.
+    GoOn,
+    /// Remove the registration.
+    Deregister,
+    /// Delete the VM.
+    DeleteVm,
+}
+
+impl Effect {
+    /// How long the shell waits for its answer.
+    #[must_use]
+    pub fn limit(self, limits: &Limits) -> Duration {
+        match self {
+            Self::Launch => limits.launch,
+            Self::StandDown | Self::GoOn | Self::Deregister | Self::DeleteVm => limits.effect,
+        }
+    }
+}
+
+/// Why a launch failed, and what it may have left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchFailure {
+    /// What failed.
+    pub error: PortError,
+    /// Whether a VM may exist.
+    pub vm_possible: bool,
+    /// Whether a registration may exist.
+    pub registration_possible: bool,
+    /// Its number, where it is known to exist.
+    pub registration: Option<RegistrationId>,
+}
+
+/// The answer to an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Launch`: the cloud has taken the order.
+    Launched {
+        /// The VM.
+        vm: VmId,
+        /// The registration.
+        registration: RegistrationId,
+    },
+    /// To `Launch`: it failed.
+    LaunchFailed(LaunchFailure),
+    /// To `StandDown`.
+    StoodDown(Result<StandDown, PortError>),
+    /// To `Deregister`.
+    Deregistered(Result<(), PortError>),
+    /// To `DeleteVm`.
+    VmDeleted(Result<Deletion, PortError>),
+}
+
+impl Answer {
+    /// The effect that it answers.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Launched { .. } | Self::LaunchFailed(_) => Effect::Launch,
+            Self::StoodDown(_) => Effect::StandDown,
+            Self::Deregistered(_) => Effect::Deregister,
+            Self::VmDeleted(_) => Effect::DeleteVm,
+        }
+    }
+}
+
+/// What the guest says of itself. A replay changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The VM is up.
+    Booted,
+    /// The runner application listens for jobs.
+    RunnerStarted,
+    /// A job began.
+    JobStarted(Job),
+    /// The job ended.
+    JobCompleted(JobEnd),
+    /// The runner application ended: the guest's last word before it powers off.
+    Stopped(JobEnd),
+}
+
+/// Everything that can happen to a runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed. Early and repeated ticks change nothing.
+    Tick,
+    /// A listing of the cloud or the forge.
+    Observed(Observation),
+    /// An effect came back.
+    Answered(Answer),
+    /// The guest reported.
+    Guest(Report),
+    /// The forge says that its job began.
+    JobStarted(Job),
+    /// The forge says that its job ended.
+    JobCompleted(JobEnd),
+    /// The pool or an operator wishes it gone. Refused while it is busy.
+    Drain(DrainReason),
+    /// An operator wishes it gone whatever it does.
+    Force,
+}
+
+impl Event {
+    /// The event in words, for "why is it in this state?".
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Tick => "its time limit passed".to_owned(),
+            Self::Observed(seen) => match (&seen.vm, &seen.registration) {
+                (Sighting::Unknown, _) => "a listing of the forge showed it".to_owned(),
+                (_, Sighting::Unknown) => "a listing of the cloud showed it".to_owned(),
+                _ => "a listing showed it".to_owned(),
+            },
+            Self::Answered(Answer::Launched { .. }) => "the cloud took the order".to_owned(),
+            Self::Answered(Answer::LaunchFailed(failure)) => {
+                format!("the launch failed: {}", failure.error)
+            }
+            Self::Answered(Answer::StoodDown(Ok(StandDown::StandingDown))) => {
+                "the guest stands down".to_owned()
+            }
+            Self::Answered(Answer::StoodDown(Ok(StandDown::Busy))) => {
+                "the guest has a job".to_owned()
+            }
+            Self::Answered(Answer::Deregistered(Ok(()))) => "its registration is gone".to_owned(),
+            Self::Answered(Answer::VmDeleted(Ok(_))) => "its VM is deleted".to_owned(),
+            Self::Answered(
+                Answer::StoodDown(Err(error))
+                | Answer::Deregistered(Err(error))
+                | Answer::VmDeleted(Err(error)),
+            ) => error.to_string(),
+            Self::Guest(Report::Booted) => "the guest has booted".to_owned(),
+            Self::Guest(Report::RunnerStarted) => "the guest listens for jobs".to_owned(),
+            Self::Guest(Report::JobStarted(_)) => "the guest has begun a job".to_owned(),
+            Self::Guest(Report::JobCompleted(_)) => "the guest has ended its job".to_owned(),
+            Self::Guest(Report::Stopped(_)) => "the guest's runner application ended".to_owned(),
+            Self::JobStarted(_) => "the forge reports its job begun".to_owned(),
+            Self::JobCompleted(_) => "the forge reports its job ended".to_owned(),
+            Self::Drain(reason) => format!("asked to drain: {}", reason.as_str()),
+            Self::Force => "deleted by force".to_owned(),
+        }
+    }
+}
+
+/// An effect whose answer is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flight {
+    /// Which.
+    pub effect: Effect,
+    /// When its answer is given up.
+    pub until: Time,
+}
+
+/// The state of one runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum State {
+    /// The VM is asked for and being made.
+    Creating {
+        /// When the launch was decided.
+        since: Time,
+        /// A drain that was asked for while the launch was in flight.
+        wish: Option<DrainReason>,
+        /// What is known from outside.
+        known: Known,
+    },
+    /// The VM runs; the runner is not online yet.
+    Registering {
+        /// When the VM began to run.
+        since: Time,
+        /// What is known from outside.
+        known: Known,
+    },
+    /// Online, without a job.
+    Idle {
+        /// When it came online.
+        since: Time,
+        /// What is known from outside.
+        known: Known,
+    },
+    /// Runs its job.
+    Busy {
+        /// When the job began, as far as known.
+        since: Time,
+        /// The job.
+        job: Job,
+        /// What is known from outside.
+        known: Known,
+    },
+    /// On its way out.
+    Draining {
+        /// When the drain began.
+        since: Time,
+        /// Where it stands.
+        drain: Drain,
+        /// What is known from outside.
+        known: Known,
+    },
+    /// Nothing is left. Absorbs every event.
+    Deleted {
+        /// When.
+        since: Time,
+        /// Why it was drained.
+        reason: DrainReason,
+    },
+}
+
+/// A state and what is to be done.
+pub type Next = (State, Vec<Effect>);
+
+/// Grace on top of an effect's limit before the brain stops waiting for the shell's answer. The
+/// shell answers at the limit itself; only a broken shell is slower.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+impl State {
+    /// The first state of a new runner.
+    #[must_use]
+    pub fn start(now: Time, limits: &Limits) -> Next {
+        let mut known = Known::default();
+        known.fly(Effect::Launch, now, limits);
+        (Self::Creating { since: now, wish: None, known }, vec![Effect::Launch])
+    }
+
+    /// What follows from an event. Total: every event has a defined meaning in every state.
+    #[must_use]
+    pub fn next(mut self, event: Event, now: Time, limits: &Limits) -> Next {
+        if let Some(known) = self.known_mut() {
+            known.note(&event, now);
+        }
+        match self {
+            Self::Creating { .. } | Self::Registering { .. } | Self::Idle { .. } => {
+                waiting::next(self, event, now, limits)
+            }
+            Self::Busy { since, job, known } => busy(since, job, known, event, now, limits),
+            Self::Draining { since, drain, known } => {
+                drain::next(since, drain, known, event, now, limits)
+            }
+            // Deleted absorbs: whatever turns up under this name later is an orphan's matter.
+            Self::Deleted { .. } => (self, Vec::new()),
+        }
+    }
+
+    /// When a tick changes something: `Some` for every state but `Deleted`.
+    #[must_use]
+    pub fn deadline(&self, limits: &Limits) -> Option<Time> {
+        let (own, known) = match self {
+            Self::Creating { since, known, .. } => (*since + limits.launch, known),
+            Self::Registering { since, known } => (*since + limits.register, known),
+            Self::Idle { since, known } => (*since + limits.idle, known),
+            Self::Busy { since, known, .. } => (*since + limits.busy, known),
+            Self::Draining { drain, known, .. } => (drain.due, known),
+            Self::Deleted { .. } => return None,
+        };
+        // While an answer is due nothing else may be asked, so an earlier tick would be idle.
+        Some(known.in_flight.map_or(own, |flight| match self {
+            Self::Busy { .. } => own,
+            _ => flight.until + ANSWER_GRACE,
+        }))
+    }
+
+    /// The state's name.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Creating { .. } => Phase::Creating,
+            Self::Registering { .. } => Phase::Registering,
+            Self::Idle { .. } => Phase::Idle,
+            Self::Busy { .. } => Phase::Busy,
+            Self::Draining { .. } => Phase::Draining,
+            Self::Deleted { .. } => Phase::Deleted,
+        }
+    }
+
+    /// Since when it is in this state.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        match self {
+            Self::Creating { since, .. }
+            | Self::Registering { since, .. }
+            | Self::Idle { since, .. }
+            | Self::Busy { since, .. }
+            | Self::Draining { since, .. }
+            | Self::Deleted { since, .. } => *since,
+        }
+    }
+
+    /// What is known of it from outside; nothing of a deleted one.
+    #[must_use]
+    pub fn known(&self) -> Option<&Known> {
+        match self {
+            Self::Creating { known, .. }
+            | Self::Registering { known, .. }
+            | Self::Idle { known, .. }
+            | Self::Busy { known, .. }
+            | Self::Draining { known, .. } => Some(known),
+            Self::Deleted { .. } => None,
+        }
+    }
+
+    fn known_mut(&mut self) -> Option<&mut Known> {
+        match self {
+            Self::Creating { known, .. }
+            | Self::Registering { known, .. }
+            | Self::Idle { known, .. }
+            | Self::Busy { known, .. }
+            | Self::Draining { known, .. } => Some(known),
+            Self::Deleted { .. } => None,
+        }
+    }
+
+    /// Why it is on its way out or gone.
+    #[must_use]
+    pub fn reason(&self) -> Option<&DrainReason> {
+        match self {
+            Self::Draining { drain, .. } => Some(&drain.reason),
+            Self::Deleted { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Its job, where it has or had one.
+    #[must_use]
+    pub fn job(&self) -> Option<&Job> {
+        match self {
+            Self::Busy { job, .. } => Some(job),
+            Self::Draining { drain, .. } => drain.job.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether a VM may exist for it, and so a place below `max` is taken.
+    #[must_use]
+    pub fn holds_vm(&self) -> bool {
+        match self {
+            Self::Draining { drain, .. } => !drain.vm_gone,
+            Self::Deleted { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+impl Known {
+    /// Marks an effect as in flight.
+    fn fly(&mut self, effect: Effect, now: Time, limits: &Limits) {
+        self.in_flight = Some(Flight { effect, until: now + effect.limit(limits) });
+    }
+
+    /// Facts that hold whatever the state makes of the event.
+    fn note(&mut self, event: &Event, now: Time) {
+        match event {
+            Event::Guest(_) => self.reports = true,
+            Event::Answered(answer) => {
+                if self.in_flight.is_some_and(|flight| flight.effect == answer.effect()) {
+                    self.in_flight = None;
+                }
+                match answer {
+                    Answer::Launched { vm, registration } => {
+                        self.vm = Some(vm.clone());
+                        self.registration = Some(*registration);
+                        self.blind_until = Some(now);
+                    }
+                    Answer::LaunchFailed(failure) => {
+                        self.registration = self.registration.or(failure.registration);
+                        self.last_error = Some(failure.error.clone());
+                        self.blind_until = Some(now);
+                    }
+                    Answer::StoodDown(Err(error))
+                    | Answer::Deregistered(Err(error))
+                    | Answer::VmDeleted(Err(error)) => self.last_error = Some(error.clone()),
+                    Answer::StoodDown(Ok(_))
+                    | Answer::Deregistered(Ok(()))
+                    | Answer::VmDeleted(Ok(_)) => {}
+                }
+            }
+            Event::Tick => {
+                // A shell that never answers must not hold the gate shut for ever.
+                if self.in_flight.is_some_and(|flight| now >= flight.until + ANSWER_GRACE) {
+                    self.in_flight = None;
+                }
+            }
+            Event::Observed(_)
+            | Event::JobStarted(_)
+            | Event::JobCompleted(_)
+            | Event::Drain(_)
+            | Event::Force => {}
+        }
+    }
+}
+
+/// Busy: nothing but the job's end, its VM's end, force or its own limit move it.
+fn busy(since: Time, job: Job, mut known: Known, event: Event, now: Time, limits: &Limits) -> Next {
+    let finished = |job: Job, end: Option<JobEnd>, known: Known| {
+        Drain::new(DrainReason::Finished, now).of_job(job, end).with(known)
+    };
+    match event {
+        Event::Observed(seen) => {
+            known.take_in(&seen);
+            if known.vm_stopped() {
+                // A powered-off guest runs nothing, whatever the forge still believes.
+                return finished(job, None, known).delete(now, limits);
+            }
+            if known.vm_gone(limits.idle_proof) {
+                return Drain::new(DrainReason::VmVanished, now)
+                    .of_job(job, None)
+                    .vm_gone()
+                    .with(known)
+                    .deregister(now, limits);
+            }
+            // A registration that is gone for good: the job ended, or its listener has cancelled it.
+            // A guest that used to report gets longer, because its own word is the better one.
+            let proof = if known.reports { limits.ask } else { limits.idle_proof };
+            if known.registration_absent.spans(proof) {
+                return finished(job, None, known).settle(now, limits);
+            }
+            (State::Busy { since, job, known }, Vec::new())
+        }
+        Event::Guest(Report::JobStarted(told)) | Event::JobStarted(told) => {
+            (State::Busy { since, job: merged(job, told), known }, Vec::new())
+        }
+        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+            finished(job, Some(end), known).settle(now, limits)
+        }
+        Event::Guest(Report::Stopped(end)) => finished(job, Some(end), known).delete(now, limits),
+        Event::Force => {
+            Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
+        }
+        Event::Tick if now >= since + limits.busy => {
+            Drain::new(DrainReason::JobOverdue, now).killing(job).with(known).delete(now, limits)
+        }
+        // A wish to drain is refused: the runner ends with its job anyway.
+        Event::Drain(_)
+        | Event::Tick
+        | Event::Answered(_)
+        | Event::Guest(Report::Booted | Report::RunnerStarted) => {
+            (State::Busy { since, job, known }, Vec::new())
+        }
+    }
+}
+
+/// What two sources say of one job: each field from whoever knows it, the newer first.
+fn merged(old: Job, new: Job) -> Job {
+    Job {
+        repository: new.repository.or(old.repository),
+        workflow: new.workflow.or(old.workflow),
+        event: new.event.or(old.event),
+        run_id: new.run_id.or(old.run_id),
+    }
+}
+
+/// The class under which a failed launch counts for its pool.
+fn failure_class(known: &Known) -> ErrorClass {
+    match (&known.vm_status, &known.last_error) {
+        (Some(VmStatus::Error { class, .. }), _) => *class,
+        (_, Some(error)) => error.class,
+        _ => ErrorClass::Transient,
+    }
+}

@@ -1,0 +1,423 @@
+//! Draining: the one moment in which a fleet can kill a job, taken in four steps.
+//!
+//! *Ask* the guest to stand down (or wait until listings prove it idle), *deregister*, let the VM
+//! *settle*, *delete* until it is gone. The forge's refusal turns the drain back into busy. GitHub's
+//! busy flag alone proves nothing (seen false in mid-job, and DELETE then succeeds:
+//! actions/runner#4422), and a deregistration is not harmless: the listener of a busy runner cancels
+//! its job at the next poll. Deleting the VM first, as most peers do, kills whatever was assigned in
+//! the last seconds.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting, State};
+use crate::{
+    backoff,
+    event::{DrainReason, Job, JobEnd},
+    port::{Deletion, ErrorClass, PortError, StandDown, Time, VmStatus},
+};
+
+/// Where a drain stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Learning that no job runs.
+    Ask,
+    /// Removing the registration.
+    Deregister,
+    /// Leaving the VM a moment to stop by itself.
+    Settle,
+    /// Deleting the VM.
+    Delete,
+}
+
+impl Step {
+    /// The step as one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Deregister => "deregister",
+            Self::Settle => "settle",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A drain under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Why.
+    pub reason: DrainReason,
+    /// Where it stands.
+    pub step: Step,
+    /// Since when it stands there.
+    pub step_since: Time,
+    /// When the next tick does something.
+    pub due: Time,
+    /// No effect before this: backoff after failures.
+    pub not_before: Time,
+    /// Failures of this step in a row.
+    pub tries: u32,
+    /// Whether the guest stands down now.
+    pub stands_down: bool,
+    /// Whether the guest said that its runner application ended.
+    pub guest_stopped: bool,
+    /// Whether the cloud has taken the deletion on.
+    pub delete_taken: bool,
+    /// Whether there is no VM any more.
+    pub vm_gone: bool,
+    /// Whether there is no registration any more.
+    pub registration_gone: bool,
+    /// VM first, whatever runs in it.
+    pub forced: bool,
+    /// The job that it had.
+    pub job: Option<Job>,
+    /// How the job ended, as far as anybody said.
+    pub job_end: Option<JobEnd>,
+    /// Whether this drain kills a job.
+    pub job_killed: bool,
+}
+
+/// How long a finished runner's registration may take to vanish by itself before it is removed: the
+/// next listing shows it for nothing, a call costs one. Too short wastes a call a job, too long
+/// leaves a dead entry on GitHub's page.
+const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(90);
+
+/// A drain about to begin, together with what is known.
+pub(super) struct Outset {
+    drain: Drain,
+    known: Known,
+}
+
+impl Drain {
+    pub(super) fn new(reason: DrainReason, now: Time) -> Self {
+        Self {
+            forced: reason == DrainReason::Forced,
+            reason,
+            step: Step::Ask,
+            step_since: now,
+            due: now,
+            not_before: now,
+            tries: 0,
+            stands_down: false,
+            guest_stopped: false,
+            delete_taken: false,
+            vm_gone: false,
+            registration_gone: false,
+            job: None,
+            job_end: None,
+            job_killed: false,
+        }
+    }
+
+    pub(super) fn of_job(mut self, job: Job, end: Option<JobEnd>) -> Self {
+        self.job = Some(job);
+        self.job_end = end;
+        self
+    }
+
+    pub(super) fn killing(mut self, job: Job) -> Self {
+        self.forced = true;
+        self.job_killed = true;
+        self.job = Some(job);
+        self
+    }
+
+    pub(super) fn vm_gone(mut self) -> Self {
+        self.vm_gone = true;
+        self
+    }
+
+    pub(super) fn with(self, known: Known) -> Outset {
+        Outset { drain: self, known }
+    }
+
+    /// Whether a job that turns up now calls the drain off.
+    fn may_turn_back(&self) -> bool {
+        let over = self.reason == DrainReason::Finished || self.job_end.is_some();
+        match self.step {
+            Step::Ask | Step::Deregister => !self.forced && !self.vm_gone && !over,
+            Step::Settle => !self.forced && !over,
+            Step::Delete => false,
+        }
+    }
+
+    /// Whether nothing can run in the VM any more.
+    fn vm_dead(&self, known: &Known) -> bool {
+        self.forced || self.guest_stopped || known.vm_stopped()
+    }
+
+    fn enter(&mut self, step: Step, now: Time) {
+        // Asking and deregistering share one clock and one count of failures: the drain goes to and
+        // fro between them while the forge does not answer.
+        let before = matches!(self.step, Step::Ask | Step::Deregister) && !self.vm_gone;
+        if self.step != step && !(before && matches!(step, Step::Ask | Step::Deregister)) {
+            self.step_since = now;
+            self.tries = 0;
+        }
+        self.step = step;
+    }
+
+    fn failed(&mut self, error: &PortError, curve: backoff::Curve, seed: u64, now: Time) {
+        self.tries = self.tries.saturating_add(1);
+        self.not_before = backoff::retry_at(error.class, self.tries, seed, curve, now);
+    }
+
+    /// Facts of a listing that end parts of the drain.
+    fn learn(&mut self, seen: &Observation, known: &Known, limits: &Limits) {
+        if seen.vm == Sighting::Absent {
+            // Absence that was asked for needs one listing; a surprise needs proof.
+            let expected = self.delete_taken && known.vm_absent.begun();
+            self.vm_gone |= expected || known.vm_absent.spans(limits.idle_proof);
+        }
+        let expected =
+            self.vm_gone || self.vm_dead(known) || matches!(self.step, Step::Settle | Step::Delete);
+        if seen.registration == Sighting::Absent && expected && known.registration_absent.begun() {
+            self.registration_gone = true;
+        }
+        if matches!(seen.registration, Sighting::Seen(_)) && known.registration.is_some() {
+            // It is there after all (or again): it must go before this runner is done.
+            self.registration_gone &= known.blind_until.is_some_and(|blind| seen.as_of <= blind);
+        }
+    }
+}
+
+impl Outset {
+    fn begin(mut self, step: Step, now: Time, limits: &Limits) -> Next {
+        self.drain.enter(step, now);
+        // What was listed before the drain cannot tell how it ended.
+        self.known.blind_until = self.known.blind_until.max(Some(now));
+        if self.drain.vm_gone && self.drain.registration_gone {
+            // Nothing is left to do; the next tick says so, so that every life ends in one way.
+            return hold(now, self.drain, self.known);
+        }
+        go(now, self.drain, self.known, now, limits)
+    }
+
+    pub(super) fn ask(self, now: Time, limits: &Limits) -> Next {
+        self.begin(Step::Ask, now, limits)
+    }
+
+    pub(super) fn deregister(self, now: Time, limits: &Limits) -> Next {
+        self.begin(Step::Deregister, now, limits)
+    }
+
+    pub(super) fn settle(self, now: Time, limits: &Limits) -> Next {
+        self.begin(Step::Settle, now, limits)
+    }
+
+    pub(super) fn delete(self, now: Time, limits: &Limits) -> Next {
+        self.begin(Step::Delete, now, limits)
+    }
+}
+
+/// What follows from an event while draining.
+pub(super) fn next(
+    since: Time,
+    mut drain: Drain,
+    mut known: Known,
+    event: Event,
+    now: Time,
+    limits: &Limits,
+) -> Next {
+    let seed = known.registration.map_or(0, |id| id.0);
+    match event {
+        Event::Observed(seen) => {
+            let news = known.take_in(&seen);
+            drain.learn(&seen, &known, limits);
+            let alive = !drain.vm_dead(&known);
+            if news.busy && alive && drain.step != Step::Settle && drain.may_turn_back() {
+                return back_to_busy(drain, known, Job::default(), now);
+            }
+            if drain.reason == DrainReason::Orphan
+                && drain.step == Step::Ask
+                && matches!(known.vm_status, Some(VmStatus::Active | VmStatus::Building))
+                && matches!(seen.vm, Sighting::Seen(_))
+            {
+                // The VM had only not been listed yet: no orphan at all.
+                return resume(drain, known, now);
+            }
+        }
+        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) if drain.may_turn_back() => {
+            return back_to_busy(drain, known, job, now);
+        }
+        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+            drain.job_end.get_or_insert(end);
+            if matches!(drain.step, Step::Ask | Step::Deregister) && !drain.vm_gone {
+                drain.reason = DrainReason::Finished;
+                drain.enter(Step::Settle, now);
+            }
+        }
+        Event::Guest(Report::Stopped(end)) => {
+            let told = drain.job_end.get_or_insert_default();
+            told.conclusion = told.conclusion.take().or(end.conclusion);
+            told.exit_code = told.exit_code.or(end.exit_code);
+            drain.guest_stopped = true;
+        }
+        Event::Answered(Answer::StoodDown(Ok(StandDown::StandingDown))) => {
+            drain.stands_down = true;
+        }
+        Event::Answered(Answer::StoodDown(Ok(StandDown::Busy))) if drain.may_turn_back() => {
+            return back_to_busy(drain, known, Job::default(), now);
+        }
+        Event::Answered(Answer::StoodDown(Err(error))) => {
+            drain.failed(&error, backoff::EFFECT, seed, now);
+        }
+        Event::Answered(Answer::Deregistered(Ok(()))) => {
+            drain.registration_gone = true;
+            drain.not_before = now;
+            known.blind_until = Some(now);
+        }
+        Event::Answered(Answer::Deregistered(Err(error))) => {
+            let refused = error.class == ErrorClass::Busy;
+            let alive = !drain.vm_gone && !drain.vm_dead(&known);
+            if refused && alive && drain.may_turn_back() {
+                return back_to_busy(drain, known, Job::default(), now);
+            }
+            drain.failed(&error, backoff::EFFECT, seed, now);
+            if alive {
+                // An order to stand down may have lapsed meanwhile, and a proof grown old.
+                drain.stands_down = false;
+                drain.step = Step::Ask;
+            }
+        }
+        Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))) => {
+            drain.vm_gone = true;
+        }
+        Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted))) => {
+            drain.delete_taken = true;
+            known.blind_until = Some(now);
+            drain.tries = drain.tries.saturating_add(1);
+            drain.not_before = now + backoff::delay(drain.tries, seed, backoff::DELETION);
+        }
+        Event::Answered(Answer::VmDeleted(Err(error))) => {
+            drain.failed(&error, backoff::EFFECT, seed, now);
+        }
+        Event::Force => {
+            drain.forced = true;
+            drain.reason = DrainReason::Forced;
+            drain.not_before = now;
+            drain.enter(Step::Delete, now);
+        }
+        // Late answers of a launch were noted as facts already; a second wish adds nothing.
+        Event::Tick
+        | Event::Drain(_)
+        | Event::JobStarted(_)
+        | Event::Answered(_)
+        | Event::Guest(Report::Booted | Report::RunnerStarted | Report::JobStarted(_)) => {}
+    }
+    go(since, drain, known, now, limits)
+}
+
+/// Takes the drain as far as the facts allow, up to one effect.
+fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -> Next {
+    if drain.vm_gone && drain.registration_gone {
+        return (State::Deleted { since: now, reason: drain.reason }, Vec::new());
+    }
+    if known.in_flight.is_some() {
+        return hold(since, drain, known);
+    }
+    // Each pass moves one step further, and there are four: the bound is never met.
+    for _ in 0..8 {
+        let (step, effect) = match drain.step {
+            Step::Ask => {
+                let give_up = drain.step_since + limits.ask;
+                // A guest that can answer is asked; only where it cannot, or was asked in vain all
+                // the time, listings must do, and one of them must be newer than the drain.
+                let silent = known.reports && now >= give_up && known.quiet.spans(limits.ask);
+                let mute = !known.reports
+                    && known.quiet.spans(limits.idle_proof)
+                    && known.quiet.newer_than(drain.step_since);
+                if drain.vm_gone || drain.stands_down || silent || mute {
+                    (Step::Deregister, None)
+                } else if drain.vm_dead(&known) {
+                    (Step::Delete, None)
+                } else if drain.registration_gone {
+                    (Step::Settle, None)
+                } else if now >= give_up {
+                    return resume(drain, known, now);
+                } else if known.reports && now >= drain.not_before {
+                    return call(since, drain, known, Effect::StandDown, now, limits);
+                } else {
+                    drain.due = if known.reports { drain.not_before.min(give_up) } else { give_up };
+                    return hold(since, drain, known);
+                }
+            }
+            Step::Deregister => {
+                if drain.registration_gone {
+                    (Step::Settle, None)
+                } else if !drain.vm_gone && drain.vm_dead(&known) {
+                    (Step::Delete, None)
+                } else if now < drain.not_before {
+                    drain.due = drain.not_before;
+                    return hold(since, drain, known);
+                } else {
+                    (Step::Deregister, Some(Effect::Deregister))
+                }
+            }
+            Step::Settle => {
+                let over = drain.step_since + limits.settle;
+                if drain.vm_gone {
+                    (Step::Deregister, None)
+                } else if drain.vm_dead(&known) || now >= over {
+                    drain.not_before = drain.not_before.min(now);
+                    (Step::Delete, None)
+                } else {
+                    drain.due = over;
+                    return hold(since, drain, known);
+                }
+            }
+            Step::Delete => {
+                if drain.vm_gone {
+                    let vanishes = drain.reason == DrainReason::Finished;
+                    drain.not_before = if vanishes { now + REGISTRATION_GRACE } else { now };
+                    (Step::Deregister, None)
+                } else if now < drain.not_before {
+                    drain.due = drain.not_before;
+                    return hold(since, drain, known);
+                } else {
+                    (Step::Delete, Some(Effect::DeleteVm))
+                }
+            }
+        };
+        if let Some(effect) = effect {
+            return call(since, drain, known, effect, now, limits);
+        }
+        drain.enter(step, now);
+    }
+    hold(since, drain, known)
+}
+
+fn call(
+    since: Time,
+    drain: Drain,
+    mut known: Known,
+    effect: Effect,
+    now: Time,
+    limits: &Limits,
+) -> Next {
+    known.fly(effect, now, limits);
+    (State::Draining { since, drain, known }, vec![effect])
+}
+
+fn hold(since: Time, drain: Drain, known: Known) -> Next {
+    (State::Draining { since, drain, known }, Vec::new())
+}
+
+/// A job was there after all. The guest is told to go on, in case it stands down.
+fn back_to_busy(drain: Drain, known: Known, job: Job, now: Time) -> Next {
+    let effects = if drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
+    (State::Busy { since: now, job, known }, effects)
+}
+
+/// Nobody could say whether a job runs: the drain is given up, and the pool may ask again later.
+fn resume(drain: Drain, mut known: Known, now: Time) -> Next {
+    let effects = if known.reports || drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
+    known.blind_until = Some(now);
+    let state = if known.was_online {
+        State::Idle { since: now, known }
+    } else {
+        State::Registering { since: now, known }
+    };
+    (state, effects)
+}

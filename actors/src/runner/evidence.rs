@@ -1,0 +1,181 @@
+//! What is known of a runner from outside: the newest word of each listing and of its guest.
+//!
+//! Two rules live here. *One missing entry in one listing proves nothing*: absence is proven by at
+//! least two complete listings that span the proof time. *The forge's busy flag is no proof of
+//! idleness*: a runner counts as quiet only over an unbroken run of listings that spans the proof time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{RegistrationId, VmId},
+    port::{PortError, Registration, Time, Vm, VmStatus},
+};
+
+/// What one side's listing says about one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sighting<T> {
+    /// It is there.
+    Seen(T),
+    /// A complete listing does not have it.
+    Absent,
+    /// No listing, or an incomplete one without it: nothing is known.
+    Unknown,
+}
+
+/// What the listings of one sweep say about one runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The cloud's side.
+    pub vm: Sighting<Vm>,
+    /// The forge's side.
+    pub registration: Sighting<Registration>,
+    /// When the sweep began.
+    pub as_of: Time,
+}
+
+/// An unbroken run of listings that agree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    first: Option<Time>,
+    last: Option<Time>,
+    times: u32,
+}
+
+impl Run {
+    fn extend(&mut self, as_of: Time) {
+        if self.last.is_some_and(|last| as_of <= last) {
+            return;
+        }
+        self.first.get_or_insert(as_of);
+        self.last = Some(as_of);
+        self.times = self.times.saturating_add(1);
+    }
+
+    fn break_off(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the run has at least two listings and spans `proof`.
+    #[must_use]
+    pub fn spans(&self, proof: Duration) -> bool {
+        match (self.first, self.last) {
+            (Some(first), Some(last)) => self.times >= 2 && last >= first + proof,
+            _ => false,
+        }
+    }
+
+    /// Whether its newest listing began after `time`.
+    #[must_use]
+    pub fn newer_than(&self, time: Time) -> bool {
+        self.last.is_some_and(|last| last > time)
+    }
+
+    /// Whether at least one listing belongs to it.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.times > 0
+    }
+}
+
+/// Everything known about one runner from outside. Only `State::next` changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The cloud's identifier, once known.
+    pub vm: Option<VmId>,
+    /// The forge's number, once known.
+    pub registration: Option<RegistrationId>,
+    /// Digest of the shape of its VM, once known.
+    pub shape: Option<String>,
+    /// The newest condition of its VM in a listing.
+    pub vm_status: Option<VmStatus>,
+    /// Listings in a row without its VM.
+    pub vm_absent: Run,
+    /// Whether the registration was ever online.
+    pub was_online: bool,
+    /// Listings in a row without its registration.
+    pub registration_absent: Run,
+    /// Listings in a row in which the forge did not say busy.
+    pub quiet: Run,
+    /// Listings that began earlier cannot know of it, so their silence counts for nothing.
+    pub blind_until: Option<Time>,
+    /// Listings in a row in which its listener was not connected.
+    pub offline: Run,
+    /// Whether its guest has ever reported home.
+    pub reports: bool,
+    /// The effect whose answer is due: the gate that keeps it at one.
+    pub in_flight: Option<super::Flight>,
+    /// The last error met on its way.
+    pub last_error: Option<PortError>,
+}
+
+/// What an observation changes at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// The forge says that it runs a job.
+    pub busy: bool,
+    /// The forge says that its listener is connected.
+    pub online: bool,
+}
+
+impl Known {
+    /// Takes in one observation.
+    pub fn take_in(&mut self, seen: &Observation) -> News {
+        let counts = self.blind_until.is_none_or(|blind| seen.as_of > blind);
+        match &seen.vm {
+            Sighting::Seen(vm) => {
+                self.vm = Some(vm.id.clone());
+                if vm.shape.is_some() {
+                    self.shape.clone_from(&vm.shape);
+                }
+                if !matches!(vm.status, VmStatus::Unknown { .. }) {
+                    self.vm_status = Some(vm.status.clone());
+                }
+                self.vm_absent.break_off();
+            }
+            Sighting::Absent if counts => self.vm_absent.extend(seen.as_of),
+            Sighting::Absent | Sighting::Unknown => {}
+        }
+        let mut news = News::default();
+        match &seen.registration {
+            Sighting::Seen(registration) => {
+                self.registration = Some(registration.id);
+                self.registration_absent.break_off();
+                news.online = registration.online;
+                self.was_online |= registration.online;
+                if registration.online {
+                    self.offline.break_off();
+                } else {
+                    self.offline.extend(seen.as_of);
+                }
+                match registration.busy {
+                    Some(true) => {
+                        news.busy = true;
+                        self.quiet.break_off();
+                    }
+                    Some(false) => self.quiet.extend(seen.as_of),
+                    None => {}
+                }
+            }
+            Sighting::Absent if counts => {
+                self.registration_absent.extend(seen.as_of);
+                self.quiet.extend(seen.as_of);
+            }
+            Sighting::Absent | Sighting::Unknown => {}
+        }
+        news
+    }
+
+    /// Whether the cloud said in so many words that the VM does not run.
+    #[must_use]
+    pub fn vm_stopped(&self) -> bool {
+        matches!(self.vm_status, Some(VmStatus::Stopped)) && !self.vm_absent.begun()
+    }
+
+    /// Whether the VM is proven to be gone.
+    #[must_use]
+    pub fn vm_gone(&self, proof: Duration) -> bool {
+        self.vm_absent.spans(proof)
+    }
+}

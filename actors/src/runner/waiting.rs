@@ -1,0 +1,164 @@
+//! Creating, registering, idle: a runner that waits for a job.
+//!
+//! One function for three states, because the same facts end them in the same way; what differs is
+//! which fact moves it forward and which limit it has.
+
+use super::{
+    Answer, Drain, Event, Known, Limits, Next, Report, State, evidence::News, failure_class,
+};
+use crate::{
+    event::{DrainReason, Job, Phase},
+    port::{PortError, Time, VmStatus},
+};
+
+/// What follows from an event while no job runs.
+pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Next {
+    let phase = state.phase();
+    let (since, wish, mut known) = match state {
+        State::Creating { since, wish, known } => (since, wish, known),
+        State::Registering { since, known } | State::Idle { since, known } => (since, None, known),
+        other => return (other, Vec::new()),
+    };
+    let launching = phase == Phase::Creating && known.in_flight.is_some();
+    let out = |reason: DrainReason, known: Known| Drain::new(reason, now).with(known);
+    match event {
+        Event::Observed(seen) => {
+            let news = known.take_in(&seen);
+            if launching {
+                // The VM can be listed before its order is answered; the answer is awaited, since a
+                // drain beside a launch in flight would be a second effect.
+                return stay(phase, since, wish, known);
+            }
+            observed(phase, since, wish, known, news, now, limits)
+        }
+        // The guest's or the forge's word that a job runs beats every other opinion.
+        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) => {
+            (State::Busy { since: now, job, known }, Vec::new())
+        }
+        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+            let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
+            drain.with(known).settle(now, limits)
+        }
+        Event::Guest(Report::Stopped(end)) => {
+            let mut drain = Drain::new(DrainReason::Finished, now);
+            drain.job_end = Some(end);
+            drain.with(known).delete(now, limits)
+        }
+        Event::Guest(Report::RunnerStarted) if phase != Phase::Idle => {
+            idle(wish, known, now, limits)
+        }
+        Event::Guest(Report::Booted) if phase == Phase::Creating => {
+            (State::Registering { since: now, known }, Vec::new())
+        }
+        Event::Answered(Answer::Launched { .. }) => match wish {
+            Some(reason) => wished(reason, known, now, limits),
+            None => stay(phase, since, None, known),
+        },
+        Event::Answered(Answer::LaunchFailed(failure)) if phase == Phase::Creating => {
+            if failure.vm_possible {
+                // The next listings tell whether there is a VM; until then nothing is known.
+                return stay(phase, since, wish, known);
+            }
+            let reason = DrainReason::LaunchFailed { class: failure.error.class };
+            let mut drain = Drain::new(reason, now).vm_gone();
+            drain.registration_gone = !failure.registration_possible;
+            drain.with(known).deregister(now, limits)
+        }
+        Event::Drain(reason) if launching => stay(phase, since, Some(reason), known),
+        Event::Force if launching => stay(phase, since, Some(DrainReason::Forced), known),
+        Event::Drain(reason) => out(reason, known).ask(now, limits),
+        Event::Force => out(DrainReason::Forced, known).delete(now, limits),
+        Event::Tick if known.in_flight.is_none() && now >= since + limit(phase, limits) => {
+            match wish {
+                Some(reason) => wished(reason, known, now, limits),
+                None => out(DrainReason::Overdue { phase }, known).ask(now, limits),
+            }
+        }
+        Event::Tick | Event::Answered(_) | Event::Guest(_) => stay(phase, since, wish, known),
+    }
+}
+
+/// What a listing means for a runner without a job, most certain facts first.
+fn observed(
+    phase: Phase,
+    since: Time,
+    wish: Option<DrainReason>,
+    mut known: Known,
+    news: News,
+    now: Time,
+    limits: &Limits,
+) -> Next {
+    let out = |reason: DrainReason, known: Known| Drain::new(reason, now).with(known);
+    if known.vm_stopped() {
+        // Powered off by itself: the job came and went between two listings, or the guest gave up.
+        return out(DrainReason::Finished, known).delete(now, limits);
+    }
+    if known.vm_gone(limits.idle_proof) {
+        let reason = match phase {
+            Phase::Creating => DrainReason::LaunchFailed { class: failure_class(&known) },
+            _ => DrainReason::VmVanished,
+        };
+        return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
+    }
+    if let (Phase::Creating, Some(VmStatus::Error { class, fault })) = (phase, &known.vm_status) {
+        // Never ran, so nothing can run in it: its place is freed at once.
+        let class = *class;
+        known.last_error = Some(PortError::certain(class, fault.clone()));
+        return out(DrainReason::LaunchFailed { class }, known).delete(now, limits);
+    }
+    if news.busy {
+        return (State::Busy { since: now, job: Job::default(), known }, Vec::new());
+    }
+    if let Some(VmStatus::Error { class, fault }) = &known.vm_status {
+        // It ran before, so a job may run in it still: the careful way out.
+        known.last_error = Some(PortError::certain(*class, fault.clone()));
+        return out(DrainReason::VmFailed, known).ask(now, limits);
+    }
+    if known.registration_absent.spans(limits.idle_proof) {
+        return out(DrainReason::RegistrationVanished, known).settle(now, limits);
+    }
+    if phase == Phase::Idle && known.offline.spans(limits.register) {
+        return out(DrainReason::Overdue { phase: Phase::Registering }, known).ask(now, limits);
+    }
+    if news.online && phase != Phase::Idle {
+        return idle(wish, known, now, limits);
+    }
+    if phase == Phase::Creating && known.vm_status == Some(VmStatus::Active) {
+        return match wish {
+            Some(reason) => wished(reason, known, now, limits),
+            None => (State::Registering { since: now, known }, Vec::new()),
+        };
+    }
+    stay(phase, since, wish, known)
+}
+
+fn idle(wish: Option<DrainReason>, known: Known, now: Time, limits: &Limits) -> Next {
+    match wish {
+        Some(reason) => wished(reason, known, now, limits),
+        None => (State::Idle { since: now, known }, Vec::new()),
+    }
+}
+
+/// A drain that was wished for while the launch was in flight.
+fn wished(reason: DrainReason, known: Known, now: Time, limits: &Limits) -> Next {
+    let forced = reason == DrainReason::Forced;
+    let out = Drain::new(reason, now).with(known);
+    if forced { out.delete(now, limits) } else { out.ask(now, limits) }
+}
+
+fn limit(phase: Phase, limits: &Limits) -> std::time::Duration {
+    match phase {
+        Phase::Creating => limits.launch,
+        Phase::Registering => limits.register,
+        _ => limits.idle,
+    }
+}
+
+fn stay(phase: Phase, since: Time, wish: Option<DrainReason>, known: Known) -> Next {
+    let state = match phase {
+        Phase::Creating => State::Creating { since, wish, known },
+        Phase::Registering => State::Registering { since, known },
+        _ => State::Idle { since, known },
+    };
+    (state, Vec::new())
+}

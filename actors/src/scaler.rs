@@ -1,0 +1,106 @@
+//! A pool's target: demand and policy in, a number and its reason out.
+//!
+//! Growth follows demand at once, a shrink waits a while: a runner too many costs minutes of an idle
+//! VM, a runner too few costs somebody's waiting. Unknown demand holds the last target; it is never
+//! read as zero, because a broken source would then empty the fleet.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::port::{Demand, Time};
+
+pub mod actor;
+
+/// What the target may be. From the configuration; can change while the pool runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Never fewer.
+    pub min: u32,
+    /// Idle runners on top of demand.
+    pub spare: u32,
+    /// Never more.
+    pub max: u32,
+    /// How long demand must stay lower before the target follows it down.
+    pub shrink_after: Duration,
+    /// An operator's fixed target; policy other than `max` does not apply.
+    pub fixed: Option<u32>,
+}
+
+/// How many runners a pool should have, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The number.
+    pub runners: u32,
+    /// Why, for a person.
+    pub because: String,
+    /// Since when demand asks for fewer than this.
+    pub lower_since: Option<Time>,
+}
+
+impl Target {
+    /// The target before anything is known.
+    #[must_use]
+    pub fn initial(policy: &Policy) -> Self {
+        let runners = policy.min.min(policy.max);
+        Self { runners, because: format!("min {}", policy.min), lower_since: None }
+    }
+
+    /// When the target changes even if demand does not.
+    #[must_use]
+    pub fn again_at(&self, policy: &Policy) -> Option<Time> {
+        self.lower_since.map(|since| since + policy.shrink_after)
+    }
+}
+
+/// The target that follows from `demand`; `None` is unknown, and holds `last` within its bounds.
+#[must_use]
+pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time) -> Target {
+    // A configuration with min above max is refused before it gets here; max wins in any case.
+    let bound = |n: u32| n.max(policy.min).min(policy.max);
+    if let Some(fixed) = policy.fixed {
+        let runners = fixed.min(policy.max);
+        let capped =
+            if runners < fixed { format!(", capped at max {}", policy.max) } else { String::new() };
+        return Target {
+            runners,
+            because: format!("set to {fixed} by an operator{capped}"),
+            lower_since: None,
+        };
+    }
+    let Some(demand) = demand else {
+        let runners = bound(last.runners);
+        return Target {
+            runners,
+            because: format!("demand unknown, {runners} held"),
+            lower_since: None,
+        };
+    };
+    let wanted = demand.running.saturating_add(demand.waiting).saturating_add(policy.spare);
+    let runners = bound(wanted);
+    let mut because = format!(
+        "{} running + {} waiting + {} spare = {wanted}",
+        demand.running, demand.waiting, policy.spare
+    );
+    if runners > wanted {
+        because = format!("{because}, raised to min {}", policy.min);
+    } else if runners < wanted {
+        because = format!("{because}, capped at max {}", policy.max);
+    }
+    let held = bound(last.runners);
+    if runners >= held {
+        return Target { runners, because, lower_since: None };
+    }
+    let since = last.lower_since.unwrap_or(now);
+    if now >= since + policy.shrink_after {
+        return Target { runners, because, lower_since: None };
+    }
+    Target {
+        runners: held,
+        because: format!(
+            "{held} held until {} before it follows down to {runners} ({because})",
+            (since + policy.shrink_after).format("%H:%M:%SZ")
+        ),
+        lower_since: Some(since),
+    }
+}
