@@ -113,8 +113,9 @@ impl Roster {
                 member.asked_at = None;
             }
             None => {
-                self.members
-                    .insert(name.clone(), Member { state, created_at: now, asked_at: None });
+                let told = state.known().and_then(|known| known.created_at);
+                let created_at = told.unwrap_or(now).min(now);
+                self.members.insert(name.clone(), Member { state, created_at, asked_at: None });
             }
         }
     }
@@ -238,7 +239,7 @@ impl Roster {
         u32::try_from(n).unwrap_or(u32::MAX)
     }
 
-    fn drainable<'a>(&'a self, now: Time) -> impl Iterator<Item = (&'a RunnerName, &'a Member)> {
+    fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {
         self.members.iter().filter(move |(_, member)| {
             member.state.phase() == Phase::Idle
                 && member.asked_at.is_none_or(|asked| now - asked >= ASKED_FOR)

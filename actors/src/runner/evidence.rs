@@ -88,6 +88,8 @@ pub struct Known {
     pub registration: Option<RegistrationId>,
     /// Digest of the shape of its VM, once known.
     pub shape: Option<String>,
+    /// When its launch was decided, if its VM says so: its age, also after a restart.
+    pub created_at: Option<Time>,
     /// The newest condition of its VM in a listing.
     pub vm_status: Option<VmStatus>,
     /// Listings in a row without its VM.
@@ -126,6 +128,7 @@ impl Known {
         match &seen.vm {
             Sighting::Seen(vm) => {
                 self.vm = Some(vm.id.clone());
+                self.created_at = self.created_at.or(vm.created_at);
                 if vm.shape.is_some() {
                     self.shape.clone_from(&vm.shape);
                 }
