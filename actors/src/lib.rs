@@ -3,9 +3,14 @@
 
 pub mod backoff;
 pub mod event;
+pub mod fleet;
+pub mod guard;
+pub mod hands;
+pub mod invariant;
 pub mod name;
 pub mod pool;
 pub mod port;
 pub mod runner;
 pub mod scaler;
 pub mod supervision;
+pub mod sweep;

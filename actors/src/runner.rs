@@ -30,12 +30,13 @@ use crate::{
     port::{Deletion, ErrorClass, PortError, StandDown, Time, VmStatus},
 };
 
+pub mod actor;
 mod adopt;
 pub mod drain;
 pub mod evidence;
 mod waiting;
 
-pub use adopt::adopt;
+pub use adopt::{adopt, revive};
 pub use drain::{Drain, Step};
 pub use evidence::{Known, Observation, Sighting};
 

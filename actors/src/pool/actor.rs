@@ -1,1 +1,614 @@
-//! The pool actor.
+//! The pool's actor: supervises its runners and carries out plans.
+//!
+//! Besides the house's four messages it takes three more, each with its reason: `Survey`, because a
+//! listing must arrive as one message a pool and not as one a runner (a mailbox has no bound);
+//! `Order`, because an operator's wish needs an answer; `Configure`, because a reload must not
+//! restart a pool. Plans are coalesced: any number of transitions in one turn make one plan.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient,
+    SpawnHandle,
+};
+use tokio::sync::watch;
+
+use super::{Policy, Roster, Survey, plan};
+use crate::{
+    event::{DrainReason, FleetEvent, Phase, PoolSnapshot},
+    guard::{Died, Guard},
+    hands::Blueprint,
+    invariant,
+    name::{FleetId, PoolName, RunnerName, Scope},
+    port::{Demand, ErrorClass, PortError, Time},
+    runner::{
+        Event, Limits, State,
+        actor::{Apply, Beginning, Halt, RunnerActor, Shared, Transitioned},
+        revive,
+    },
+    scaler::{self, Target},
+    supervision::{self, Intensity, Restart},
+};
+
+/// The scaler's word: how many runners the pool should have.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetTarget(pub Target);
+
+impl Message for Survey {
+    type Result = ();
+}
+
+/// An operator's or the guest channel's wish.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<u32, Refused>")]
+pub enum Order {
+    /// Drain one runner; refused while it is busy.
+    Drain(RunnerName),
+    /// Delete one runner whatever it does.
+    Force(RunnerName),
+    /// Drain every idle runner.
+    Flush,
+    /// Tell one runner what its guest or the forge says.
+    Tell(RunnerName, Box<Event>),
+}
+
+/// Why an order was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no such runner.
+    #[error("there is no runner {0}; see `runner-fleet runners`")]
+    NoRunner(RunnerName),
+    /// The runner has a job.
+    #[error(
+        "{0} is busy; it ends with its job. To kill the job as well: `runner-fleet delete {0} --force`"
+    )]
+    Busy(RunnerName),
+    /// The daemon is about to stop.
+    #[error("the daemon is stopping and takes no orders")]
+    Stopping,
+}
+
+/// How a pool is set up. Changed as a whole by a reload.
+#[derive(Clone)]
+pub struct Configure {
+    /// What new runners are made of.
+    pub blueprint: Arc<Blueprint>,
+    /// What the pool may do.
+    pub policy: Policy,
+    /// Its scaling policy, for those who look.
+    pub scaling: scaler::Policy,
+    /// The limits of its runners' states.
+    pub limits: Limits,
+    /// Its provider's name, for those who look.
+    pub provider: String,
+}
+
+impl Message for Configure {
+    type Result = ();
+}
+
+/// Plan once more; many wishes to plan make one.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct PlanNow;
+
+struct Child {
+    addr: Addr<RunnerActor>,
+    start: u64,
+    deaths: Vec<Time>,
+}
+
+/// What tells a pool apart: its runners on one provider, registered in one scope. A reload that
+/// moves a pool leaves the runners at the old place to a retiring pool of the same name; one actor
+/// for both would look for them where they are not, and delete what it takes for finished.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PoolKey {
+    /// The pool's name.
+    pub pool: PoolName,
+    /// Its provider.
+    pub provider: String,
+    /// Where its runners register.
+    pub scope: Scope,
+}
+
+/// Wakes the sweeps: counters, so that no wish is lost while a sweep is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stir {
+    /// A change is on its way: look more often.
+    pub changes: u64,
+    /// Somebody wants the listings now.
+    pub at_once: u64,
+}
+
+/// What a pool is given to live.
+pub struct Outfit {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// What its runners share: the ports, limits, read model, observer.
+    pub shared: Arc<Shared>,
+    /// How it is set up.
+    pub configure: Configure,
+    /// Where its busy runners are published, for a scaler without another demand source.
+    pub occupancy: Arc<watch::Sender<Option<Demand>>>,
+    /// Wakes the sweeps when a change is on its way.
+    pub stir: Arc<watch::Sender<Stir>>,
+    /// Whether another pool of that name is the one that people look at.
+    pub shadow: bool,
+    /// How often a runner's actor may die.
+    pub intensity: Intensity,
+}
+
+impl Outfit {
+    /// What tells this pool apart.
+    #[must_use]
+    pub fn key(&self) -> PoolKey {
+        PoolKey {
+            pool: self.shared.pool.clone(),
+            provider: self.configure.provider.clone(),
+            scope: self.configure.blueprint.scope.clone(),
+        }
+    }
+}
+
+/// The actor of one pool.
+pub struct PoolActor {
+    outfit: Outfit,
+    roster: Roster,
+    target: Option<Target>,
+    children: BTreeMap<RunnerName, Child>,
+    starts: u64,
+    guard: Guard<PoolKey>,
+    key: PoolKey,
+    plan_due: bool,
+    timer: Option<(Time, SpawnHandle)>,
+    because: Vec<String>,
+    crashed: u32,
+    halting: bool,
+    emptied: Option<Recipient<Emptied>>,
+}
+
+/// A retiring pool has no runner left.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Emptied(pub PoolKey);
+
+impl PoolActor {
+    /// A pool that reports its end to `fleet`.
+    #[must_use]
+    pub fn new(
+        outfit: Outfit,
+        start: u64,
+        fleet: Recipient<Died<PoolKey>>,
+        emptied: Option<Recipient<Emptied>>,
+    ) -> Self {
+        let key = outfit.key();
+        let guard = Guard::new(key.clone(), start, fleet);
+        Self {
+            key,
+            outfit,
+            roster: Roster::default(),
+            target: None,
+            children: BTreeMap::new(),
+            starts: 0,
+            guard,
+            plan_due: false,
+            timer: None,
+            because: Vec::new(),
+            crashed: 0,
+            halting: false,
+            emptied,
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.outfit.shared.hands.clock.now()
+    }
+
+    fn observe(&self, event: FleetEvent) {
+        self.outfit.shared.observer.observe(&event);
+    }
+
+    fn name(&self) -> &PoolName {
+        &self.outfit.shared.pool
+    }
+
+    fn plan_soon(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.plan_due, true) {
+            ctx.notify(PlanNow);
+        }
+    }
+
+    fn start_runner(&mut self, beginning: Beginning, deaths: Vec<Time>, ctx: &mut Context<Self>) {
+        self.starts += 1;
+        let name = beginning.name.clone();
+        let actor = RunnerActor::new(
+            beginning,
+            self.starts,
+            Arc::clone(&self.outfit.shared),
+            ctx.address().recipient(),
+            ctx.address().recipient(),
+        );
+        self.children.insert(name, Child { addr: actor.start(), start: self.starts, deaths });
+    }
+
+    fn create(&mut self, now: Time, ctx: &mut Context<Self>) {
+        let (_, token) = uuid::Uuid::new_v4().as_u64_pair();
+        let name = RunnerName::new(&self.outfit.fleet, self.name(), token);
+        let (state, effects) = State::start(now, &self.outfit.shared.limits());
+        self.roster.transitioned(&name, state.clone(), now);
+        let beginning = Beginning {
+            name,
+            state,
+            effects,
+            created_at: now,
+            why: "the pool needs it".to_owned(),
+            blueprint: Arc::clone(&self.outfit.configure.blueprint),
+        };
+        self.start_runner(beginning, Vec::new(), ctx);
+    }
+
+    fn adopt(&mut self, name: RunnerName, state: State, now: Time, ctx: &mut Context<Self>) {
+        self.roster.transitioned(&name, state.clone(), now);
+        let created_at = self.roster.get(&name).map_or(now, |member| member.created_at);
+        let why = "found in a listing and adopted".to_owned();
+        let blueprint = Arc::clone(&self.outfit.configure.blueprint);
+        let beginning = Beginning { name, state, effects: Vec::new(), created_at, why, blueprint };
+        self.start_runner(beginning, Vec::new(), ctx);
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let Some(target) = self.target.as_ref().map(|target| target.runners) else { return };
+        let policy = &self.outfit.configure.policy;
+        let plan = plan(target, &self.roster, policy, now);
+        let broken = invariant::of_plan(&plan, &self.roster, policy);
+        if !broken.is_empty() {
+            // A defect in the brain must not reach a cloud: this plan is not carried out.
+            for broken in broken {
+                let name = broken.name.to_owned();
+                self.observe(FleetEvent::InvariantBroken { at: now, name, seen: broken.seen });
+            }
+            return;
+        }
+        let acts = plan.create > 0 || !plan.drain.is_empty();
+        if acts || plan.because != self.because {
+            self.observe(FleetEvent::Plan {
+                at: now,
+                pool: self.name().clone(),
+                create: plan.create,
+                drain: u32::try_from(plan.drain.len()).unwrap_or(u32::MAX),
+                because: plan.because.clone(),
+            });
+        }
+        self.because = plan.because;
+        for _ in 0..plan.create {
+            self.create(now, ctx);
+        }
+        for (name, reason) in plan.drain {
+            self.roster.asked(&name, now);
+            self.tell(&name, Event::Drain(reason));
+        }
+        if acts {
+            self.outfit.stir.send_modify(|stir| stir.changes += 1);
+        }
+        self.plan_at(plan.again_at, now, ctx);
+        let empty = self.roster.is_empty() && self.surveyed();
+        if let (Some(emptied), true) =
+            (&self.emptied, empty && self.outfit.configure.policy.retiring)
+        {
+            emptied.do_send(Emptied(self.key.clone()));
+        }
+    }
+
+    fn surveyed(&self) -> bool {
+        self.roster.cloud_seen.is_some() && self.roster.forge_seen.is_some()
+    }
+
+    fn plan_at(&mut self, at: Option<Time>, now: Time, ctx: &mut Context<Self>) {
+        if self.timer.as_ref().map(|(at, _)| *at) == at {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(at) = at {
+            let wait = (at - now).to_std().unwrap_or_default();
+            let timer = ctx.run_later(wait, |actor, ctx| {
+                actor.timer = None;
+                actor.plan_soon(ctx);
+            });
+            self.timer = Some((at, timer));
+        }
+    }
+
+    fn tell(&self, name: &RunnerName, event: Event) {
+        if let Some(child) = self.children.get(name) {
+            child.addr.do_send(Apply(event));
+        }
+    }
+
+    /// Publishes what others look at: the snapshot and the number of busy runners.
+    fn show(&self) {
+        let counts = self.roster.counts();
+        let now = self.now();
+        if self.outfit.shadow {
+            return;
+        }
+        self.outfit.occupancy.send_if_modified(|occupancy| {
+            let changed = occupancy.is_none_or(|before| before.running != counts.busy);
+            if changed {
+                *occupancy = Some(Demand { waiting: 0, running: counts.busy, as_of: now });
+            }
+            changed
+        });
+        let Configure { blueprint, policy, scaling, provider, .. } = &self.outfit.configure;
+        let failures = &self.roster.failures;
+        let snapshot = PoolSnapshot {
+            name: self.name().clone(),
+            scope: blueprint.scope.clone(),
+            provider: provider.clone(),
+            min: scaling.min,
+            spare: scaling.spare,
+            max: policy.max,
+            target: self.target.as_ref().map_or(0, |target| target.runners),
+            target_because: self
+                .target
+                .as_ref()
+                .map_or_else(|| "not known yet".to_owned(), |target| target.because.clone()),
+            target_override: scaling.fixed,
+            counts,
+            because: self.because.clone(),
+            launches_held_until: failures.held_until.filter(|until| *until > now),
+            launch_failures: failures.in_a_row,
+            last_error: failures.last.clone(),
+            cloud_seen_at: self.roster.cloud_seen,
+            forge_seen_at: self.roster.forge_seen,
+            retiring: policy.retiring,
+        };
+        self.outfit.shared.model.pools.insert(self.name().clone(), snapshot);
+    }
+
+    fn halt_if_done(&mut self, ctx: &mut Context<Self>) {
+        if self.halting && self.children.is_empty() {
+            self.guard.orderly();
+            ctx.stop();
+        }
+    }
+}
+
+impl Actor for PoolActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _ctx: &mut Self::Context) {
+        self.show();
+    }
+}
+
+impl Handler<SetTarget> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, SetTarget(target): SetTarget, ctx: &mut Self::Context) {
+        let runners = self.target.as_ref().map(|target| target.runners);
+        if runners != Some(target.runners) {
+            self.observe(FleetEvent::Target {
+                at: self.now(),
+                pool: self.name().clone(),
+                runners: target.runners,
+                because: target.because.clone(),
+            });
+        }
+        self.target = Some(target);
+        self.plan_soon(ctx);
+    }
+}
+
+impl Handler<Survey> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, survey: Survey, ctx: &mut Self::Context) {
+        if self.halting {
+            return;
+        }
+        let now = self.now();
+        let pool = self.name().clone();
+        let surveyed = self.roster.survey(&pool, &survey, now);
+        for (name, seen) in surveyed.observe {
+            self.tell(&name, Event::Observed(seen));
+        }
+        for (name, state) in surveyed.adopt {
+            tracing::info!(runner = %name, state = state.phase().as_str(), "a runner was adopted");
+            self.adopt(name, state, now, ctx);
+        }
+        if survey.vms.is_some() {
+            let began = survey.vms.as_ref().map_or(now, |listing| listing.as_of);
+            let crashed = std::mem::take(&mut self.crashed);
+            self.observe(FleetEvent::Reconciled {
+                at: now,
+                pool,
+                took: (now - began).to_std().unwrap_or_default(),
+                counts: self.roster.counts(),
+                crashed,
+                target: self.target.as_ref().map_or(0, |target| target.runners),
+            });
+        }
+        self.plan_soon(ctx);
+    }
+}
+
+impl Handler<Transitioned> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Transitioned { name, state }: Transitioned, ctx: &mut Self::Context) {
+        let now = self.now();
+        let lost = matches!(
+            state.reason(),
+            Some(
+                DrainReason::VmVanished | DrainReason::VmFailed | DrainReason::LaunchFailed { .. }
+            )
+        );
+        let entered = self.roster.get(&name).is_some_and(|m| m.state.phase() != Phase::Draining);
+        if lost && entered {
+            self.crashed += 1;
+            if let Some(error) = state.known().and_then(|known| known.last_error.clone()) {
+                self.observe(FleetEvent::Fault {
+                    at: now,
+                    pool: Some(self.name().clone()),
+                    runner: Some(name.clone()),
+                    error,
+                });
+            }
+        }
+        self.roster.transitioned(&name, state, now);
+        self.plan_soon(ctx);
+    }
+}
+
+impl Handler<PlanNow> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: PlanNow, ctx: &mut Self::Context) {
+        self.plan_due = false;
+        if !self.halting {
+            self.carry_out(ctx);
+        }
+        self.show();
+    }
+}
+
+impl Handler<Died<RunnerName>> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, died: Died<RunnerName>, ctx: &mut Self::Context) {
+        if self.children.get(&died.key).is_none_or(|child| child.start != died.start) {
+            return;
+        }
+        let Some(mut child) = self.children.remove(&died.key) else { return };
+        if died.orderly || self.halting {
+            self.halt_if_done(ctx);
+            return;
+        }
+        let now = self.now();
+        let intensity = self.outfit.intensity;
+        supervision::forget_old(&mut child.deaths, now, &intensity);
+        child.deaths.push(now);
+        self.crashed += 1;
+        let decision = supervision::decide(&child.deaths, now, &intensity);
+        tracing::error!(runner = %died.key, deaths = child.deaths.len(), ?decision, "a runner's actor died");
+        let what = match decision {
+            Restart::At(_) => format!("the actor of {} died; it is started again", died.key),
+            Restart::Escalate => format!(
+                "the actor of {} died {} times within {} s; it is left to the next listing to adopt",
+                died.key,
+                child.deaths.len(),
+                intensity.within.as_secs()
+            ),
+        };
+        self.observe(FleetEvent::Fault {
+            at: now,
+            pool: Some(self.name().clone()),
+            runner: Some(died.key.clone()),
+            error: PortError::certain(ErrorClass::Invalid, what),
+        });
+        match decision {
+            Restart::At(at) => {
+                let wait = (at - now).to_std().unwrap_or_default();
+                let (name, deaths) = (died.key, child.deaths);
+                ctx.run_later(wait, move |actor, ctx| {
+                    let now = actor.now();
+                    let Some(member) = actor.roster.get(&name) else { return };
+                    let beginning = Beginning {
+                        state: revive(member.state.clone(), now),
+                        created_at: member.created_at,
+                        name,
+                        effects: Vec::new(),
+                        why: "its actor died and was started again".to_owned(),
+                        blueprint: Arc::clone(&actor.outfit.configure.blueprint),
+                    };
+                    actor.start_runner(beginning, deaths, ctx);
+                });
+            }
+            Restart::Escalate => {
+                self.roster.hand_to_orphans(&died.key);
+                self.outfit.shared.model.runners.remove(&died.key);
+                self.plan_soon(ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Order> for PoolActor {
+    type Result = MessageResult<Order>;
+
+    fn handle(&mut self, order: Order, _ctx: &mut Self::Context) -> Self::Result {
+        if self.halting {
+            return MessageResult(Err(Refused::Stopping));
+        }
+        let now = self.now();
+        let phase = |name: &RunnerName| self.roster.get(name).map(|m| m.state.phase());
+        let result = match order {
+            Order::Drain(name) => match phase(&name) {
+                None => Err(Refused::NoRunner(name)),
+                Some(Phase::Busy) => Err(Refused::Busy(name)),
+                Some(_) => {
+                    self.roster.asked(&name, now);
+                    self.tell(&name, Event::Drain(DrainReason::Operator));
+                    Ok(1)
+                }
+            },
+            Order::Force(name) => match phase(&name) {
+                None => Err(Refused::NoRunner(name)),
+                Some(_) => {
+                    self.tell(&name, Event::Force);
+                    Ok(1)
+                }
+            },
+            Order::Flush => {
+                let idle = self.roster.idle_oldest_first(now);
+                for name in &idle {
+                    self.roster.asked(name, now);
+                    self.tell(name, Event::Drain(DrainReason::Operator));
+                }
+                Ok(u32::try_from(idle.len()).unwrap_or(u32::MAX))
+            }
+            Order::Tell(name, event) => match phase(&name) {
+                None => Err(Refused::NoRunner(name)),
+                Some(_) => {
+                    self.tell(&name, *event);
+                    Ok(1)
+                }
+            },
+        };
+        self.outfit.stir.send_modify(|stir| stir.changes += 1);
+        MessageResult(result)
+    }
+}
+
+impl Handler<Configure> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, configure: Configure, ctx: &mut Self::Context) {
+        match self.outfit.shared.limits.write() {
+            Ok(mut limits) => *limits = Arc::new(configure.limits.clone()),
+            Err(poisoned) => *poisoned.into_inner() = Arc::new(configure.limits.clone()),
+        }
+        self.outfit.configure = configure;
+        // New limits move deadlines; a tick makes every runner arm its timer anew.
+        for child in self.children.values() {
+            child.addr.do_send(Apply(Event::Tick));
+        }
+        self.plan_soon(ctx);
+    }
+}
+
+impl Handler<Halt> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
+        self.halting = true;
+        for child in self.children.values() {
+            child.addr.do_send(Halt);
+        }
+        self.halt_if_done(ctx);
+    }
+}

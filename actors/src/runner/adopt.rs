@@ -42,3 +42,19 @@ pub fn adopt(vm: Option<Vm>, registration: Option<Registration>, now: Time) -> S
         Some(_) => State::Registering { since: created_at, known },
     }
 }
+
+/// A state for a runner whose actor died: as it was last reported, with nothing in flight.
+///
+/// The answer to an effect that was in flight died with the actor, so it is treated as lost: a
+/// launch waits for the listings, a drain acts again at once, and both are harmless by name.
+#[must_use]
+pub fn revive(mut state: State, now: Time) -> State {
+    if let Some(known) = state.known_mut() {
+        known.in_flight = None;
+        known.blind_until = Some(now);
+    }
+    if let State::Draining { drain, .. } = &mut state {
+        drain.due = now;
+    }
+    state
+}

@@ -1,0 +1,209 @@
+//! The hands of a pool: effects in, answers out, over the ports.
+//!
+//! Every effect runs on the I/O runtime, never on the actors' thread, is bounded in time, and ends in
+//! exactly one answer: a time-out or a panic in an adapter is an answer too, a doubtful one.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use crate::{
+    name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
+    port::{
+        Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Shape,
+        UserData,
+    },
+    runner::{Answer, Effect, LaunchFailure},
+};
+
+/// What a pool's new runners are made of.
+#[derive(Clone)]
+pub struct Blueprint {
+    /// The pool.
+    pub pool: PoolName,
+    /// Where its runners register.
+    pub scope: Scope,
+    /// Runner group; `None` = the scope's default.
+    pub group: Option<String>,
+    /// Labels; at least one.
+    pub labels: Vec<String>,
+    /// What kind of VM.
+    pub shape: Shape,
+    /// What the VM runs at first boot.
+    pub user_data: Arc<dyn UserData>,
+}
+
+/// The ports that a pool acts through.
+#[derive(Clone)]
+pub struct Hands {
+    /// Makes VMs.
+    pub provider: Arc<dyn Provider>,
+    /// Hands out jobs.
+    pub forge: Arc<dyn Forge>,
+    /// The way to the guests.
+    pub guests: Arc<dyn Guests>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where I/O runs.
+    pub io: tokio::runtime::Handle,
+}
+
+/// The runner that an effect is about.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name.
+    pub name: RunnerName,
+    /// Its VM, where known: saves a look-up.
+    pub vm: Option<VmId>,
+    /// Its registration, where known: saves a look-up.
+    pub registration: Option<RegistrationId>,
+}
+
+impl Hands {
+    /// Performs one effect within `limit`. Dropping the returned future does not cancel the call: a
+    /// create that is under way must come to its end.
+    ///
+    /// Returns `None` for effects that have no answer.
+    pub async fn perform(
+        self: Arc<Self>,
+        effect: Effect,
+        subject: Subject,
+        blueprint: Arc<Blueprint>,
+        limit: Duration,
+    ) -> Option<Answer> {
+        match effect {
+            Effect::Launch => Some(self.launch(subject, blueprint, limit).await),
+            Effect::StandDown => {
+                let call = {
+                    let hands = Arc::clone(&self);
+                    async move { hands.guests.stand_down(&subject.name).await }
+                };
+                Some(Answer::StoodDown(
+                    self.bounded("ask the guest to stand down", limit, call).await,
+                ))
+            }
+            Effect::GoOn => {
+                let hands = Arc::clone(&self);
+                let call = async move {
+                    hands.guests.go_on(&subject.name).await;
+                    Ok(())
+                };
+                // Best effort by contract: the guest goes on by itself when no word comes.
+                if let Err(error) = self.bounded("tell the guest to go on", limit, call).await {
+                    tracing::debug!(%error, "the guest was not told to go on");
+                }
+                None
+            }
+            Effect::Deregister => {
+                let hands = Arc::clone(&self);
+                let call = async move {
+                    hands
+                        .forge
+                        .deregister(&blueprint.scope, &subject.name, subject.registration)
+                        .await
+                };
+                Some(Answer::Deregistered(self.bounded("deregister", limit, call).await))
+            }
+            Effect::DeleteVm => {
+                let hands = Arc::clone(&self);
+                let call =
+                    async move { hands.provider.delete(&subject.name, subject.vm.as_ref()).await };
+                Some(Answer::VmDeleted(self.bounded("delete the VM", limit, call).await))
+            }
+        }
+    }
+
+    async fn launch(
+        self: Arc<Self>,
+        subject: Subject,
+        blueprint: Arc<Blueprint>,
+        limit: Duration,
+    ) -> Answer {
+        let created_at = self.clock.now();
+        let order = RegisterOrder {
+            name: subject.name.clone(),
+            scope: blueprint.scope.clone(),
+            group: blueprint.group.clone(),
+            labels: blueprint.labels.clone(),
+        };
+        // Half of the limit each: a slow forge must leave the cloud its time.
+        let half = limit / 2;
+        let hands = Arc::clone(&self);
+        let call = async move { hands.forge.register(&order).await };
+        let registered = match self.bounded("register", half, call).await {
+            Ok(registered) => registered,
+            Err(error) => {
+                return Answer::LaunchFailed(LaunchFailure {
+                    vm_possible: false,
+                    registration_possible: !error.certain,
+                    registration: None,
+                    error,
+                });
+            }
+        };
+        let registration = registered.id;
+        let order = LaunchOrder {
+            name: subject.name.clone(),
+            pool: blueprint.pool.clone(),
+            scope: blueprint.scope.clone(),
+            shape: blueprint.shape.clone(),
+            user_data: blueprint.user_data.render(&subject.name, &registered.jit_config),
+            created_at,
+        };
+        let hands = Arc::clone(&self);
+        let call = async move { hands.provider.launch(order).await };
+        match self.bounded("launch the VM", half, call).await {
+            Ok(vm) => Answer::Launched { vm, registration },
+            Err(error) => Answer::LaunchFailed(LaunchFailure {
+                vm_possible: !error.certain,
+                registration_possible: true,
+                registration: Some(registration),
+                error,
+            }),
+        }
+    }
+
+    /// Runs `call` on the I/O runtime, at most `limit` long.
+    async fn bounded<T: Send + 'static>(
+        &self,
+        what: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, PortError>> + Send + 'static,
+    ) -> Result<T, PortError> {
+        match tokio::time::timeout(limit, self.io.spawn(call)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(PortError::doubtful(
+                ErrorClass::Transient,
+                format!("could not {what}: the adapter failed; its log line says where"),
+            )),
+            Err(_elapsed) => Err(PortError::doubtful(
+                ErrorClass::Transient,
+                format!("could not {what}: no answer within {} s", limit.as_secs()),
+            )),
+        }
+    }
+}
+
+/// A way to the guests where there is none: the order never gets an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoGuests;
+
+#[async_trait::async_trait]
+impl Guests for NoGuests {
+    async fn stand_down(&self, name: &RunnerName) -> Result<crate::port::StandDown, PortError> {
+        Err(PortError::certain(
+            ErrorClass::Transient,
+            format!("{name} cannot be asked: this fleet has no way to its guests"),
+        ))
+    }
+
+    async fn go_on(&self, _name: &RunnerName) {}
+}
+
+/// User data of a pool that creates nothing any more.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoUserData;
+
+impl UserData for NoUserData {
+    fn render(&self, _name: &RunnerName, _jit_config: &crate::port::Secret) -> crate::port::Secret {
+        crate::port::Secret::new("")
+    }
+}
