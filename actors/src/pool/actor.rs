@@ -28,6 +28,7 @@ use crate::{
     },
     scaler::{self, Target},
     supervision::{self, Intensity, Restart},
+    sweep::expectation,
 };
 
 /// The scaler's word: how many runners the pool should have.
@@ -366,7 +367,12 @@ impl PoolActor {
             forge_seen_at: self.roster.forge_seen,
             retiring: policy.retiring,
         };
-        self.outfit.shared.model.pools.insert(self.name().clone(), snapshot);
+        let expected = expectation(&snapshot);
+        let before = self.outfit.shared.model.pools.insert(self.name().clone(), snapshot);
+        if before.is_none_or(|before| expectation(&before) != expected) {
+            // The sweeps pause by what the pools expect, so they must hear when that changes.
+            self.outfit.stir.send_modify(|stir| stir.changes += 1);
+        }
     }
 
     fn halt_if_done(&mut self, ctx: &mut Context<Self>) {

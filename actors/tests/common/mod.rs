@@ -1,0 +1,334 @@
+//! A cloud and a forge in memory, on paused time, for tests of the real actors.
+
+#![allow(clippy::unwrap_used, clippy::type_complexity, reason = "a test stops where its set-up fails")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actix::{Actor, Addr, System};
+use async_trait::async_trait;
+use runner_fleet_actors::{
+    event::{FleetEvent, Phase, ReadModel, SharedModel},
+    fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Stop},
+    hands::{Blueprint, NoGuests},
+    name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
+    pool::{Policy, actor::Configure},
+    port::{
+        Clock, Deletion, Forge, LaunchOrder, Listing, Observer, PortError, PortStatus, Provider,
+        RegisterOrder, Registered, Registration, Secret, Shape, Time, TokioClock, UserData, Vm,
+        VmStatus,
+    },
+    runner::Limits,
+    scaler,
+    supervision::Intensity,
+    sweep::Cadence,
+};
+use tokio::sync::oneshot;
+
+/// Runs `test` on an actix system whose time is paused: it jumps to the next timer when all wait.
+pub fn on_paused_time<F: Future<Output = ()> + 'static>(test: F) {
+    System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    })
+    .block_on(test);
+}
+
+#[derive(Default)]
+pub struct Outside {
+    pub vms: BTreeMap<RunnerName, Vm>,
+    pub registrations: BTreeMap<RunnerName, Registration>,
+    pub launches: Vec<(Time, RunnerName)>,
+    pub deletes: Vec<RunnerName>,
+    pub events: Vec<FleetEvent>,
+    pub refuse_launches: Option<PortError>,
+    pub panic_on: Option<Box<dyn Fn(&FleetEvent) -> bool + Send>>,
+    pub next_id: u64,
+    pub calls: u64,
+    pub keep_events: bool,
+}
+
+/// Cloud, forge and observer in one: a VM boots, registers and idles until told otherwise.
+#[derive(Clone)]
+pub struct World {
+    pub outside: Arc<Mutex<Outside>>,
+    pub clock: Arc<TokioClock>,
+    pub boot: Duration,
+    pub call: Duration,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let origin = "2026-01-01T00:00:00Z".parse().unwrap();
+        Self {
+            outside: Arc::new(Mutex::new(Outside { keep_events: true, ..Outside::default() })),
+            clock: Arc::new(TokioClock::starting_at(origin)),
+            boot: Duration::from_secs(20),
+            call: Duration::from_millis(200),
+        }
+    }
+
+    pub fn with<T>(&self, look: impl FnOnce(&mut Outside) -> T) -> T {
+        look(&mut self.outside.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// The runner takes a job.
+    pub fn take_job(&self, name: &RunnerName) {
+        self.with(|outside| outside.registrations.get_mut(name).unwrap().busy = Some(true));
+    }
+
+    /// The job ends: the registration vanishes and the guest powers off.
+    pub fn finish_job(&self, name: &RunnerName) {
+        self.with(|outside| {
+            outside.registrations.remove(name);
+            outside.vms.get_mut(name).unwrap().status = VmStatus::Stopped;
+        });
+    }
+
+    async fn pass(&self) {
+        self.with(|outside| outside.calls += 1);
+        tokio::time::sleep(self.call).await;
+    }
+}
+
+#[async_trait]
+impl Provider for World {
+    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
+        self.pass().await;
+        if let Some(error) = self.with(|outside| outside.refuse_launches.clone()) {
+            return Err(error);
+        }
+        let id = self.with(|outside| {
+            outside.next_id += 1;
+            let id = VmId(format!("vm-{}", outside.next_id));
+            outside.launches.push((self.clock.now(), order.name.clone()));
+            let vm = Vm {
+                name: order.name.clone(),
+                id: id.clone(),
+                status: VmStatus::Building,
+                created_at: Some(order.created_at),
+                shape: Some(order.shape.digest()),
+                scope: Some(order.scope.clone()),
+                address: None,
+            };
+            outside.vms.insert(order.name.clone(), vm);
+            id
+        });
+        let world = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(world.boot).await;
+            world.with(|outside| {
+                if let Some(vm) = outside.vms.get_mut(&order.name) {
+                    vm.status = VmStatus::Active;
+                    if let Some(registration) = outside.registrations.get_mut(&order.name) {
+                        registration.online = true;
+                    }
+                }
+            });
+        });
+        Ok(id)
+    }
+
+    async fn delete(&self, name: &RunnerName, _id: Option<&VmId>) -> Result<Deletion, PortError> {
+        self.pass().await;
+        Ok(self.with(|outside| {
+            outside.deletes.push(name.clone());
+            match outside.vms.remove(name) {
+                Some(_) => Deletion::Accepted,
+                None => Deletion::Gone,
+            }
+        }))
+    }
+
+    async fn list(&self) -> Result<Listing<Vm>, PortError> {
+        let as_of = self.clock.now();
+        self.pass().await;
+        let entries = self.with(|outside| outside.vms.values().cloned().collect());
+        Ok(Listing { entries, complete: true, as_of, faults: Vec::new() })
+    }
+
+    fn status(&self) -> PortStatus {
+        PortStatus::default()
+    }
+}
+
+#[async_trait]
+impl Forge for World {
+    async fn register(&self, order: &RegisterOrder) -> Result<Registered, PortError> {
+        self.pass().await;
+        Ok(self.with(|outside| {
+            outside.next_id += 1;
+            let id = RegistrationId(outside.next_id);
+            let registration =
+                Registration { name: order.name.clone(), id, online: false, busy: Some(false) };
+            outside.registrations.insert(order.name.clone(), registration);
+            Registered { id, jit_config: Secret::new("jit") }
+        }))
+    }
+
+    async fn deregister(
+        &self,
+        _scope: &Scope,
+        name: &RunnerName,
+        _id: Option<RegistrationId>,
+    ) -> Result<(), PortError> {
+        self.pass().await;
+        self.with(|outside| match outside.registrations.get(name) {
+            Some(registration) if registration.busy == Some(true) => Err(PortError::certain(
+                runner_fleet_actors::port::ErrorClass::Busy,
+                "it runs a job",
+            )),
+            _ => {
+                outside.registrations.remove(name);
+                Ok(())
+            }
+        })
+    }
+
+    async fn list(&self, _scope: &Scope) -> Result<Listing<Registration>, PortError> {
+        let as_of = self.clock.now();
+        self.pass().await;
+        let entries = self.with(|outside| outside.registrations.values().cloned().collect());
+        Ok(Listing { entries, complete: true, as_of, faults: Vec::new() })
+    }
+
+    fn status(&self) -> PortStatus {
+        PortStatus::default()
+    }
+}
+
+impl Observer for World {
+    fn observe(&self, event: &FleetEvent) {
+        let panics = self.with(|outside| {
+            if outside.keep_events {
+                outside.events.push(event.clone());
+            }
+            outside.panic_on.as_ref().is_some_and(|panics| panics(event))
+        });
+        assert!(!panics, "this observer was told to panic");
+    }
+}
+
+struct Plain;
+
+impl UserData for Plain {
+    fn render(&self, _name: &RunnerName, jit_config: &Secret) -> Secret {
+        jit_config.clone()
+    }
+}
+
+pub fn shape(image: &str) -> Shape {
+    Shape { image: image.to_owned(), flavor: "m1.small".to_owned(), ..Shape::default() }
+}
+
+pub fn pool(name: &str, min: u32, max: u32) -> PoolSetup {
+    pool_of_image(name, min, max, "noble")
+}
+
+pub fn pool_of_image(name: &str, min: u32, max: u32, image: &str) -> PoolSetup {
+    let shape = shape(image);
+    PoolSetup {
+        configure: Configure {
+            policy: Policy {
+                max,
+                replace_at_once: 1,
+                shape: Some(shape.digest()),
+                retiring: false,
+            },
+            blueprint: Arc::new(Blueprint {
+                pool: name.parse().unwrap(),
+                scope: "org".parse().unwrap(),
+                group: None,
+                labels: vec!["self-hosted".to_owned()],
+                shape,
+                user_data: Arc::new(Plain),
+            }),
+            scaling: scaler::Policy {
+                min,
+                spare: 0,
+                max,
+                shrink_after: Duration::ZERO,
+                fixed: None,
+            },
+            limits: Limits::default(),
+            provider: "cloud".to_owned(),
+        },
+        demand: None,
+    }
+}
+
+/// A running fleet, its read model, and the news of its end.
+pub struct Running {
+    pub fleet: Addr<FleetActor>,
+    pub model: SharedModel,
+    pub ending: oneshot::Receiver<Ending>,
+}
+
+pub fn fleet_id() -> FleetId {
+    "ci".parse().unwrap()
+}
+
+pub fn start(world: &World, pools: Vec<PoolSetup>) -> Running {
+    let model: SharedModel = Arc::new(ReadModel::default());
+    let setup = FleetSetup {
+        id: fleet_id(),
+        providers: [("cloud".to_owned(), Arc::new(world.clone()) as Arc<dyn Provider>)].into(),
+        forge: Arc::new(world.clone()),
+        guests: Arc::new(NoGuests),
+        pools,
+        clock: world.clock.clone(),
+        observer: Arc::new(world.clone()),
+        model: Arc::clone(&model),
+        io: tokio::runtime::Handle::current(),
+        cloud_cadence: Cadence::CLOUD,
+        forge_cadence: Cadence::FORGE,
+        intensity: Intensity::default(),
+    };
+    let (fleet, ending) = FleetActor::new(setup);
+    Running { fleet: fleet.start(), model, ending }
+}
+
+impl Running {
+    pub fn count(&self, phase: Phase) -> usize {
+        self.model.runners.iter().filter(|runner| runner.state == phase).count()
+    }
+
+    pub fn names(&self, phase: Phase) -> Vec<RunnerName> {
+        let mut names: Vec<_> = self
+            .model
+            .runners
+            .iter()
+            .filter(|runner| runner.state == phase)
+            .map(|runner| runner.name.clone())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Waits, in virtual time, until `reached` holds.
+    pub async fn until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
+        for _ in 0..200_000 {
+            if reached(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let seen: Vec<_> = self.model.runners.iter().map(|r| r.value().clone()).collect();
+        panic!("never reached in virtual hours: {what}; runners: {seen:#?}");
+    }
+
+    /// Stops the fleet; an actor that stays behind fails the test.
+    pub async fn stop(self) {
+        self.fleet.send(Stop).await.unwrap();
+        assert_eq!(self.ending.await, Ok(Ending::Stopped));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!self.fleet.connected(), "the fleet's actor is still there");
+    }
+}

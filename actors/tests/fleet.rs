@@ -1,0 +1,290 @@
+//! The real actors on paused time: what a fleet does over hours, in milliseconds.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{World, on_paused_time, pool, pool_of_image, start};
+use runner_fleet_actors::{
+    event::{DrainReason, FleetEvent, Phase},
+    fleet::{Ending, Fix, Reconcile, Reload, Route, RouteError},
+    pool::actor::{Order, Refused},
+    port::{ErrorClass, PortError},
+};
+
+#[test]
+fn a_pool_comes_to_its_minimum_and_stays_there() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 5, 10)]);
+        running.until("five idle", |r| r.count(Phase::Idle) == 5).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(running.count(Phase::Idle), 5);
+        assert_eq!(world.with(|w| w.launches.len()), 5);
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_finished_runner_is_replaced_within_one_listing_and_nothing_is_left_of_it() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        let name = running.names(Phase::Idle)[0].clone();
+        world.take_job(&name);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        world.finish_job(&name);
+        let finished = tokio::time::Instant::now();
+        running.until("a third launch", |_| world.with(|w| w.launches.len() == 3)).await;
+        assert!(finished.elapsed() < Duration::from_secs(7), "{:?}", finished.elapsed());
+        running
+            .until("two idle and no trace", |r| {
+                r.count(Phase::Idle) == 2
+                    && !r.model.runners.contains_key(&name)
+                    && world.with(|w| {
+                        !w.vms.contains_key(&name) && !w.registrations.contains_key(&name)
+                    })
+            })
+            .await;
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_shrink_drains_the_oldest_idle_runners_and_leaves_the_busy_one() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 3, 6)]);
+        running.until("three idle", |r| r.count(Phase::Idle) == 3).await;
+        let oldest = world.with(|w| w.launches[0].1.clone());
+        world.take_job(&oldest);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        running
+            .fleet
+            .send(Fix { pool: "small".parse().unwrap(), runners: Some(0) })
+            .await
+            .unwrap()
+            .unwrap();
+        running.until("only the busy one", |r| r.model.runners.len() == 1).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(running.names(Phase::Busy), vec![oldest.clone()]);
+        assert!(!world.with(|w| w.deletes.contains(&oldest)), "a busy VM was deleted");
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_restart_adopts_every_runner_and_creates_none() {
+    on_paused_time(async {
+        let world = World::new();
+        let first = start(&world, vec![pool("small", 4, 8)]);
+        first.until("four idle", |r| r.count(Phase::Idle) == 4).await;
+        world.take_job(&first.names(Phase::Idle)[0]);
+        first.stop().await;
+        let second = start(&world, vec![pool("small", 4, 8)]);
+        second.until("adopted", |r| r.count(Phase::Idle) == 3 && r.count(Phase::Busy) == 1).await;
+        assert_eq!(world.with(|w| w.launches.len()), 4);
+        second.stop().await;
+    });
+}
+
+#[test]
+fn launches_that_fail_hold_their_pool_back_and_say_so_and_recover_with_one_probe() {
+    on_paused_time(async {
+        let world = World::new();
+        world.with(|w| {
+            w.refuse_launches = Some(PortError::certain(ErrorClass::Quota, "quota: 0 of 10 left"));
+        });
+        let running = start(&world, vec![pool("small", 3, 3)]);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let shown = running.model.pools.get(&"small".parse().unwrap()).unwrap().clone();
+        assert!(shown.launch_failures > 1, "{shown:#?}");
+        assert_eq!(shown.last_error.as_ref().map(|e| e.class), Some(ErrorClass::Quota));
+        let calls = world.with(|w| w.calls);
+        // Per hour: some 20 probes of a few calls each and the listings; not thousands.
+        assert!(calls < 2000, "{calls} calls in an hour of nothing but failures");
+        world.with(|w| w.refuse_launches = None);
+        running.until("three idle", |r| r.count(Phase::Idle) == 3).await;
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_changed_image_replaces_idle_runners_one_at_a_time() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 4, 8)]);
+        running.until("four idle", |r| r.count(Phase::Idle) == 4).await;
+        let old: Vec<_> = running.names(Phase::Idle);
+        let reload = Reload {
+            providers: Default::default(),
+            pools: vec![pool_of_image("small", 4, 8, "noble-2")],
+        };
+        running.fleet.send(reload).await.unwrap();
+        let new_shape = common::shape("noble-2").digest();
+        running
+            .until("all replaced", |r| {
+                assert!(r.count(Phase::Idle) >= 3, "more than one was taken at once");
+                r.count(Phase::Idle) == 4
+                    && r.model.runners.iter().all(|x| x.shape.as_ref() == Some(&new_shape))
+            })
+            .await;
+        assert!(old.iter().all(|name| !running.model.runners.contains_key(name)));
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_pool_that_leaves_the_configuration_is_emptied_and_ends_also_over_a_restart() {
+    on_paused_time(async {
+        let world = World::new();
+        let first = start(&world, vec![pool("old", 2, 4), pool("new", 1, 4)]);
+        first.until("three idle", |r| r.count(Phase::Idle) == 3).await;
+        first.stop().await;
+        let second = start(&world, vec![pool("new", 1, 4)]);
+        second
+            .until("the old pool is gone", |r| {
+                r.model.runners.len() == 1
+                    && !r.model.pools.contains_key(&"old".parse().unwrap())
+                    && world.with(|w| w.vms.len() == 1 && w.registrations.len() == 1)
+            })
+            .await;
+        second.stop().await;
+    });
+}
+
+#[test]
+fn an_operators_drain_is_refused_while_a_job_runs_and_force_is_not() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 1, 2)]);
+        running.until("one idle", |r| r.count(Phase::Idle) == 1).await;
+        let name = running.names(Phase::Idle)[0].clone();
+        world.take_job(&name);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        let pool: runner_fleet_actors::name::PoolName = "small".parse().unwrap();
+        let order = |order| Route { pool: pool.clone(), order };
+        let refused = running.fleet.send(order(Order::Drain(name.clone()))).await.unwrap();
+        assert_eq!(refused, Err(RouteError::Refused(Refused::Busy(name.clone()))));
+        running.fleet.send(order(Order::Force(name.clone()))).await.unwrap().unwrap();
+        running.until("it is gone", |_| world.with(|w| !w.vms.contains_key(&name))).await;
+        let killed = world.with(|w| {
+            w.events.iter().any(|event| match event {
+                FleetEvent::Transition { transition, .. } => {
+                    transition.job_killed && transition.reason == Some(DrainReason::Forced)
+                }
+                _ => false,
+            })
+        });
+        assert!(killed, "the event does not say that a job was killed");
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_runner_whose_actor_panics_is_started_again_and_goes_on() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        let name = running.names(Phase::Idle)[0].clone();
+        let victim = name.clone();
+        let once = std::sync::atomic::AtomicBool::new(true);
+        world.with(|w| {
+            w.panic_on = Some(Box::new(move |event| match event {
+                FleetEvent::Transition { transition, .. } => {
+                    transition.runner == victim
+                        && transition.to == Phase::Busy
+                        && once.swap(false, std::sync::atomic::Ordering::SeqCst)
+                }
+                _ => false,
+            }));
+        });
+        world.take_job(&name);
+        running.until("busy after all", |r| r.names(Phase::Busy) == vec![name.clone()]).await;
+        assert!(!world.with(|w| w.deletes.contains(&name)));
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_runner_whose_actor_dies_again_and_again_is_left_to_adoption_and_its_job_lives() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        let name = running.names(Phase::Idle)[0].clone();
+        let victim = name.clone();
+        let deaths = std::sync::atomic::AtomicU32::new(0);
+        world.with(|w| {
+            w.panic_on = Some(Box::new(move |event| match event {
+                FleetEvent::Transition { transition, .. } => {
+                    transition.runner == victim
+                        && transition.to == Phase::Busy
+                        && deaths.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 6
+                }
+                _ => false,
+            }));
+        });
+        world.take_job(&name);
+        running.until("busy after all", |r| r.names(Phase::Busy) == vec![name.clone()]).await;
+        assert!(!world.with(|w| w.deletes.contains(&name)));
+        let told = world.with(|w| {
+            w.events.iter().any(|event| match event {
+                FleetEvent::Fault { error, .. } => error.what.contains("left to the next listing"),
+                _ => false,
+            })
+        });
+        assert!(told, "nobody was told that the actor was given up");
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_pool_whose_actor_keeps_dying_takes_the_fleet_down_with_a_last_word() {
+    on_paused_time(async {
+        let world = World::new();
+        world.with(|w| {
+            w.panic_on = Some(Box::new(|event| matches!(event, FleetEvent::Plan { .. })));
+        });
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        match running.ending.await {
+            Ok(Ending::Escalated(what)) => assert!(what.contains("pool small"), "{what}"),
+            other => panic!("the fleet did not give up: {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_pool_whose_actor_dies_once_adopts_its_runners_again() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 3, 6)]);
+        running.until("three idle", |r| r.count(Phase::Idle) == 3).await;
+        let once = std::sync::atomic::AtomicBool::new(true);
+        world.with(|w| {
+            w.panic_on = Some(Box::new(move |event| {
+                matches!(event, FleetEvent::Reconciled { .. })
+                    && once.swap(false, std::sync::atomic::Ordering::SeqCst)
+            }));
+        });
+        running.fleet.send(Reconcile).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(running.count(Phase::Idle), 3);
+        assert_eq!(world.with(|w| w.launches.len()), 3, "adoption created runners");
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_stop_waits_for_the_launch_that_is_under_way() {
+    on_paused_time(async {
+        let world = World { call: Duration::from_secs(20), ..World::new() };
+        let running = start(&world, vec![pool("small", 1, 2)]);
+        running.until("registered", |_| world.with(|w| !w.registrations.is_empty())).await;
+        assert!(world.with(|w| w.launches.is_empty()));
+        running.stop().await;
+        assert_eq!(world.with(|w| w.launches.len()), 1, "the launch was cut off");
+    });
+}
