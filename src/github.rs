@@ -1,1 +1,153 @@
-//! GitHub as the forge.
+//! GitHub as the forge: github.com, data residency and GitHub Enterprise Server.
+//!
+//! Registers single-use runners by JIT config, removes and lists registrations, for repositories,
+//! organisations and enterprises. The rules:
+//!
+//! - A call is sent once; the brain owns retries. The only second tries are those that cannot have
+//!   taken effect (a refused token, a redirect) and the one that the port's contract asks for (the
+//!   name is taken because an earlier answer was lost).
+//! - A listing tells the truth about itself: what it could not read makes it incomplete.
+//! - Nothing is asked while GitHub asks for silence ([`budget`]).
+//! - No token, JWT or JIT config gets into a log line, an error or a `Debug` text.
+//!
+//! Registration tokens and `config.sh` are the alternative to JIT configs: they are good for any
+//! number of runners for an hour, so a job that reads one can register runners of its own. They are
+//! not supported.
+
+pub mod auth;
+pub mod budget;
+mod check;
+mod client;
+mod groups;
+mod listing;
+mod register;
+pub mod route;
+mod transport;
+mod wire;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use runner_fleet_actors::{
+    name::{FleetId, RegistrationId, RunnerName, Scope},
+    port::{Clock, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration},
+};
+
+pub use auth::{Auth, TokenSource};
+pub use check::Access;
+
+/// How long a call may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until the answer is read to its end.
+    pub whole: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), whole: Duration::from_secs(30) }
+    }
+}
+
+/// Which GitHub, and who the fleet is there.
+#[derive(Debug, Clone)]
+pub struct GithubConfig {
+    /// The web address or the API's base; see [`route::api_base`].
+    pub url: String,
+    /// The credentials.
+    pub auth: Auth,
+    /// Whose runners are listed.
+    pub fleet: FleetId,
+    /// Certificates to trust in addition to the system's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// How long a call may take.
+    pub timeouts: Timeouts,
+}
+
+impl GithubConfig {
+    /// github.com with the default timeouts.
+    #[must_use]
+    pub fn new(auth: Auth, fleet: FleetId) -> Self {
+        Self {
+            url: "https://github.com".to_owned(),
+            auth,
+            fleet,
+            ca_file: None,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// The forge over GitHub's REST API.
+pub struct Github {
+    client: client::Client,
+    fleet: FleetId,
+    groups: groups::Groups,
+    pages: listing::Pages,
+}
+
+impl std::fmt::Debug for Github {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Github")
+            .field("api", &self.client.base.as_str())
+            .field("fleet", &self.fleet)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Github {
+    /// Prepares the client; makes no call. The proxy comes from the environment at this moment.
+    ///
+    /// Must be called inside the tokio runtime that outlives the forge.
+    ///
+    /// # Errors
+    /// `Invalid` where address, CA file or private key cannot be used.
+    pub fn new(config: GithubConfig, clock: Arc<dyn Clock>) -> Result<Self, PortError> {
+        let base = route::api_base(&config.url)?;
+        let credentials = auth::Credentials::new(&config.auth)?;
+        let transport =
+            transport::Transport::new(&base, config.ca_file.as_deref(), &config.timeouts)?;
+        let patience = config.timeouts.whole;
+        Ok(Self {
+            client: client::Client::new(transport, credentials, base, clock, patience),
+            fleet: config.fleet,
+            groups: groups::Groups::default(),
+            pages: listing::Pages::default(),
+        })
+    }
+
+    /// Whether the fleet can work in `scope`: credentials, permission, and the runner group if one
+    /// is named. Registers nothing.
+    ///
+    /// # Errors
+    /// What is missing and how to provide it.
+    pub async fn check(&self, scope: &Scope, group: Option<&str>) -> Result<Access, PortError> {
+        self.client.noted(check::check(&self.client, &self.groups, scope, group).await)
+    }
+}
+
+#[async_trait]
+impl Forge for Github {
+    async fn register(&self, order: &RegisterOrder) -> Result<Registered, PortError> {
+        self.client.noted(register::register(&self.client, &self.groups, order).await)
+    }
+
+    async fn deregister(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+    ) -> Result<(), PortError> {
+        self.client.noted(register::deregister(&self.client, scope, name, id).await)
+    }
+
+    async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
+        self.client.noted(self.pages.list(&self.client, &self.fleet, scope).await)
+    }
+
+    fn status(&self) -> PortStatus {
+        self.client.status()
+    }
+}

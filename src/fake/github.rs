@@ -1,1 +1,281 @@
-//! A stand-in for GitHub.
+//! A stand-in for GitHub: the runner endpoints of its REST API, with state, served on loopback.
+//!
+//! It is for tests and for the demo, and behaves as GitHub does towards a fleet: names are taken
+//! once, a JIT runner takes one job and vanishes with it, a busy runner is not deregistered, unchanged
+//! listings cost nothing. What it answers is held to GitHub's own schemas by the tests. It also
+//! fails as GitHub does, on request: see [`Faults`].
+//!
+//! Canned answers are the alternative; they prove that a client parses, never that a fleet lives.
+//!
+//! The API is served at the root and below `/api/v3`, so a client takes it for a GitHub Enterprise
+//! Server. The jobs' side is no HTTP: [`FakeGithub::connect`] is what a guest's runner application
+//! does.
+
+mod answers;
+mod faults;
+mod gate;
+mod listener;
+mod operation;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use runner_fleet_actors::name::Scope;
+
+pub use faults::{Faults, Once};
+pub use listener::{Job, Listener, Next, Refused};
+pub use operation::Operation;
+pub use world::JobId;
+
+/// One exchange, as a recorder gets it.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// GitHub's name of the operation, as in its OpenAPI description.
+    pub operation_id: &'static str,
+    /// The request's method.
+    pub method: String,
+    /// The request's path, without `/api/v3`.
+    pub path: String,
+    /// The request's query.
+    pub query: String,
+    /// The request's body, where it is JSON.
+    pub request: Option<serde_json::Value>,
+    /// The answer's status.
+    pub status: u16,
+    /// The answer's body, where there is one.
+    pub response: Option<serde_json::Value>,
+}
+
+/// Gets every exchange with a known operation.
+pub type Recorder = Arc<dyn Fn(&Exchange) + Send + Sync>;
+
+/// A runner group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Whether it is the default group.
+    pub default: bool,
+}
+
+/// A GitHub App with one installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its client id or number: the issuer of its JWTs.
+    pub id: String,
+    /// The number of its installation.
+    pub installation_id: u64,
+    /// Its public key, PEM: JWTs are verified with it.
+    pub public_key: String,
+    /// How long its installation tokens live.
+    pub token_life: Duration,
+    /// The permissions of its installation, by name.
+    pub permissions: BTreeMap<String, String>,
+}
+
+/// How the fake begins.
+#[derive(Clone)]
+pub struct Options {
+    /// Personal access tokens that are accepted. None and no App: every token is.
+    pub tokens: Vec<String>,
+    /// Scopes of the tokens as `x-oauth-scopes` tells them; `None` for fine-grained tokens.
+    pub oauth_scopes: Option<String>,
+    /// An App, if there is one.
+    pub app: Option<App>,
+    /// Runner groups of every organisation and enterprise.
+    pub groups: Vec<Group>,
+    /// The scopes that exist; empty: every scope does.
+    pub scopes: Vec<Scope>,
+    /// Calls an hour; `None` as on a GitHub Enterprise Server without limits.
+    pub rate_limit: Option<u64>,
+    /// How long each answer takes.
+    pub latency: Duration,
+    /// Seed of everything that happens by chance.
+    pub seed: u64,
+    /// Gets every exchange.
+    pub recorder: Option<Recorder>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            oauth_scopes: None,
+            app: None,
+            groups: vec![Group { id: 1, name: "Default".to_owned(), default: true }],
+            scopes: Vec::new(),
+            rate_limit: Some(5000),
+            latency: Duration::ZERO,
+            seed: 1,
+            recorder: None,
+        }
+    }
+}
+
+/// What has happened at the fake so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls by GitHub's name of the operation, refused ones included.
+    pub calls: BTreeMap<&'static str, u64>,
+    /// Calls that counted against the rate limit.
+    pub counted: u64,
+    /// Calls answered by 304.
+    pub unchanged: u64,
+    /// Registrations that there are now.
+    pub registrations: u64,
+    /// Registrations whose listener is connected now.
+    pub online: u64,
+    /// Registrations made since the start.
+    pub registered: u64,
+    /// Jobs that wait for a runner.
+    pub queued: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Jobs that ran to their end, whatever their result.
+    pub completed: u64,
+    /// Jobs that ran to their end and failed.
+    pub failed: u64,
+    /// Jobs whose runner died or was deregistered in mid-job.
+    pub lost: u64,
+    /// How long each started job waited, in the order in which they started.
+    pub waits: Vec<Duration>,
+}
+
+pub(crate) struct Shared {
+    options: Options,
+    url: String,
+    world: Mutex<world::World>,
+    faults: Mutex<faults::State>,
+    limits: Mutex<gate::Limits>,
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, world::World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, faults::State> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limits(&self) -> MutexGuard<'_, gate::Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A GitHub on loopback. Clones are the same GitHub; it ends with the last one.
+#[derive(Clone)]
+pub struct FakeGithub {
+    shared: Arc<Shared>,
+    /// Ends the listening task when the last clone goes.
+    _serving: Arc<Serving>,
+}
+
+impl std::fmt::Debug for FakeGithub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeGithub").field("url", &self.shared.url).finish_non_exhaustive()
+    }
+}
+
+impl FakeGithub {
+    /// Starts one on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", socket.local_addr()?);
+        let shared = Arc::new(Shared {
+            url,
+            world: Mutex::new(world::World::new(&options)),
+            faults: Mutex::new(faults::State::new(&options)),
+            limits: Mutex::new(gate::Limits::new(&options)),
+            options,
+        });
+        let router = axum::Router::new().fallback(gate::serve).with_state(Arc::clone(&shared));
+        let serving = tokio::spawn(async move {
+            if let Err(error) = axum::serve(socket, router).await {
+                tracing::error!(%error, "the github stand-in stopped");
+            }
+        });
+        Ok(Self { shared, _serving: Arc::new(Serving(serving)) })
+    }
+
+    /// What goes into `[github] url`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.shared.url.clone()
+    }
+
+    /// Queues a job that runs for `runs_for` on a runner of exactly that scope whose labels include
+    /// all of the job's. Labels are compared without regard to case.
+    pub fn queue_job(&self, scope: &Scope, labels: &[String], runs_for: Duration) -> JobId {
+        self.shared.world().queue(scope, labels, runs_for)
+    }
+
+    /// Jobs waiting and running that ask for exactly these labels: what a demand source would say.
+    #[must_use]
+    pub fn demand(&self, scope: &Scope, labels: &[String]) -> (u32, u32) {
+        self.shared.world().demand(scope, labels)
+    }
+
+    /// Brings a runner online: what the runner application in a guest does with its JIT config.
+    ///
+    /// # Errors
+    /// Where the config is none, its registration is gone or used up, it is connected already, or
+    /// GitHub is out of reach.
+    pub async fn connect(&self, encoded_jit_config: &str) -> Result<Listener, Refused> {
+        let latency = {
+            let faults = self.shared.faults();
+            if faults.unreachable() {
+                return Err(Refused::Unreachable);
+            }
+            faults.latency
+        };
+        tokio::time::sleep(latency).await;
+        listener::connect(Arc::clone(&self.shared), encoded_jit_config)
+    }
+
+    /// The way to make it fail.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        Faults::new(Arc::clone(&self.shared))
+    }
+
+    /// Replaces the runner groups.
+    pub fn set_groups(&self, groups: Vec<Group>) {
+        self.shared.world().groups = groups;
+    }
+
+    /// Registers a runner past the API: somebody else's, or one that nobody remembers.
+    pub fn add_registration(&self, scope: &Scope, name: &str, labels: &[String]) -> u64 {
+        self.shared.world().add(scope, name, labels)
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.shared.world().stats();
+        let limits = self.shared.limits();
+        stats.calls = limits.calls.clone();
+        stats.counted = limits.counted;
+        stats.unchanged = limits.unchanged;
+        stats
+    }
+}
+
+/// Ends the serving task with the last clone.
+struct Serving(tokio::task::JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,186 @@
+//! How the fake fails: as GitHub and the way to it do.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{SeedableRng, rngs::SmallRng};
+use runner_fleet_actors::{name::Scope, port::Time};
+use serde_json::Value;
+
+use super::{Operation, Options, Shared};
+
+/// A fault that happens once, at the next call of its operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// Refused with this status; nothing is done.
+    Refuse(u16),
+    /// Done, then answered with this status.
+    DoAndSay(u16),
+    /// Done, then the connection breaks before the answer is there.
+    DoAndHangUp,
+    /// Done, but there is never an answer.
+    DoAndHang,
+    /// Never done, never answered.
+    Hang,
+    /// Answered by a redirect to this place.
+    Redirect(String),
+    /// Not done; answered with this status and body.
+    Say(u16, String),
+}
+
+/// The faults' settings.
+pub(crate) struct State {
+    pub(crate) latency: Duration,
+    /// Shares of calls that end in a 502 before and after they take effect.
+    pub(crate) errors: (f64, f64),
+    pub(crate) outage: bool,
+    pub(crate) hang: bool,
+    pub(crate) forbidden: bool,
+    pub(crate) busy_lies: bool,
+    pub(crate) misses_one: bool,
+    pub(crate) failing_page: Option<u64>,
+    pub(crate) odd: Vec<Value>,
+    pub(crate) stale: HashMap<Scope, Vec<Value>>,
+    pub(crate) is_stale: bool,
+    pub(crate) once: HashMap<Operation, VecDeque<Once>>,
+    pub(crate) rng: SmallRng,
+    pub(crate) refused_tokens: HashSet<String>,
+    pub(crate) added_tokens: HashSet<String>,
+    pub(crate) installation_tokens: HashMap<String, Time>,
+}
+
+impl State {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            latency: options.latency,
+            errors: (0.0, 0.0),
+            outage: false,
+            hang: false,
+            forbidden: false,
+            busy_lies: false,
+            misses_one: false,
+            failing_page: None,
+            odd: Vec::new(),
+            stale: HashMap::new(),
+            is_stale: false,
+            once: HashMap::new(),
+            rng: SmallRng::seed_from_u64(options.seed ^ 0x5eed),
+            refused_tokens: HashSet::new(),
+            added_tokens: HashSet::new(),
+            installation_tokens: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn unreachable(&self) -> bool {
+        self.outage || self.hang
+    }
+}
+
+/// Makes the fake fail; each setting holds until it is set again.
+#[derive(Clone)]
+pub struct Faults(Arc<Shared>);
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Faults(..)")
+    }
+}
+
+impl Faults {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// Shares (0 to 1) of calls that end in a 502: before they take effect, and after.
+    pub fn error_rate(&self, before: f64, after: f64) {
+        self.0.faults().errors = (before, after);
+    }
+
+    /// How long each answer takes.
+    pub fn latency(&self, latency: Duration) {
+        self.0.faults().latency = latency;
+    }
+
+    /// Every call is answered with 503, and no runner can connect.
+    pub fn outage(&self, on: bool) {
+        self.0.faults().outage = on;
+    }
+
+    /// No call is answered at all, and no runner can connect.
+    pub fn hang(&self, on: bool) {
+        self.0.faults().hang = on;
+    }
+
+    /// Something goes wrong once, at the next call of that operation. Several queue up.
+    pub fn once(&self, operation: Operation, fault: Once) {
+        self.0.faults().once.entry(operation).or_default().push_back(fault);
+    }
+
+    /// The primary rate limit is used up for that long.
+    pub fn primary_limit(&self, lasts: Duration) {
+        self.0.limits().exhaust(lasts);
+    }
+
+    /// So many calls are left in this hour.
+    pub fn set_remaining(&self, remaining: u64) {
+        self.0.limits().set_remaining(remaining);
+    }
+
+    /// A secondary rate limit for that long, told in a `retry-after` header or only in words.
+    pub fn secondary_limit(&self, lasts: Duration, tells_how_long: bool) {
+        self.0.limits().secondary(lasts, tells_how_long);
+    }
+
+    /// Refuses a token with 401 from now on.
+    pub fn revoke(&self, token: &str) {
+        self.0.faults().refused_tokens.insert(token.to_owned());
+    }
+
+    /// Accepts one more token.
+    pub fn accept(&self, token: &str) {
+        let mut faults = self.0.faults();
+        faults.refused_tokens.remove(token);
+        faults.added_tokens.insert(token.to_owned());
+    }
+
+    /// Refuses every installation token that was made so far with 401.
+    pub fn revoke_installation_tokens(&self) {
+        self.0.faults().installation_tokens.clear();
+    }
+
+    /// Refuses everything with 403 for want of a permission.
+    pub fn forbid(&self, on: bool) {
+        self.0.faults().forbidden = on;
+    }
+
+    /// The busy flag is false in mid-job, and a deregistration then succeeds and kills the job, as
+    /// seen in actions/runner#4422.
+    pub fn busy_lies(&self, on: bool) {
+        self.0.faults().busy_lies = on;
+    }
+
+    /// Each listing misses one runner and does not say so.
+    pub fn listings_miss_one(&self, on: bool) {
+        self.0.faults().misses_one = on;
+    }
+
+    /// Listings show the world as it is at this moment, until it is switched off.
+    pub fn listings_are_stale(&self, on: bool) {
+        let mut faults = self.0.faults();
+        faults.is_stale = on;
+        faults.stale.clear();
+    }
+
+    /// That page of every listing ends in a 502.
+    pub fn failing_page(&self, page: Option<u64>) {
+        self.0.faults().failing_page = page;
+    }
+
+    /// Elements that are put in front of every listing of runners as they are.
+    pub fn odd_elements(&self, elements: Vec<Value>) {
+        self.0.faults().odd = elements;
+    }
+}

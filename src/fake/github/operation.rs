@@ -1,0 +1,107 @@
+//! Which operation of GitHub's API a request is.
+
+use runner_fleet_actors::name::Scope;
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Lists runners.
+    List,
+    /// Shows one runner.
+    Get,
+    /// Removes one runner.
+    Delete,
+    /// Registers a runner.
+    JitConfig,
+    /// Lists runner groups.
+    Groups,
+    /// Makes an installation token.
+    InstallationToken,
+    /// Shows the rate limit.
+    RateLimit,
+}
+
+/// A request's target.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) operation: Operation,
+    /// `None` for what belongs to no scope.
+    pub(crate) scope: Option<Scope>,
+    /// Number of the runner or installation.
+    pub(crate) id: u64,
+}
+
+impl Target {
+    /// The target of a method and a path without `/api/v3`.
+    pub(crate) fn of(method: &str, path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let (scope, rest) = match parts.as_slice() {
+            ["repos", owner, repo, "actions", rest @ ..] => (format!("{owner}/{repo}"), rest),
+            ["orgs", org, "actions", rest @ ..] => ((*org).to_owned(), rest),
+            ["enterprises", slug, "actions", rest @ ..] => (format!("enterprises/{slug}"), rest),
+            ["app", "installations", id, "access_tokens"] if method == "POST" => {
+                let id = id.parse().ok()?;
+                return Some(Self { operation: Operation::InstallationToken, scope: None, id });
+            }
+            ["rate_limit"] if method == "GET" => {
+                return Some(Self { operation: Operation::RateLimit, scope: None, id: 0 });
+            }
+            _ => return None,
+        };
+        let scope: Scope = scope.parse().ok()?;
+        let (operation, id) = match (method, rest) {
+            ("GET", ["runners"]) => (Operation::List, 0),
+            ("POST", ["runners", "generate-jitconfig"]) => (Operation::JitConfig, 0),
+            ("GET", ["runners", id]) => (Operation::Get, id.parse().ok()?),
+            ("DELETE", ["runners", id]) => (Operation::Delete, id.parse().ok()?),
+            ("GET", ["runner-groups"]) if !matches!(scope, Scope::Repository { .. }) => {
+                (Operation::Groups, 0)
+            }
+            _ => return None,
+        };
+        Some(Self { operation, scope: Some(scope), id })
+    }
+
+    /// GitHub's name of the operation.
+    pub(crate) fn operation_id(&self) -> &'static str {
+        use Operation as Op;
+        match (self.operation, &self.scope) {
+            (Op::InstallationToken, _) => "apps/create-installation-access-token",
+            (Op::RateLimit, _) | (_, None) => "rate-limit/get",
+            (Op::List, Some(Scope::Repository { .. })) => {
+                "actions/list-self-hosted-runners-for-repo"
+            }
+            (Op::List, Some(Scope::Organisation(_))) => "actions/list-self-hosted-runners-for-org",
+            (Op::List, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/list-self-hosted-runners-for-enterprise"
+            }
+            (Op::Get, Some(Scope::Repository { .. })) => "actions/get-self-hosted-runner-for-repo",
+            (Op::Get, Some(Scope::Organisation(_))) => "actions/get-self-hosted-runner-for-org",
+            (Op::Get, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/get-self-hosted-runner-for-enterprise"
+            }
+            (Op::Delete, Some(Scope::Repository { .. })) => {
+                "actions/delete-self-hosted-runner-from-repo"
+            }
+            (Op::Delete, Some(Scope::Organisation(_))) => {
+                "actions/delete-self-hosted-runner-from-org"
+            }
+            (Op::Delete, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/delete-self-hosted-runner-from-enterprise"
+            }
+            (Op::JitConfig, Some(Scope::Repository { .. })) => {
+                "actions/generate-runner-jitconfig-for-repo"
+            }
+            (Op::JitConfig, Some(Scope::Organisation(_))) => {
+                "actions/generate-runner-jitconfig-for-org"
+            }
+            (Op::JitConfig, Some(Scope::Enterprise(_))) => {
+                "actions/generate-runner-jitconfig-for-enterprise"
+            }
+            (Op::Groups, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/list-self-hosted-runner-groups-for-enterprise"
+            }
+            (Op::Groups, Some(_)) => "actions/list-self-hosted-runner-groups-for-org",
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What may still be asked of GitHub: the rate limits as a pure decision.
+//!
+//! GitHub has a primary limit (so many calls an hour, told in `x-ratelimit-*` headers; GitHub docs,
+//! "Rate limits for the REST API") and secondary limits (too fast, too many at once; told by
+//! `retry-after` or only in words). When little is left, what the fleet can best do without goes
+//! first: listings only repair, deregistrations only tidy, launches serve a waiting job.
+//!
+//! A refused call never reaches the network: GitHub bans integrations that go on calling. The
+//! alternative, a client that sleeps until the reset inside a call, hides the wait from the brain,
+//! which then cannot tell a slow GitHub from a forbidden one.
+//!
+//! Limits are kept by GitHub's resource name: registrations of runners can have a limit of their own
+//! (`actions_runner_registration`), and its numbers say nothing of the rest.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use runner_fleet_actors::port::Time;
+
+/// What a call is for: decides who goes first when little is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// Sees what is there.
+    List,
+    /// Removes a registration.
+    Deregister,
+    /// Needed for a new runner.
+    Launch,
+}
+
+/// Listings stop when less than this share of the limit is left, in per cent.
+pub const LIST_FLOOR: u64 = 20;
+/// Deregistrations stop when less than this share of the limit is left, in per cent.
+pub const DEREGISTER_FLOOR: u64 = 5;
+/// How long nothing is asked after a secondary limit that names no time (GitHub docs: "wait for at
+/// least one minute"); doubled with each further refusal.
+pub const SECONDARY_HOLD: Duration = Duration::from_secs(60);
+/// Longest hold after repeated secondary limits that name no time.
+pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
+
+const CORE: &str = "core";
+const REGISTRATION: &str = "actions_runner_registration";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    limit: u64,
+    remaining: u64,
+    reset: Time,
+}
+
+/// What is known of the limits. Empty until GitHub says something; a GitHub Enterprise Server with
+/// limits switched off never does, and then everything is allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Budget {
+    windows: BTreeMap<String, Window>,
+    held_until: Option<Time>,
+    strikes: u32,
+}
+
+/// What one answer says of the limits; made from its status, headers and message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// `x-ratelimit-resource`.
+    pub resource: Option<String>,
+    /// `x-ratelimit-limit`.
+    pub limit: Option<u64>,
+    /// `x-ratelimit-remaining`.
+    pub remaining: Option<u64>,
+    /// `x-ratelimit-reset`.
+    pub reset: Option<Time>,
+    /// `retry-after`.
+    pub retry_after: Option<Duration>,
+    /// Whether the answer is 403 or 429.
+    pub refused: bool,
+    /// Whether its message speaks of a rate limit.
+    pub says_limit: bool,
+}
+
+impl Budget {
+    /// Takes in an answer. Returns until when nothing may be asked, if the answer is a refusal for
+    /// a rate limit; `None` for every other answer, also for a 403 for want of a permission.
+    pub fn take_in(&mut self, seen: &Seen, now: Time) -> Option<Time> {
+        if let (Some(limit), Some(remaining), Some(reset)) =
+            (seen.limit, seen.remaining, seen.reset)
+        {
+            let name = seen.resource.clone().unwrap_or_else(|| CORE.to_owned());
+            let window = Window { limit, remaining, reset };
+            // Answers arrive in any order: within one window only the lowest number is news.
+            self.windows
+                .entry(name)
+                .and_modify(|old| match old.reset.cmp(&reset) {
+                    std::cmp::Ordering::Less => *old = window,
+                    std::cmp::Ordering::Equal => old.remaining = old.remaining.min(remaining),
+                    std::cmp::Ordering::Greater => {}
+                })
+                .or_insert(window);
+        }
+        if !seen.refused {
+            self.strikes = 0;
+            return None;
+        }
+        let until = if let Some(after) = seen.retry_after {
+            now + after
+        } else if let (Some(0), Some(reset)) = (seen.remaining, seen.reset) {
+            // Never "no wait at all", even where the two clocks differ.
+            reset.max(now + Duration::from_secs(1))
+        } else if seen.says_limit {
+            let doubled = SECONDARY_HOLD.saturating_mul(1 << self.strikes.min(8));
+            now + doubled.min(SECONDARY_HOLD_MAX)
+        } else {
+            return None;
+        };
+        self.strikes = self.strikes.saturating_add(1);
+        self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
+        Some(until)
+    }
+
+    /// Calls left in the tightest live window, if GitHub says.
+    #[must_use]
+    pub fn remaining(&self, now: Time) -> Option<u64> {
+        self.windows.values().filter(|w| w.reset > now).map(|w| w.remaining).min()
+    }
+
+    /// Until when no call of any kind is made.
+    #[must_use]
+    pub fn held_until(&self, now: Time) -> Option<Time> {
+        allow(CallKind::Launch, self, now).err()
+    }
+}
+
+/// Whether a call may be made now; otherwise from when on.
+///
+/// # Errors
+/// The time from which on the same question is worth asking again.
+pub fn allow(kind: CallKind, budget: &Budget, now: Time) -> Result<(), Time> {
+    if let Some(until) = budget.held_until.filter(|until| *until > now) {
+        return Err(until);
+    }
+    let floor = match kind {
+        CallKind::List => LIST_FLOOR,
+        CallKind::Deregister => DEREGISTER_FLOOR,
+        CallKind::Launch => 0,
+    };
+    let empty = |window: &Window| {
+        let below = window.remaining.saturating_mul(100) < window.limit.saturating_mul(floor);
+        window.reset > now && (window.remaining == 0 || below)
+    };
+    budget
+        .windows
+        .iter()
+        .filter(|(name, _)| kind == CallKind::Launch || name.as_str() != REGISTRATION)
+        .filter(|(_, window)| empty(window))
+        .map(|(_, window)| window.reset)
+        .max()
+        .map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests;

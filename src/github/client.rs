@@ -1,0 +1,393 @@
+//! The one way to call GitHub: budget, token, exchange, and what an answer means.
+//!
+//! Every call of the forge goes through [`Client::call`], so no rate limit goes unseen, no call is
+//! made while GitHub asked for silence, and every refusal is told in the same words. It sends a
+//! request once; only a refused token (401) and a redirect lead to one more try, because neither
+//! can have taken effect.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, StatusCode, header};
+use runner_fleet_actors::{
+    name::Scope,
+    port::{Clock, ErrorClass, PortError, PortStatus, Secret, Time},
+};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::{
+    auth::{AppKey, Credentials, Minted},
+    budget::{self, Budget, CallKind, Seen},
+    route,
+    transport::{Answer, NoAnswer, Outgoing, Transport},
+    wire,
+};
+
+/// Calls under way at once. GitHub's secondary limit is 100 for all that share the credentials
+/// (GitHub docs, "About secondary rate limits").
+const AT_ONCE: usize = 50;
+
+/// One call, as the forge wants it.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What is tried on what, for a person: `register runner X in octo-org`.
+    pub what: String,
+    /// Decides who goes first when little is left.
+    pub kind: CallKind,
+    /// Where it happens, for the hint about permissions.
+    pub scope: &'a Scope,
+    /// Its method. A lost answer to a POST is doubtful.
+    pub method: Method,
+    /// Path and query below the API's base.
+    pub path: String,
+    /// For `If-None-Match`.
+    pub etag: Option<String>,
+    /// JSON body.
+    pub body: Option<Value>,
+}
+
+impl<'a> Call<'a> {
+    /// A call without body or condition.
+    pub fn new(
+        what: String,
+        kind: CallKind,
+        scope: &'a Scope,
+        method: Method,
+        path: String,
+    ) -> Self {
+        Self { what, kind, scope, method, path, etag: None, body: None }
+    }
+
+    /// A failure of this call that certainly left nothing behind.
+    pub fn failed(&self, class: ErrorClass, came_back: &str) -> PortError {
+        PortError::certain(class, format!("{}: {came_back}", self.what))
+    }
+
+    /// A failure of this call after which a POST may have taken effect all the same.
+    pub fn lost(&self, came_back: &str) -> PortError {
+        let what = format!("{}: {came_back}", self.what);
+        PortError { class: ErrorClass::Transient, what, certain: self.method != Method::POST }
+    }
+}
+
+/// Talks to one GitHub with one set of credentials.
+pub struct Client {
+    transport: Transport,
+    credentials: Credentials,
+    /// The address of the API, for texts.
+    pub base: Url,
+    /// The one way to the time of day.
+    pub clock: Arc<dyn Clock>,
+    budget: Mutex<Budget>,
+    at_once: Semaphore,
+    patience: Duration,
+    calls: AtomicU64,
+    failures: AtomicU64,
+    in_flight: AtomicU64,
+    last_error: Mutex<Option<String>>,
+    /// Permissions of the installation, as the last minted token told.
+    permissions: Mutex<Option<Value>>,
+}
+
+/// A poisoned lock holds plain numbers; they are as good as before the panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Flying<'a>(&'a AtomicU64);
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Client {
+    /// Puts the parts together; makes no call.
+    pub fn new(
+        transport: Transport,
+        credentials: Credentials,
+        base: Url,
+        clock: Arc<dyn Clock>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            transport,
+            credentials,
+            base,
+            clock,
+            budget: Mutex::default(),
+            at_once: Semaphore::new(AT_ONCE),
+            patience,
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            last_error: Mutex::default(),
+            permissions: Mutex::default(),
+        }
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// `RateLimited` (also without a call), `Auth`, and `Transient` where there is no answer or a
+    /// 5xx. Every other answer, 404, 409 and 422 among them, is for the caller to read.
+    pub async fn call(&self, call: &Call<'_>) -> Result<Answer, PortError> {
+        let now = self.clock.now();
+        budget::allow(call.kind, &lock(&self.budget), now).map_err(|until| {
+            call.failed(
+                ErrorClass::RateLimited { until },
+                &format!(
+                    "not tried, the rate limit of GitHub leaves no room before {until}; \
+                     it goes on by itself"
+                ),
+            )
+        })?;
+        let turn = tokio::time::timeout(self.patience, self.at_once.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(call.failed(
+                ErrorClass::Transient,
+                "not tried, too many calls are under way; GitHub answers slowly",
+            ));
+        };
+        let token = self.token(call, None).await?;
+        let mut answer = self.send(call, &call.path, &token.secret).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            tracing::info!(call = %call.what, "github refused the token, renewing it");
+            let fresh = self.token(call, Some(token.generation)).await?;
+            answer = self.send(call, &call.path, &fresh.secret).await?;
+            if answer.status == StatusCode::UNAUTHORIZED {
+                return Err(call.failed(
+                    ErrorClass::Auth,
+                    "GitHub refuses a token that was renewed just now (401); check the credentials",
+                ));
+            }
+        }
+        if let Some(path) = self.moved(&answer) {
+            let token = self.token(call, None).await?;
+            answer = self.send(call, &path, &token.secret).await?;
+        }
+        self.judge(call, answer)
+    }
+
+    /// The same-host path that a redirect leads to. GitHub answers so for renamed repositories, and
+    /// asks for the same method again (GitHub docs, "Follow redirects").
+    fn moved(&self, answer: &Answer) -> Option<String> {
+        if !matches!(answer.status.as_u16(), 301 | 302 | 307 | 308) {
+            return None;
+        }
+        let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
+        let target = self.base.join(location).ok()?;
+        if target.origin() != self.base.origin() {
+            return None;
+        }
+        Some(match target.query() {
+            Some(query) => format!("{}?{query}", target.path()),
+            None => target.path().to_owned(),
+        })
+    }
+
+    fn judge(&self, call: &Call<'_>, answer: Answer) -> Result<Answer, PortError> {
+        let status = answer.status;
+        if status == StatusCode::FORBIDDEN {
+            return Err(call.failed(
+                ErrorClass::Auth,
+                &format!("{}; {}", said(&answer), needed(call.scope, &answer.headers)),
+            ));
+        }
+        if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            return Err(call.lost(&format!("{}; it is tried again later", said(&answer))));
+        }
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            return Err(call.failed(
+                ErrorClass::Invalid,
+                &format!("GitHub redirects to another place ({status}); correct the address"),
+            ));
+        }
+        Ok(answer)
+    }
+
+    async fn token(
+        &self,
+        call: &Call<'_>,
+        refused: Option<u64>,
+    ) -> Result<super::auth::Token, PortError> {
+        let now = self.clock.now();
+        let token = self.credentials.token(refused, now, |key| self.mint(call, key, now)).await;
+        // What failed is the way to the call, never the call itself: it left nothing behind.
+        token.map_err(|error| call.failed(error.class, &error.what))
+    }
+
+    async fn mint(
+        &self,
+        call: &Call<'_>,
+        key: Arc<AppKey>,
+        now: Time,
+    ) -> Result<Minted, PortError> {
+        let mint = Call::new(
+            format!("make a token of {key}"),
+            call.kind,
+            call.scope,
+            Method::POST,
+            route::installation_token(key.installation),
+        );
+        let jwt = key.jwt(now)?;
+        let answer = self.send(&mint, &mint.path, &jwt).await?;
+        let refused =
+            |why: &str| mint.failed(ErrorClass::Auth, &format!("{}; {why}", said(&answer)));
+        match answer.status {
+            StatusCode::CREATED | StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => {
+                return Err(refused(
+                    "check that id and private key belong together and that this machine's clock \
+                     is right",
+                ));
+            }
+            StatusCode::NOT_FOUND => {
+                return Err(refused("check installation_id: the App is not installed there"));
+            }
+            StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY => {
+                return Err(refused("check whether the installation is suspended"));
+            }
+            _ => return Err(mint.lost(&said(&answer))),
+        }
+        let Some((minted, permissions)) = wire::installation_token(&answer.body, now) else {
+            return Err(mint.lost("GitHub's answer holds no token"));
+        };
+        *lock(&self.permissions) = permissions;
+        tracing::info!(expires = %minted.expires, "github app token renewed");
+        Ok(minted)
+    }
+
+    /// One exchange, counted and seen by the budget.
+    async fn send(
+        &self,
+        call: &Call<'_>,
+        path: &str,
+        bearer: &Secret,
+    ) -> Result<Answer, PortError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let _flying = Flying(&self.in_flight);
+        let outgoing = Outgoing {
+            method: call.method.clone(),
+            path,
+            bearer: bearer.expose(),
+            etag: call.etag.as_deref(),
+            body: call.body.as_ref(),
+        };
+        let answer = self.transport.send(&outgoing).await;
+        let host = self.base.host_str().unwrap_or_default();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(NoAnswer::NotSent(why)) => {
+                let why = format!("{host} was not reached: {why}; check network, proxy and CA");
+                return Err(call.failed(ErrorClass::Transient, &why));
+            }
+            Err(NoAnswer::Lost(why)) => {
+                return Err(call.lost(&format!("{host} did not answer: {why}")));
+            }
+        };
+        let now = self.clock.now();
+        tracing::debug!(call = %call.what, status = answer.status.as_u16(), "github answered");
+        let limited = lock(&self.budget).take_in(&seen(&answer), now);
+        if let Some(until) = limited {
+            tracing::warn!(call = %call.what, %until, "github's rate limit is used up");
+            return Err(call.failed(
+                ErrorClass::RateLimited { until },
+                &format!("{}; nothing is asked before {until}", said(&answer)),
+            ));
+        }
+        Ok(answer)
+    }
+
+    /// Counts a failure and keeps its text for the status page. A refusal because a runner is busy
+    /// or because the budget is low is an answer, not a failure.
+    pub fn noted<T>(&self, result: Result<T, PortError>) -> Result<T, PortError> {
+        if let Err(error) = &result {
+            if !matches!(error.class, ErrorClass::Busy) {
+                *lock(&self.last_error) = Some(error.what.clone());
+            }
+            if !matches!(error.class, ErrorClass::Busy | ErrorClass::RateLimited { .. }) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    /// What there is to say of this client.
+    pub fn status(&self) -> PortStatus {
+        let now = self.clock.now();
+        let budget = lock(&self.budget);
+        PortStatus {
+            calls: self.calls.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            held_until: budget.held_until(now),
+            remaining: budget.remaining(now),
+            last_error: lock(&self.last_error).clone(),
+        }
+    }
+
+    /// The permissions of the App's installation, where the credentials are an App's and a token
+    /// was made already.
+    pub fn installation_permissions(&self) -> Option<Value> {
+        if self.credentials.is_app() { lock(&self.permissions).clone() } else { None }
+    }
+}
+
+/// GitHub's own words, shortened: status and message. The message of an error never holds what was
+/// sent, so it is safe to show.
+pub fn said(answer: &Answer) -> String {
+    let status = answer.status.as_u16();
+    match wire::message(&answer.body) {
+        Some(message) => format!("GitHub says {status}, {message:?}"),
+        None => format!("GitHub says {status}"),
+    }
+}
+
+/// Which permission a scope needs, per kind of credentials (GitHub docs, "REST API endpoints for
+/// self-hosted runners").
+pub fn needed(scope: &Scope, headers: &HeaderMap) -> String {
+    let (fine, classic) = match scope {
+        Scope::Repository { .. } => ("\"Administration: write\" on the repository", "repo"),
+        Scope::Organisation(_) => {
+            ("\"Self-hosted runners: write\" on the organisation", "admin:org")
+        }
+        Scope::Enterprise(_) => ("(not possible for an enterprise)", "manage_runners:enterprise"),
+    };
+    let accepted = headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+        .map(|value| format!(" (GitHub asks for {value})"))
+        .unwrap_or_default();
+    format!(
+        "{scope} needs: App or fine-grained token {fine}; classic token scope {classic:?}{accepted}"
+    )
+}
+
+fn seen(answer: &Answer) -> Seen {
+    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    let number = |name: &str| text(name).and_then(|value| value.trim().parse::<u64>().ok());
+    let refused = matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);
+    let message = if refused { wire::message(&answer.body) } else { None };
+    let says = message.is_some_and(|text| text.to_ascii_lowercase().contains("rate limit"));
+    Seen {
+        resource: text("x-ratelimit-resource").map(str::to_owned),
+        limit: number("x-ratelimit-limit"),
+        remaining: number("x-ratelimit-remaining"),
+        reset: number("x-ratelimit-reset")
+            .and_then(|second| i64::try_from(second).ok())
+            .and_then(|second| Time::from_timestamp(second, 0)),
+        retry_after: number("retry-after").map(Duration::from_secs),
+        refused,
+        says_limit: says || answer.status == StatusCode::TOO_MANY_REQUESTS,
+    }
+}

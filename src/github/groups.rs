@@ -1,0 +1,117 @@
+//! Runner groups by name: looked up once, kept until GitHub says that the number is wrong.
+//!
+//! A look-up before every registration would double the calls of a launch. Names are compared
+//! without regard to case, as GitHub does when a group is made.
+
+use std::collections::HashMap;
+
+use http::{Method, StatusCode};
+use runner_fleet_actors::{
+    name::Scope,
+    port::{ErrorClass, PortError},
+};
+use tokio::sync::Mutex;
+
+use super::{
+    budget::CallKind,
+    client::{Call, Client, needed, said},
+    route,
+    wire::{self, Group},
+};
+
+/// The group of a repository's runners, and the number of the default group (GitHub docs use it for
+/// both).
+const FIRST: u64 = 1;
+/// More pages of groups than any organisation has.
+const PAGES_MAX: u32 = 100;
+
+/// Groups by scope, as last seen.
+#[derive(Debug, Default)]
+pub struct Groups(Mutex<HashMap<Scope, Vec<Group>>>);
+
+impl Groups {
+    /// The number of a group; `None` asks for the scope's default group.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no such group: the message lists those that exist.
+    pub async fn id(
+        &self,
+        client: &Client,
+        scope: &Scope,
+        name: Option<&str>,
+    ) -> Result<u64, PortError> {
+        if let Scope::Repository { .. } = scope {
+            return match name {
+                None => Ok(FIRST),
+                Some(name) if name.eq_ignore_ascii_case("default") => Ok(FIRST),
+                Some(name) => Err(PortError::certain(
+                    ErrorClass::Invalid,
+                    format!(
+                        "runner group {name:?} of {scope}: a repository has no runner groups; \
+                         leave the group out or register in the organisation"
+                    ),
+                )),
+            };
+        }
+        // Held over the look-up on purpose: whoever comes second waits and finds it done.
+        let mut known = self.0.lock().await;
+        if let Some(id) = known.get(scope).and_then(|groups| pick(groups, name)) {
+            return Ok(id);
+        }
+        let groups = look_up(client, scope).await?;
+        let id = pick(&groups, name);
+        let names: Vec<_> = groups.iter().map(|group| format!("{:?}", group.name)).collect();
+        known.insert(scope.clone(), groups);
+        match (id, name) {
+            (Some(id), _) => Ok(id),
+            (None, None) => Ok(FIRST),
+            (None, Some(name)) => Err(PortError::certain(
+                ErrorClass::Invalid,
+                format!(
+                    "runner group {name:?} of {scope}: there is none of that name; there are {}",
+                    names.join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// Forgets a scope's groups, so that the next registration looks them up again.
+    pub async fn forget(&self, scope: &Scope) {
+        self.0.lock().await.remove(scope);
+    }
+}
+
+fn pick(groups: &[Group], name: Option<&str>) -> Option<u64> {
+    let wanted = |group: &&Group| match name {
+        Some(name) => group.name.to_lowercase() == name.to_lowercase(),
+        None => group.default,
+    };
+    groups.iter().find(wanted).map(|group| group.id)
+}
+
+async fn look_up(client: &Client, scope: &Scope) -> Result<Vec<Group>, PortError> {
+    let mut all = Vec::new();
+    for page in 1..=PAGES_MAX {
+        let call = Call::new(
+            format!("list the runner groups of {scope}"),
+            CallKind::Launch,
+            scope,
+            Method::GET,
+            route::groups(scope, page),
+        );
+        let answer = client.call(&call).await?;
+        if answer.status != StatusCode::OK {
+            let hint = needed(scope, &answer.headers);
+            let why = format!("{}; check that {scope} exists; {hint}", said(&answer));
+            return Err(call.failed(ErrorClass::Invalid, &why));
+        }
+        let Some((groups, elements)) = wire::group_page(&answer.body) else {
+            return Err(call.lost("GitHub's answer is no list of runner groups"));
+        };
+        all.extend(groups);
+        if elements < 100 {
+            break;
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,136 @@
+//! Where things are: the API's base and the paths under it.
+//!
+//! Pure text work, so that every URL shape that a person may write in the configuration is one line
+//! in a table of tests. Octocrab's own routes are not used: they know no enterprise runners.
+
+use runner_fleet_actors::{
+    name::{RegistrationId, RunnerName, Scope},
+    port::{ErrorClass, PortError},
+};
+use url::Url;
+
+/// The API's base for what a person wrote as `[github] url`: the web address or the API's own.
+///
+/// - `https://github.com` has its API at `https://api.github.com`;
+/// - a data residency host `https://NAME.ghe.com` has it at `https://api.NAME.ghe.com`;
+/// - any other host is a GitHub Enterprise Server, with its API at `/api/v3` (GitHub docs,
+///   "Getting started with the REST API" of each edition).
+///
+/// # Errors
+/// `Invalid` where the text is no http or https address, or holds a password, query or fragment.
+pub fn api_base(given: &str) -> Result<Url, PortError> {
+    let refuse = |why: &str| {
+        PortError::certain(
+            ErrorClass::Invalid,
+            format!(
+                "github url is not usable: {why}; write https://github.com, \
+                 https://NAME.ghe.com or https://HOST of a GitHub Enterprise Server"
+            ),
+        )
+    };
+    let mut url = Url::parse(given.trim()).map_err(|error| refuse(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("it must begin with https:// or http://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("it must not hold a user or password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("it must not hold a query or fragment"));
+    }
+    let Some(host) = url.host_str().map(str::to_ascii_lowercase) else {
+        return Err(refuse("it names no host"));
+    };
+    let own_api_host = match host.as_str() {
+        "github.com" | "www.github.com" | "api.github.com" => Some("api.github.com".to_owned()),
+        _ if host.starts_with("api.") && host.ends_with(".ghe.com") => Some(host.clone()),
+        _ if host.ends_with(".ghe.com") => Some(format!("api.{host}")),
+        _ => None,
+    };
+    match own_api_host {
+        Some(api) => {
+            url.set_host(Some(&api)).map_err(|error| refuse(&error.to_string()))?;
+            url.set_path("");
+        }
+        None => {
+            let path = url.path().trim_end_matches('/').to_owned();
+            if path.ends_with("/api/v3") {
+                url.set_path(&path);
+            } else {
+                url.set_path(&format!("{path}/api/v3"));
+            }
+        }
+    }
+    Ok(url)
+}
+
+/// `/repos/OWNER/REPO`, `/orgs/ORG` or `/enterprises/SLUG`.
+fn root(scope: &Scope) -> String {
+    match scope {
+        Scope::Repository { owner, repo } => format!("/repos/{owner}/{repo}"),
+        Scope::Organisation(org) => format!("/orgs/{org}"),
+        Scope::Enterprise(slug) => format!("/enterprises/{slug}"),
+    }
+}
+
+/// One page of a scope's runners.
+pub fn runners(scope: &Scope, per_page: u32, page: u32) -> String {
+    format!("{}/actions/runners?per_page={per_page}&page={page}", root(scope))
+}
+
+/// The runners of exactly that name. Names hold nothing that a query would have to escape.
+pub fn runners_named(scope: &Scope, name: &RunnerName) -> String {
+    format!("{}/actions/runners?name={name}&per_page=100", root(scope))
+}
+
+/// One runner.
+pub fn runner(scope: &Scope, id: RegistrationId) -> String {
+    format!("{}/actions/runners/{id}", root(scope))
+}
+
+/// Registers a runner.
+pub fn jit_config(scope: &Scope) -> String {
+    format!("{}/actions/runners/generate-jitconfig", root(scope))
+}
+
+/// One page of a scope's runner groups.
+pub fn groups(scope: &Scope, page: u32) -> String {
+    format!("{}/actions/runner-groups?per_page=100&page={page}", root(scope))
+}
+
+/// Makes a token of an App's installation.
+pub fn installation_token(installation: u64) -> String {
+    format!("/app/installations/{installation}/access_tokens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_write_the_address_leads_to_the_api() {
+        let table = [
+            ("https://github.com", "https://api.github.com/"),
+            ("https://github.com/", "https://api.github.com/"),
+            ("https://www.github.com", "https://api.github.com/"),
+            ("https://api.github.com", "https://api.github.com/"),
+            ("https://octo.ghe.com", "https://api.octo.ghe.com/"),
+            ("https://api.octo.ghe.com/", "https://api.octo.ghe.com/"),
+            ("https://git.example.net", "https://git.example.net/api/v3"),
+            ("https://git.example.net/api/v3/", "https://git.example.net/api/v3"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/api/v3"),
+        ];
+        for (given, wanted) in table {
+            assert_eq!(api_base(given).unwrap().as_str(), wanted, "for {given}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_one_is_refused_without_showing_its_password() {
+        for given in ["github.com", "ftp://github.com", "https://u:hunter2@git.example.net", ""] {
+            let error = api_base(given).unwrap_err();
+            assert_eq!(error.class, ErrorClass::Invalid, "for {given}");
+            assert!(!error.what.contains("hunter2"));
+        }
+    }
+}
