@@ -1,5 +1,11 @@
 //! The daemon: adapters round the brain of `runner-fleet-actors`.
 
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod demo;
 pub mod fake;
 pub mod github;
+pub mod http;
+pub mod log;
 pub mod provider;

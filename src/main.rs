@@ -1,2 +1,7 @@
 //! The runner-fleet command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner_fleet::cli::main()
+}

@@ -1,0 +1,108 @@
+//! The command line: `runner-fleet run` is the daemon, everything else talks to one.
+//!
+//! Rules. Answers go to stdout, everything else to stderr. `--output json` prints the API's own
+//! documents, so that a script that outgrows the command line keeps its reading code. Exit codes say
+//! whose turn it is: 1 what was asked failed, 2 the command or the configuration is wrong, 3 no
+//! daemon answers. The command line knows nothing that the HTTP API does not: the alternative, a
+//! second way into the fleet, is a second truth.
+
+mod args;
+mod client;
+mod order;
+mod show;
+mod table;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser};
+
+pub use self::args::{Args, CheckArgs, Command, ConfigArgs, DemoArgs, Output, Talk, TargetWord};
+use self::client::CallError;
+use crate::{config::Config, daemon, demo, log};
+
+/// What was asked failed.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+const WRONG: u8 = 2;
+/// No daemon answers.
+const UNREACHABLE: u8 = 3;
+
+/// The whole program: reads the command line, does what it says, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(WRONG);
+            // Help that nobody reads to its end (`| head`) is no failure.
+            let _closed_pipe = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match args.command {
+        Command::Run(args) => run(&args.config),
+        Command::Check(args) => check(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Completions { shell } => completions(shell),
+        talk => order::call(talk),
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return complain(WRONG, &faults.to_string()),
+    };
+    match log::init(&config.fleet) {
+        Ok(log) => daemon::run(config, path, log),
+        Err(error) => complain(WRONG, &error.to_string()),
+    }
+}
+
+fn check(args: &CheckArgs) -> ExitCode {
+    let path = args.config.config.as_path();
+    match Config::load(path) {
+        Ok(config) if args.online => daemon::check_online(&config, args.output),
+        Ok(config) => say(&show::good_config(path, &config, args.output)),
+        Err(faults) if args.output == Output::Json => {
+            let text = serde_json::to_string_pretty(&faults).unwrap_or_else(|e| e.to_string());
+            say(&text);
+            ExitCode::from(WRONG)
+        }
+        Err(faults) => complain(WRONG, &faults.to_string()),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "runner-fleet", &mut text);
+    say(String::from_utf8_lossy(&text).trim_end())
+}
+
+/// Prints an answer. A reader that has gone away is no failure.
+fn say(text: &str) -> ExitCode {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => complain(FAILED, &format!("the answer cannot be written: {error}")),
+    }
+}
+
+/// Says what is wrong, and ends with `code`.
+fn complain(code: u8, text: &str) -> ExitCode {
+    // With stderr gone as well, the exit code is all that is left to say.
+    let _closed = writeln!(io::stderr().lock(), "{text}");
+    ExitCode::from(code)
+}
+
+fn fail(error: &CallError) -> ExitCode {
+    let code = match error {
+        CallError::Unreachable(_) => UNREACHABLE,
+        CallError::Refused(_) | CallError::Broken(_) => FAILED,
+    };
+    complain(code, &format!("runner-fleet: {error}"))
+}

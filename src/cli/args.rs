@@ -1,0 +1,226 @@
+//! What can be written on the command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{DEFAULT_SOCKET, parse_duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  runner-fleet demo                        a whole fleet against a fake cloud, on this machine
+  runner-fleet check --online              what is wrong with the configuration, GitHub, the cloud
+  runner-fleet run --config fleet.toml     the daemon
+  runner-fleet status                      pools, ports, and why there are as many runners
+  runner-fleet target large 20             fix a pool's target; \"clear\" lets it follow demand
+  runner-fleet runners --state busy --output json
+
+Exit codes:
+  0  done            1  what was asked failed
+  2  wrong command line or configuration
+  3  no daemon answers at the socket";
+
+/// Keeps fleets of single-use GitHub Actions runners alive on clouds.
+#[derive(Debug, Parser)]
+#[command(name = "runner-fleet", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon until SIGTERM; SIGHUP reads the configuration again
+    Run(ConfigArgs),
+    /// Report every fault of a configuration at once
+    #[command(after_help = "Examples:\n  \
+        runner-fleet check --config fleet.toml\n  \
+        runner-fleet check --online     also credentials, scopes, image, flavor, network, quota")]
+    Check(CheckArgs),
+    /// Show the fleet: pools, providers, GitHub, and what is in the way
+    Status(Talk),
+    /// Show the pools, and why each has as many runners as it has
+    Pools(Talk),
+    /// Show the runners, or one of them
+    #[command(after_help = "Examples:\n  \
+        runner-fleet runners\n  \
+        runner-fleet runners --pool large --state idle\n  \
+        runner-fleet runners ci--large--0123456789ab")]
+    Runners {
+        /// One runner, with all that is known of it
+        name: Option<String>,
+        /// Only runners of this pool
+        #[arg(long, conflicts_with = "name")]
+        pool: Option<String>,
+        /// Only runners in this state: creating, registering, idle, busy, draining
+        #[arg(long, conflicts_with = "name")]
+        state: Option<String>,
+        /// How to talk to the daemon.
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Fix a pool's target, or let it follow its demand again
+    #[command(after_help = "Examples:\n  \
+        runner-fleet target large 20\n  \
+        runner-fleet target large 0         empty the pool; jobs are finished first\n  \
+        runner-fleet target large clear")]
+    Target {
+        /// The pool
+        pool: String,
+        /// How many runners, or "clear"
+        #[arg(value_name = "N|clear")]
+        runners: TargetWord,
+        /// How to talk to the daemon.
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Drain one runner: it takes no new job; a job that it has is finished first
+    Drain {
+        /// The runner
+        name: String,
+        /// How to talk to the daemon.
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Delete one runner whatever it does; a job that it has is killed
+    Delete {
+        /// The runner
+        name: String,
+        /// That killing its job is meant; without it nothing is deleted
+        #[arg(long)]
+        force: bool,
+        /// How to talk to the daemon.
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Drain all idle runners of a pool, so that fresh ones take their place
+    Flush {
+        /// The pool
+        pool: String,
+        /// Also delete the runners with a job; needs --force, for the jobs are killed
+        #[arg(long, requires = "force")]
+        busy: bool,
+        /// That killing jobs is meant
+        #[arg(long, requires = "busy")]
+        force: bool,
+        /// How to talk to the daemon.
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// List clouds and GitHub now, and repair what differs
+    Reconcile(Talk),
+    /// Read the configuration again, as SIGHUP does, and say what changed
+    Reload(Talk),
+    /// Run a whole fleet against a fake GitHub and a fake cloud inside this process
+    #[command(after_help = "Examples:\n  \
+        runner-fleet demo --for 60s\n  \
+        runner-fleet demo --seed 7 --output json\n\n\
+        Ends with 1 if anything leaked or a busy runner was killed.")]
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  \
+        runner-fleet completions bash > /etc/bash_completion.d/runner-fleet")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RUNNER_FLEET_CONFIG",
+        default_value = "/etc/runner-fleet/runner-fleet.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// `check`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Also ask GitHub and the clouds
+    #[arg(long)]
+    pub online: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// How to talk to the daemon.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Talk {
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", env = "RUNNER_FLEET_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// How long the demo runs, by the wall clock
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub length: Duration,
+    /// Jobs and faults follow from this number; drawn and printed when not given
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Jobs that come in all, in bursts
+    #[arg(long, default_value_t = 500)]
+    pub jobs: u32,
+    /// VMs that the pool may have at most
+    #[arg(long, default_value_t = 50)]
+    pub max: u32,
+    /// How many times faster than in a real cloud everything goes
+    #[arg(long, default_value_t = 30.0)]
+    pub speed: f64,
+    /// No faults of cloud and GitHub: how it looks on a good day
+    #[arg(long)]
+    pub no_faults: bool,
+    /// A live table (plain lines where there is no terminal), or JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+fn duration(text: &str) -> Result<Duration, crate::config::DurationError> {
+    parse_duration(text)
+}
+
+/// How to print an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: the API's own documents
+    Json,
+}
+
+/// A pool's target, as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetWord {
+    /// So many runners.
+    Runners(u32),
+    /// Follow demand again.
+    Clear,
+}
+
+impl FromStr for TargetWord {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "clear" {
+            return Ok(Self::Clear);
+        }
+        text.parse().map(Self::Runners).map_err(|_| "a whole number, or \"clear\"".to_owned())
+    }
+}

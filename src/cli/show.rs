@@ -1,0 +1,178 @@
+//! How answers look to a person. Pure but for the width of the terminal.
+
+use std::path::Path;
+
+use runner_fleet_actors::{
+    event::{PoolSnapshot, RunnerSnapshot},
+    port::Time,
+};
+use serde_json::json;
+
+use super::{
+    Output,
+    table::{table, terminal_width},
+};
+use crate::{
+    config::{Config, format_duration},
+    http::api::Status,
+};
+
+/// How long ago, or `0s` where clocks differ.
+fn age(since: Time, now: Time) -> String {
+    format_duration((now - since).to_std().unwrap_or_default())
+}
+
+fn clock(time: Time) -> String {
+    time.format("%H:%M:%SZ").to_string()
+}
+
+pub(super) fn status(status: &Status, now: Time) -> String {
+    status_at(status, now, terminal_width())
+}
+
+fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
+    let fleet = &status.fleet;
+    let ready = if status.readiness.ready { "ready" } else { "NOT READY" };
+    let up = age(fleet.started_at, now);
+    let mut text = format!("fleet {}  version {}  up {up}  {ready}\n", fleet.id, fleet.version);
+    for reason in &status.readiness.reasons {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    if let Some(reload) = &fleet.last_reload {
+        let went = if reload.ok { "done" } else { "REFUSED" };
+        let ago = age(reload.at, now);
+        text.push_str(&format!("configuration reload {ago} ago {went}: {}\n", reload.what));
+    }
+    text.push('\n');
+    text.push_str(&pools_at(&status.pools, now, width));
+    let ports = status.ports.iter().map(|(name, port)| {
+        let mut notes = Vec::new();
+        if let Some(until) = port.held_until.filter(|until| *until > now) {
+            notes.push(format!("held until {}", clock(until)));
+        }
+        notes.extend(port.last_error.as_ref().map(|error| format!("last error: {error}")));
+        vec![
+            name.clone(),
+            port.calls.to_string(),
+            port.failures.to_string(),
+            port.in_flight.to_string(),
+            port.remaining.map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
+            notes.join("; "),
+        ]
+    });
+    text.push_str("\n\n");
+    text.push_str(&table(&["PORT", "CALLS", "FAILED", "NOW", "LEFT", "NOTE"], ports, width));
+    text
+}
+
+pub(super) fn pools(pools: &[PoolSnapshot], now: Time) -> String {
+    pools_at(pools, now, terminal_width())
+}
+
+fn pools_at(pools: &[PoolSnapshot], now: Time, width: Option<u16>) -> String {
+    let rows = pools.iter().map(|pool| {
+        let counts = pool.counts;
+        vec![
+            pool.name.to_string(),
+            pool.target.to_string(),
+            counts.creating.saturating_add(counts.registering).to_string(),
+            counts.idle.to_string(),
+            counts.busy.to_string(),
+            counts.draining.to_string(),
+            pool.max.to_string(),
+            pool_why(pool, now),
+        ]
+    });
+    table(&["POOL", "TARGET", "START", "IDLE", "BUSY", "DRAIN", "MAX", "WHY"], rows, width)
+}
+
+fn pool_why(pool: &PoolSnapshot, now: Time) -> String {
+    let mut why = Vec::new();
+    if pool.retiring {
+        why.push("left the configuration, being emptied".to_owned());
+    }
+    if !pool.target_because.is_empty() {
+        why.push(pool.target_because.clone());
+    }
+    why.extend(pool.because.iter().cloned());
+    if let Some(until) = pool.launches_held_until.filter(|until| *until > now) {
+        let failures = pool.launch_failures;
+        why.push(format!("no launch until {} after {failures} failures", clock(until)));
+    }
+    why.extend(pool.last_error.as_ref().map(|error| format!("last error: {error}")));
+    why.join("; ")
+}
+
+pub(super) fn runners(runners: &[RunnerSnapshot], now: Time) -> String {
+    runners_at(runners, now, terminal_width())
+}
+
+fn runners_at(runners: &[RunnerSnapshot], now: Time, width: Option<u16>) -> String {
+    let rows = runners.iter().map(|runner| {
+        let state = match &runner.step {
+            Some(step) => format!("{} ({step})", runner.state),
+            None => runner.state.to_string(),
+        };
+        vec![runner.name.to_string(), state, age(runner.since, now), runner_why(runner)]
+    });
+    table(&["RUNNER", "STATE", "FOR", "WHY"], rows, width)
+}
+
+fn runner_why(runner: &RunnerSnapshot) -> String {
+    let job = runner.job.as_ref().and_then(|job| job.repository.as_ref());
+    let mut why: Vec<String> =
+        job.map(|repository| format!("job of {repository}")).into_iter().collect();
+    why.push(runner.why.clone());
+    why.extend(runner.last_error.as_ref().map(|error| format!("last error: {error}")));
+    why.join("; ")
+}
+
+pub(super) fn runner(runner: &RunnerSnapshot, now: Time) -> String {
+    let mut rows = vec![
+        ("name", runner.name.to_string()),
+        ("pool", runner.pool.to_string()),
+        ("state", runner.state.to_string()),
+        ("for", age(runner.since, now)),
+        ("age", age(runner.created_at, now)),
+        ("why", runner.why.clone()),
+    ];
+    let job = runner.job.clone().unwrap_or_default();
+    let known = [
+        ("step", runner.step.clone()),
+        ("state ends by", runner.deadline.map(|deadline| deadline.format("%F %TZ").to_string())),
+        ("VM", runner.vm_id.as_ref().map(ToString::to_string)),
+        ("registration", runner.registration_id.as_ref().map(ToString::to_string)),
+        ("repository", job.repository),
+        ("workflow", job.workflow),
+        ("event", job.event),
+        ("run", job.run_id.map(|run| run.to_string())),
+        ("shape", runner.shape.clone()),
+        ("last error", runner.last_error.clone()),
+    ];
+    rows.extend(known.into_iter().filter_map(|(key, value)| Some((key, value?))));
+    let lines: Vec<_> = rows.into_iter().map(|(key, value)| format!("{key:<14}{value}")).collect();
+    lines.join("\n")
+}
+
+/// What `check` says of a configuration without faults.
+pub(super) fn good_config(path: &Path, config: &Config, output: Output) -> String {
+    let pools: Vec<_> = config.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let providers: Vec<_> = config.providers.keys().map(String::as_str).collect();
+    match output {
+        Output::Json => json!({
+            "file": path,
+            "faults": [],
+            "fleet": config.fleet.id,
+            "providers": providers,
+            "pools": pools,
+        })
+        .to_string(),
+        Output::Table => format!(
+            "{}: no fault found; fleet {}, providers: {}; pools: {}",
+            path.display(),
+            config.fleet.id,
+            providers.join(", "),
+            pools.join(", ")
+        ),
+    }
+}

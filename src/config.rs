@@ -1,0 +1,149 @@
+//! The configuration: one TOML file, read as a whole or refused as a whole.
+//!
+//! Rules. Reading is pure: text and environment in, a [`Config`] or *all* its faults out, each with
+//! its line, its key, the wrong value and what is allowed, so that a file is put right in one go.
+//! An unknown key is a fault, because a misspelt `spare` that silently means 0 is found out in an
+//! outage. No secret is ever a value: the file names where it lies ([`SecretSource`]) and it is read
+//! when it is needed, so that a rotated token works after a reload. What only the machine can tell
+//! (does the token file exist, who may read it) is checked by [`Config::load`] afterwards and
+//! reported in the same list.
+//!
+//! The alternative, `serde` into structs, stops at the first wrong type and knows no lines for what
+//! is wrong between two keys; the few lines of `read.rs` buy both.
+
+mod api;
+mod duration;
+mod fault;
+mod file;
+mod fleet;
+mod github;
+mod limits;
+mod pool;
+mod provider;
+mod read;
+mod secret;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use self::api::DEFAULT_SOCKET;
+pub use self::{
+    api::{Api, Listen},
+    duration::{DurationError, format_duration, parse_duration},
+    fault::{Fault, Faults},
+    fleet::{Fleet, LogFormat, LogLevel},
+    github::{Github, GithubAuth},
+    limits::Limits,
+    pool::Pool,
+    provider::{Provider, ProviderKind},
+    secret::{Env, SecretError, SecretSource},
+};
+use self::{file::FileUse, read::Reader};
+
+/// A whole configuration, every name parsed and every cross-reference checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[fleet]`: identity, journal, logging.
+    pub fleet: Fleet,
+    /// `[api]`: where the HTTP API listens.
+    pub api: Api,
+    /// `[github]`: the forge and its credentials.
+    pub github: Github,
+    /// `[providers.NAME]`: the clouds, by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// `[[pools]]`, in the order of the file.
+    pub pools: Vec<Pool>,
+}
+
+impl Config {
+    /// Reads the file at `path` with the environment of this process.
+    ///
+    /// # Errors
+    /// All faults of the text, and of every file that it names: missing, unreadable, or a secret
+    /// that everybody on the machine may read.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        Self::load_with(path, &Env::of_process())
+    }
+
+    /// As [`Config::load`], with another environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, env: &Env) -> Result<Self, Faults> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                let what = format!("the configuration cannot be read: {error}");
+                return Err(Faults::new(path, vec![Fault::whole_file(what)]));
+            }
+        };
+        let (config, mut faults, files) = read(&text, &folder_of(path), env);
+        faults.extend(files.iter().filter_map(FileUse::fault));
+        conclude(path, config, faults)
+    }
+
+    /// Reads `text` alone, without a look at the disk. `path` names it in faults, and relative
+    /// paths are taken from its folder.
+    ///
+    /// # Errors
+    /// All faults of the text.
+    pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Self, Faults> {
+        let (config, faults, _) = read(text, &folder_of(path), env);
+        conclude(path, config, faults)
+    }
+
+    /// The keys in which `new` differs from `self` and that a running daemon cannot take over: they
+    /// wait for the next start. Everything else applies at a reload.
+    #[must_use]
+    pub fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
+        let (old_fleet, new_fleet) = (&self.fleet, &new.fleet);
+        [
+            ("fleet.id", old_fleet.id != new_fleet.id),
+            ("fleet.state_dir", old_fleet.state_dir != new_fleet.state_dir),
+            ("fleet.journal", old_fleet.journal != new_fleet.journal),
+            ("fleet.journal_max_mib", old_fleet.journal_max_mib != new_fleet.journal_max_mib),
+            ("fleet.log_format", old_fleet.log_format != new_fleet.log_format),
+            ("api.socket", self.api.socket != new.api.socket),
+            ("api.listen", self.api.listen != new.api.listen),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn conclude(path: &Path, config: Option<Config>, faults: Vec<Fault>) -> Result<Config, Faults> {
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(Faults::new(path, faults)),
+    }
+}
+
+fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<FileUse>) {
+    let reader = match Reader::new(text, base, env) {
+        Ok(reader) => reader,
+        Err(faults) => return (None, faults, Vec::new()),
+    };
+    let root = reader.root();
+    let fleet = fleet::read(root.section("fleet"), env, &root);
+    let api = api::read(root.section("api"));
+    let github = github::read(root.section("github"), &root);
+    let providers = provider::read_all(&root);
+    let pools = pool::read_all(&root, &providers);
+    root.finish();
+    let config = match (fleet, api, github) {
+        (Some(fleet), Some(api), Some(github)) => {
+            let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
+            Some(Config { fleet, api, github, providers, pools })
+        }
+        _ => None,
+    };
+    let (faults, files) = reader.into_findings();
+    (config, faults, files)
+}

@@ -1,0 +1,42 @@
+//! The files that a configuration names, checked when it is loaded.
+
+use std::{
+    fs::File,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::fault::Fault;
+
+/// A file that must be there, and the key that says so.
+#[derive(Debug)]
+pub(super) struct FileUse {
+    pub line: Option<usize>,
+    pub key: String,
+    pub path: PathBuf,
+    /// Whether it holds a secret, which nobody but its owner and group may read.
+    pub secret: bool,
+}
+
+impl FileUse {
+    pub fn fault(&self) -> Option<Fault> {
+        let what = check(&self.path, self.secret).err()?;
+        Some(Fault { line: self.line, key: self.key.clone(), what })
+    }
+}
+
+fn check(path: &Path, secret: bool) -> Result<(), String> {
+    let name = path.display();
+    let open = File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    let meta = open.metadata().map_err(|error| format!("{name} cannot be read: {error}"))?;
+    if meta.is_dir() {
+        return Err(format!("{name} is a folder; a file is needed"));
+    }
+    let mode = meta.permissions().mode() & 0o777;
+    if secret && mode & 0o007 != 0 {
+        return Err(format!(
+            "{name} holds a secret and everybody may use it (mode {mode:04o}); run: chmod 0640 {name}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `[github]`: where the forge is and who we are there.
+
+use std::path::PathBuf;
+
+use url::{Host, Url};
+
+use super::{
+    read::{SecretKeys, Section},
+    secret::SecretSource,
+};
+
+/// Who we are at GitHub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GithubAuth {
+    /// A personal access token, classic or fine-grained.
+    Token(SecretSource),
+    /// A GitHub App's installation.
+    App {
+        /// The App's number.
+        id: u64,
+        /// The installation's number.
+        installation_id: u64,
+        /// The App's private key in PEM.
+        private_key: SecretSource,
+    },
+}
+
+/// `[github]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Github {
+    /// As a browser opens it. Default `https://github.com`.
+    pub url: Url,
+    /// Certificates of another authority, in PEM, trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who we are there.
+    pub auth: GithubAuth,
+}
+
+impl Github {
+    /// The root of the REST API: `api.` before the host on github.com and GHE.com, `/api/v3` behind
+    /// it on GitHub Enterprise Server (GitHub docs, "Getting started with the REST API"). A plain
+    /// `http` address, which only a loopback may have, is the API's root itself.
+    #[must_use]
+    pub fn api_url(&self) -> Url {
+        let mut api = self.url.clone();
+        let host = self.url.host_str().unwrap_or_default().to_owned();
+        if self.url.scheme() == "http" || host.starts_with("api.") || self.url.path() != "/" {
+            return api;
+        }
+        if host == "github.com" || host.ends_with(".ghe.com") {
+            // An https address with a name takes any name; the old one stays if it should not.
+            if api.set_host(Some(&format!("api.{host}"))).is_err() {
+                return self.url.clone();
+            }
+        } else {
+            api.set_path("/api/v3");
+        }
+        api
+    }
+}
+
+pub(super) fn read(section: Option<Section<'_>>, root: &Section<'_>) -> Option<Github> {
+    let Some(section) = section else {
+        root.missing(
+            "github",
+            "a table [github] with token_file, token_env, token_credential or app",
+        );
+        return None;
+    };
+    let url = match section.text("url") {
+        Some(text) => web_address(text).map_err(|why| section.fault("url", why)).ok(),
+        None => Url::parse("https://github.com").ok(),
+    };
+    let ca_file = section.file("ca_file", false);
+    let token_given = SecretKeys::TOKEN.all().into_iter().find(|key| section.has(key));
+    let token = section.secret(SecretKeys::TOKEN).map(GithubAuth::Token);
+    let app_given = section.has("app");
+    let app = section.section("app").and_then(app);
+    if let (Some(key), true) = (token_given, app_given) {
+        section.fault(key, "app is given as well; keep one of them");
+    }
+    if token_given.is_none() && !app_given && !section.has_inline_secret() {
+        section.missing(
+            "token_file",
+            "credentials, by exactly one of token_file, token_env, token_credential, \
+             app = { id, installation_id, private_key_file }",
+        );
+    }
+    section.finish();
+    Some(Github { url: url?, ca_file, auth: token.or(app)? })
+}
+
+fn app(section: Section<'_>) -> Option<GithubAuth> {
+    for key in ["id", "installation_id"] {
+        if !section.has(key) {
+            section.missing(key, "a number, see the App's settings page");
+        }
+    }
+    let id = section.number("id", 1..=u64::MAX);
+    let installation_id = section.number("installation_id", 1..=u64::MAX);
+    let given = SecretKeys::PRIVATE_KEY.all().into_iter().any(|key| section.has(key));
+    let private_key = section.secret(SecretKeys::PRIVATE_KEY);
+    if !given && !section.has_inline_secret() {
+        section.missing("private_key_file", "the App's private key in PEM");
+    }
+    section.finish();
+    Some(GithubAuth::App { id: id?, installation_id: installation_id?, private_key: private_key? })
+}
+
+/// An address with https; plain http only to this machine, for a token travels on it.
+fn web_address(text: &str) -> Result<Url, String> {
+    let refuse = |why: &str| format!("{text:?} is not allowed: {why}");
+    let url = Url::parse(text).map_err(|_| refuse("an address such as \"https://github.com\""))?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err(refuse("it names no host")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not shown: the address holds a secret.
+        return Err("a user or password in the address is not allowed: use token_file".to_owned());
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        _ => return Err(refuse("it must begin with https:// (http:// only to this machine)")),
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("only scheme, host, port and path"));
+    }
+    Ok(url)
+}

@@ -1,0 +1,168 @@
+//! `[[pools]]`: what runners there are, where, and how many.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
+
+use runner_fleet_actors::{
+    name::{PoolName, Scope},
+    port::Shape,
+};
+
+use super::{
+    limits::{self, Limits},
+    provider::Provider,
+    read::Section,
+};
+
+/// GitHub's limit of runners in one group (GitHub docs, "Self-hosted runners reference").
+const RUNNERS_MAX: u32 = 10_000;
+/// GitHub's limit of labels in a JIT configuration (GitHub REST API, "Create configuration for a
+/// just-in-time runner").
+const LABELS_MAX: usize = 100;
+const LABEL_LENGTH_MAX: usize = 256;
+
+/// One `[[pools]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name, unique in the fleet.
+    pub name: PoolName,
+    /// Where its runners register.
+    pub scope: Scope,
+    /// Runner group by name; `None` = the default group.
+    pub group: Option<String>,
+    /// Labels of its runners; at least one.
+    pub labels: Vec<String>,
+    /// Which of the configured providers makes its VMs.
+    pub provider: String,
+    /// What kind of VM.
+    pub shape: Shape,
+    /// Runners at least, busy ones included. Default 0.
+    pub min: u32,
+    /// Idle runners on top of the busy ones. Default 0.
+    pub spare: u32,
+    /// VMs at most, those on their way out included.
+    pub max: u32,
+    /// How long each state may last.
+    pub limits: Limits,
+    /// Idle runners of an old shape that are replaced at the same time. Default 1.
+    pub replace_at_once: u32,
+}
+
+pub(super) fn read_all(
+    root: &Section<'_>,
+    providers: &BTreeMap<String, Option<Provider>>,
+) -> Vec<Pool> {
+    let mut names = BTreeSet::new();
+    let mut pools = Vec::new();
+    for section in root.rows("pools") {
+        let name: Option<PoolName> = section
+            .needed("name", "the pool's name, such as \"large\"; it is part of every runner's");
+        if let Some(name) = &name
+            && !names.insert(name.clone())
+        {
+            section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
+        }
+        pools.extend(read(section, name, providers));
+    }
+    pools
+}
+
+fn read(
+    section: Section<'_>,
+    name: Option<PoolName>,
+    providers: &BTreeMap<String, Option<Provider>>,
+) -> Option<Pool> {
+    let scope: Option<Scope> =
+        section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
+    let group = section.text("group").map(str::to_owned);
+    if group.is_some() && matches!(scope, Some(Scope::Repository { .. })) {
+        section.fault(
+            "group",
+            "a repository has no runner groups; remove it, or use an organisation's scope",
+        );
+    }
+    let labels = labels(&section);
+    let provider = section.needed_text("provider", "the name of one of the [providers.NAME]");
+    if let Some(provider) = provider
+        && !providers.contains_key(provider)
+    {
+        let known: Vec<_> = providers.keys().map(|name| format!("{name:?}")).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        section.fault(
+            "provider",
+            format_args!("{provider:?} is not one of the [providers.NAME]; there is {known}"),
+        );
+    }
+    let owned = |text: &str| text.to_owned();
+    let shape = Shape {
+        image: section
+            .needed_text("image", "the image's name or id")
+            .map(owned)
+            .unwrap_or_default(),
+        flavor: section
+            .needed_text("flavor", "the flavor's name or id")
+            .map(owned)
+            .unwrap_or_default(),
+        network: section.text("network").map(owned),
+        security_groups: section.texts("security_groups"),
+        key: section.text("key").map(owned),
+        availability_zone: section.text("availability_zone").map(owned),
+        config_drive: section.flag("config_drive", false),
+    };
+    if !section.has("max") {
+        section.missing("max", "how many VMs there may be at most");
+    }
+    let max = section.count("max", RUNNERS_MAX, 1..=RUNNERS_MAX);
+    let min = section.count("min", 0, 0..=RUNNERS_MAX);
+    let spare = section.count("spare", 0, 0..=RUNNERS_MAX);
+    for (key, count) in [("min", min), ("spare", spare)] {
+        if count > max {
+            section.fault(key, format_args!("{count} is more than max, which is {max}"));
+        }
+    }
+    let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
+    let limits = limits::read(section.section("limits"));
+    section.finish();
+    Some(Pool {
+        name: name?,
+        scope: scope?,
+        group,
+        labels,
+        provider: provider?.to_owned(),
+        shape,
+        min,
+        spare,
+        max,
+        limits,
+        replace_at_once,
+    })
+}
+
+fn labels(section: &Section<'_>) -> Vec<String> {
+    let labels = section.texts("labels");
+    let fault = |what: &dyn Display| section.fault("labels", what);
+    if !section.has("labels") {
+        section.missing("labels", "at least one label, such as [\"self-hosted\", \"large\"]");
+    } else if labels.is_empty() {
+        fault(&"must hold at least one label");
+    }
+    if labels.len() > LABELS_MAX {
+        fault(&format_args!("{} labels are too many: GitHub takes {LABELS_MAX}", labels.len()));
+    }
+    let mut seen = BTreeSet::new();
+    for label in &labels {
+        // Jobs name their labels in YAML lists, and the runner application splits its own at commas.
+        let legal = label.chars().all(|c| c.is_ascii_graphic() && c != ',');
+        if !legal || label.len() > LABEL_LENGTH_MAX {
+            fault(&format_args!(
+                "{label:?} is not allowed: at most {LABEL_LENGTH_MAX} visible ASCII characters, no space and no comma"
+            ));
+        }
+        if !seen.insert(label.to_ascii_lowercase()) {
+            fault(&format_args!("{label:?} is there twice (GitHub does not regard case)"));
+        }
+    }
+    labels
+}

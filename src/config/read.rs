@@ -1,0 +1,476 @@
+//! A TOML document as sections that note every fault instead of stopping at the first.
+//!
+//! Each accessor answers with a usable value or a default and writes down what is wrong, so the
+//! readers of the single sections stay a plain list of keys. The keys that were asked for are the
+//! keys that are known: there is no second list to keep in step.
+
+use std::{
+    cell::RefCell,
+    fmt::Display,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    duration::{format_duration, parse_duration},
+    fault::Fault,
+    file::FileUse,
+    secret::{Env, SecretSource, no_directory},
+};
+
+/// Keys that hold a secret in other programs' files. Their values are never shown.
+const INLINE_SECRETS: [&str; 8] =
+    ["token", "pat", "private_key", "password", "secret", "auth", "credentials", "client_secret"];
+
+const NO_INLINE_SECRET: &str = "a secret is not written here, because this file is read by people \
+     and kept in backups; write it to a file of its own (mode 0640) and name that";
+
+/// A document and what was found wrong with it.
+pub(super) struct Reader<'a> {
+    table: DeTable<'a>,
+    line_starts: Vec<usize>,
+    base: &'a Path,
+    env: &'a Env,
+    faults: RefCell<Vec<Fault>>,
+    files: RefCell<Vec<FileUse>>,
+}
+
+impl<'a> Reader<'a> {
+    /// All faults of the syntax at once, where there are any.
+    pub fn new(text: &'a str, base: &'a Path, env: &'a Env) -> Result<Self, Vec<Fault>> {
+        let line_starts: Vec<usize> =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // The error's own Display quotes the line, which may hold a secret.
+            return Err(errors
+                .iter()
+                .map(|error| Fault {
+                    line: error.span().map(|span| line_at(&line_starts, span.start)),
+                    key: String::new(),
+                    what: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
+                })
+                .collect());
+        }
+        Ok(Self {
+            table: table.into_inner(),
+            line_starts,
+            base,
+            env,
+            faults: RefCell::default(),
+            files: RefCell::default(),
+        })
+    }
+
+    pub fn root(&'a self) -> Section<'a> {
+        Section {
+            reader: self,
+            path: String::new(),
+            line: None,
+            table: &self.table,
+            known: RefCell::default(),
+        }
+    }
+
+    pub fn into_findings(self) -> (Vec<Fault>, Vec<FileUse>) {
+        (self.faults.into_inner(), self.files.into_inner())
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        line_at(&self.line_starts, offset)
+    }
+
+    fn note(&self, line: Option<usize>, key: String, what: impl Display) {
+        self.faults.borrow_mut().push(Fault { line, key, what: what.to_string() });
+    }
+}
+
+fn line_at(starts: &[usize], offset: usize) -> usize {
+    starts.partition_point(|start| *start <= offset)
+}
+
+/// A value as a fault shows it: short, and what it is.
+fn show(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) if text.chars().count() > 60 => {
+            format!("{:?}…", text.chars().take(60).collect::<String>())
+        }
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// One table of the document.
+pub(super) struct Section<'a> {
+    reader: &'a Reader<'a>,
+    path: String,
+    line: Option<usize>,
+    table: &'a DeTable<'a>,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Section<'a> {
+    fn value(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
+        self.table.get(key)
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The line of a key's value, or of the section where the key is missing.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        self.table.get(key).map(|value| self.reader.line(value.span().start)).or(self.line)
+    }
+
+    /// Notes a fault at a key.
+    pub fn fault(&self, key: &str, what: impl Display) {
+        self.reader.note(self.line_of(key), self.full(key), what);
+    }
+
+    /// Notes a fault of the section as a whole.
+    pub fn fault_here(&self, what: impl Display) {
+        self.reader.note(self.line, self.path.clone(), what);
+    }
+
+    fn wrong(&self, key: &str, value: &DeValue<'_>, allowed: impl Display) {
+        self.fault(key, format_args!("{} is not allowed: {allowed}", show(value)));
+    }
+
+    /// Whether the key is given at all.
+    pub fn has(&self, key: &'static str) -> bool {
+        self.value(key).is_some()
+    }
+
+    /// Notes that a key is needed and not given.
+    pub fn missing(&self, key: &'static str, what: impl Display) {
+        self.fault(key, format_args!("is needed: {what}"));
+    }
+
+    /// A text that is not empty.
+    pub fn text(&self, key: &'static str) -> Option<&'a str> {
+        let value = self.value(key)?.get_ref();
+        match value {
+            DeValue::String(text) if !text.trim().is_empty() => Some(text),
+            _ => {
+                self.wrong(key, value, "a text in quotes that is not empty");
+                None
+            }
+        }
+    }
+
+    /// As [`Section::text`], and it must be given.
+    pub fn needed_text(&self, key: &'static str, what: &str) -> Option<&'a str> {
+        if !self.has(key) {
+            self.missing(key, what);
+        }
+        self.text(key)
+    }
+
+    /// A text that parses; the parser's own error says what is allowed. It must be given.
+    pub fn needed<T: FromStr<Err: Display>>(&self, key: &'static str, what: &str) -> Option<T> {
+        let text = self.needed_text(key, what)?;
+        text.parse().map_err(|error| self.fault(key, error)).ok()
+    }
+
+    /// One of a few words.
+    pub fn word<T: Clone>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.value(key)?.get_ref();
+        let found = words.iter().find(|(word, _)| value.as_str() == Some(*word));
+        if found.is_none() {
+            let all: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            self.wrong(key, value, format_args!("it is one of {}", all.join(", ")));
+        }
+        found.map(|(_, meaning)| meaning.clone())
+    }
+
+    /// A whole number within bounds.
+    pub fn number(&self, key: &'static str, allowed: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.value(key)?.get_ref();
+        let number = value
+            .as_integer()
+            .and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok())
+            .filter(|number| allowed.contains(number));
+        if number.is_none() {
+            let (low, high) = allowed.into_inner();
+            if high == u64::MAX {
+                self.wrong(key, value, format_args!("a whole number of at least {low}"));
+            } else {
+                self.wrong(key, value, format_args!("a whole number from {low} to {high}"));
+            }
+        }
+        number
+    }
+
+    /// As [`Section::number`] for counts, with a default.
+    pub fn count(&self, key: &'static str, default: u32, allowed: RangeInclusive<u32>) -> u32 {
+        let (low, high) = allowed.into_inner();
+        self.number(key, u64::from(low)..=u64::from(high))
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(default)
+    }
+
+    /// A number within bounds that may have a fraction.
+    pub fn fraction(&self, key: &'static str, default: f64, allowed: RangeInclusive<f64>) -> f64 {
+        let Some(value) = self.value(key) else { return default };
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => "",
+        };
+        match text.parse::<f64>().ok().filter(|number| allowed.contains(number)) {
+            Some(number) => number,
+            None => {
+                let (low, high) = allowed.into_inner();
+                self.wrong(key, value.get_ref(), format_args!("a number from {low} to {high}"));
+                default
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.value(key) else { return default };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.wrong(key, value.get_ref(), "true or false, without quotes");
+            default
+        })
+    }
+
+    /// A list of texts that are not empty.
+    pub fn texts(&self, key: &'static str) -> Vec<String> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong(key, value.get_ref(), "a list of texts, such as [\"a\", \"b\"]");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for entry in list.iter() {
+            match entry.get_ref().as_str().filter(|text| !text.trim().is_empty()) {
+                Some(text) => texts.push(text.to_owned()),
+                None => self.reader.note(
+                    Some(self.reader.line(entry.span().start)),
+                    self.full(key),
+                    format_args!(
+                        "{} is not allowed: texts in quotes that are not empty",
+                        show(entry.get_ref())
+                    ),
+                ),
+            }
+        }
+        texts
+    }
+
+    /// A duration between two bounds in seconds.
+    pub fn duration(&self, key: &'static str, default: Duration, low: u64, high: u64) -> Duration {
+        let Some(value) = self.value(key) else { return default };
+        let parsed =
+            value.get_ref().as_str().ok_or(None).and_then(|t| parse_duration(t).map_err(Some));
+        match parsed {
+            Ok(duration) if (low..=high).contains(&duration.as_secs()) => return duration,
+            Ok(_) => {
+                let bound = |seconds| format_duration(Duration::from_secs(seconds));
+                let allowed = format!("a duration from {} to {}", bound(low), bound(high));
+                self.wrong(key, value.get_ref(), allowed);
+            }
+            Err(Some(error)) => self.wrong(key, value.get_ref(), error),
+            Err(None) => {
+                self.wrong(key, value.get_ref(), super::duration::DurationError);
+            }
+        }
+        default
+    }
+
+    /// A path; a relative one is taken from the folder of the configuration.
+    pub fn path(&self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(|text| self.reader.base.join(text))
+    }
+
+    /// A path of a file that must be there and readable.
+    pub fn file(&self, key: &'static str, secret: bool) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        self.note_file(key, path.clone(), secret);
+        Some(path)
+    }
+
+    fn note_file(&self, key: &str, path: PathBuf, secret: bool) {
+        let (line, key) = (self.line_of(key), self.full(key));
+        self.reader.files.borrow_mut().push(FileUse { line, key, path, secret });
+    }
+
+    /// A secret under exactly one of three keys. `None` where there is none (not a fault by
+    /// itself) or a fault was noted.
+    pub fn secret(&self, keys: SecretKeys) -> Option<SecretSource> {
+        let given: Vec<&str> = keys.all().into_iter().filter(|key| self.has(key)).collect();
+        if let [first, rest @ ..] = given.as_slice()
+            && !rest.is_empty()
+        {
+            let others = rest.join(" and ");
+            self.fault(first, format_args!("{others} is given as well; keep one of them"));
+            return None;
+        }
+        if let Some(path) = self.file(keys.file, true) {
+            return Some(SecretSource::File(path));
+        }
+        if let Some(name) = self.text(keys.env) {
+            if self.reader.env.get(name).is_none() {
+                self.fault(
+                    keys.env,
+                    format_args!("the environment variable {name:?} is not set, or empty"),
+                );
+            }
+            return Some(SecretSource::Env(name.to_owned()));
+        }
+        let name = self.text(keys.credential)?;
+        if name.contains('/') || name.starts_with('.') {
+            self.fault(keys.credential, format_args!("{name:?} is not allowed: a bare file name"));
+            return None;
+        }
+        let source = SecretSource::Credential(name.to_owned());
+        match source.path(self.reader.env) {
+            Some(path) => self.note_file(keys.credential, path, true),
+            None => self.fault(keys.credential, no_directory()),
+        }
+        Some(source)
+    }
+
+    fn child(&self, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Section<'a>> {
+        let table = value.get_ref().as_table()?;
+        let line = Some(self.reader.line(value.span().start));
+        Some(Section { reader: self.reader, path, line, table, known: RefCell::default() })
+    }
+
+    /// A table under this one.
+    pub fn section(&self, key: &'static str) -> Option<Section<'a>> {
+        let value = self.value(key)?;
+        let child = self.child(self.full(key), value);
+        if child.is_none() {
+            self.wrong(key, value.get_ref(), format_args!("it is a table, [{}]", self.full(key)));
+        }
+        child
+    }
+
+    /// Tables by name under this one: `[key.NAME]`.
+    pub fn named(&self, key: &'static str) -> Vec<(String, Section<'a>)> {
+        let Some(section) = self.section(key) else { return Vec::new() };
+        let mut children = Vec::new();
+        for (name, value) in section.table {
+            match section.child(section.full(name.get_ref()), value) {
+                Some(child) => children.push((name.get_ref().to_string(), child)),
+                None => section.wrong(
+                    name.get_ref(),
+                    value.get_ref(),
+                    format_args!("it is a table, [{key}.NAME]"),
+                ),
+            }
+        }
+        children
+    }
+
+    /// Tables in a row: `[[key]]`. Each goes by its `name` where it has one, else by its number.
+    pub fn rows(&self, key: &'static str) -> Vec<Section<'a>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong(key, value.get_ref(), format_args!("it is a table in a row, [[{key}]]"));
+            return Vec::new();
+        };
+        let mut rows = Vec::new();
+        for (number, entry) in list.iter().enumerate() {
+            let name = entry.get_ref().get("name").and_then(|name| name.get_ref().as_str());
+            let label = name.map_or_else(|| (number + 1).to_string(), str::to_owned);
+            match self.child(format!("{key}[{label}]"), entry) {
+                Some(row) => rows.push(row),
+                None => self.wrong(
+                    key,
+                    entry.get_ref(),
+                    format_args!("it is a table in a row, [[{key}]]"),
+                ),
+            }
+        }
+        rows
+    }
+
+    /// Whether a secret itself is written here; then asking for it again elsewhere is noise.
+    pub fn has_inline_secret(&self) -> bool {
+        INLINE_SECRETS.iter().any(|key| self.table.contains_key(*key))
+    }
+
+    /// Notes every key that nobody asked for.
+    pub fn finish(self) {
+        let known = self.known.borrow();
+        for (key, value) in self.table {
+            let name = key.get_ref().as_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let line = Some(self.reader.line(key.span().start));
+            if INLINE_SECRETS.contains(&name) && value.get_ref().as_str().is_some() {
+                let places: Vec<_> = known
+                    .iter()
+                    .filter(|key| {
+                        key.ends_with("_file")
+                            || key.ends_with("_env")
+                            || key.ends_with("_credential")
+                    })
+                    .filter(|key| !key.starts_with("ca_"))
+                    .copied()
+                    .collect();
+                let places = if places.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", places.join(", "))
+                };
+                self.reader.note(line, self.full(name), format_args!("{NO_INLINE_SECRET}{places}"));
+                continue;
+            }
+            let nearest = known
+                .iter()
+                .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
+                .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+                .min_by_key(|(distance, _)| *distance);
+            let hint = match nearest {
+                Some((_, candidate)) => format!("did you mean {candidate:?}?"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            self.reader.note(line, self.full(name), format_args!("no such key; {hint}"));
+        }
+    }
+}
+
+/// The three keys under which one secret may be given.
+#[derive(Clone, Copy)]
+pub(super) struct SecretKeys {
+    pub file: &'static str,
+    pub env: &'static str,
+    pub credential: &'static str,
+}
+
+impl SecretKeys {
+    pub const TOKEN: Self =
+        Self { file: "token_file", env: "token_env", credential: "token_credential" };
+    pub const PRIVATE_KEY: Self = Self {
+        file: "private_key_file",
+        env: "private_key_env",
+        credential: "private_key_credential",
+    };
+
+    pub fn all(self) -> [&'static str; 3] {
+        [self.file, self.env, self.credential]
+    }
+}

@@ -1,0 +1,71 @@
+//! What every call must keep to: a size, a time, and over TCP a token.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use runner_fleet_actors::port::Secret;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::api::Problem;
+
+/// Largest body of a call: every request document fits a hundred times.
+pub(super) const BODY_MAX: usize = 16 * 1024;
+
+/// How long one call may take, its body's arrival included. Orders return when they are taken, so
+/// only a stuck daemon or a stuck client needs as much.
+const CALL_TIME: Duration = Duration::from_secs(30);
+
+/// Answers a call that takes too long.
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(CALL_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!(
+                "no answer within {} s; the order may have been taken, look before you repeat it",
+                CALL_TIME.as_secs()
+            );
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).into_response()
+        }
+    }
+}
+
+/// A bearer token, kept as its digest so that a comparison takes the same time whatever comes.
+pub(super) struct Guard([u8; 32]);
+
+impl Guard {
+    pub fn new(token: &Secret) -> Arc<Self> {
+        Arc::new(Self(Sha256::digest(token.expose()).into()))
+    }
+
+    fn admits(&self, request: &Request) -> bool {
+        let given =
+            request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some((scheme, token)) = given.and_then(|value| value.split_once(' ')) else {
+            return false;
+        };
+        // Digests, because the comparison of unequal lengths would tell the token's length.
+        let digest: [u8; 32] = Sha256::digest(token.trim()).into();
+        scheme.eq_ignore_ascii_case("bearer") && bool::from(digest.ct_eq(&self.0))
+    }
+}
+
+/// Lets a call pass that carries the token; `/healthz` needs none, so that a probe needs none.
+pub(super) async fn with_token(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.uri().path() == "/healthz" || guard.admits(&request) {
+        return next.run(request).await;
+    }
+    let detail = "this address wants \"Authorization: Bearer TOKEN\" with the token of [api]";
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}

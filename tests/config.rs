@@ -1,0 +1,398 @@
+//! What a configuration may say, and how it is refused.
+
+use std::{path::Path, time::Duration};
+
+use runner_fleet::config::{
+    Config, Env, Faults, GithubAuth, Limits, Listen, LogFormat, LogLevel, ProviderKind,
+    SecretSource,
+};
+
+fn env(pairs: &[(&str, &str)]) -> Env {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn parse(text: &str) -> Result<Config, Faults> {
+    Config::parse(text, Path::new("/etc/fleet.toml"), &env(&[("CREDENTIALS_DIRECTORY", "/creds")]))
+}
+
+const GOOD: &str = r#"[fleet]
+id = "ci"
+[github]
+token_file = "token"
+[providers.cloud]
+kind = "openstack"
+cloud = "mycloud"
+[[pools]]
+name = "small"
+scope = "org/repo"
+labels = ["small"]
+provider = "cloud"
+image = "noble"
+flavor = "m1"
+max = 5
+"#;
+
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?} is not in the good configuration");
+    GOOD.replacen(from, to, 1)
+}
+
+/// The faults as lines.
+fn refused(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(config) => panic!("taken: {config:?}"),
+        Err(faults) => faults.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+#[track_caller]
+fn assert_refused(text: &str, expected: &[&str]) {
+    let faults = refused(text);
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.contains(expected), "{fault}\ndoes not say\n{expected}");
+    }
+}
+
+#[test]
+fn every_example_parses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ext| ext != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let env = env(&[("CREDENTIALS_DIRECTORY", "/creds")]);
+        Config::parse(&text, &path, &env).unwrap_or_else(|faults| panic!("{faults}"));
+        seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    seen.sort();
+    assert_eq!(seen, ["github-app.toml", "minimal.toml", "runner-fleet.toml"]);
+}
+
+/// The full example shows the defaults in comments: they must be the defaults.
+#[test]
+fn the_full_example_tells_the_true_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/runner-fleet.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let as_is = Config::parse(&text, &path, &env(&[])).unwrap();
+    let shown: String = text
+        .lines()
+        .map(|line| {
+            let uncommented = line.strip_prefix("# ").filter(|rest| {
+                let key = rest.split(" = ").next().unwrap();
+                let a_choice = ["ca_file", "token_env", "token_credential", "app", "clouds_file"];
+                rest.contains(" = ")
+                    && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                    && !a_choice.contains(&key)
+            });
+            format!("{}\n", uncommented.unwrap_or(line))
+        })
+        .collect();
+    assert!(shown.contains("\nlaunch = \"10m\""), "the limits are uncommented");
+    let spelt_out = Config::parse(&shown, &path, &env(&[])).unwrap_or_else(|f| panic!("{f}"));
+    assert_eq!(as_is, spelt_out);
+}
+
+#[test]
+fn a_small_configuration_has_the_documented_defaults() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.fleet.id.as_str(), "ci");
+    assert_eq!(config.fleet.journal, None);
+    assert_eq!(config.fleet.journal_max_mib, 100);
+    assert_eq!(config.fleet.state_dir, Path::new("/var/lib/runner-fleet"));
+    assert_eq!(config.fleet.log_level, LogLevel::Info);
+    assert_eq!(config.fleet.log_format, LogFormat::Text);
+    assert_eq!(config.fleet.stop_deadline, Duration::from_secs(30));
+    assert_eq!(config.api.socket, Path::new("/run/runner-fleet/api.sock"));
+    assert_eq!(config.api.listen, None);
+    assert_eq!(config.github.url.as_str(), "https://github.com/");
+    let token = SecretSource::File("/etc/token".into());
+    assert_eq!(config.github.auth, GithubAuth::Token(token), "relative to the file's folder");
+    let pool = &config.pools[0];
+    assert_eq!((pool.min, pool.spare, pool.max, pool.replace_at_once), (0, 0, 5, 1));
+    assert_eq!(pool.limits, Limits::default());
+    assert_eq!(pool.limits.busy, Duration::from_secs(121 * 3600));
+    assert!(!pool.shape.config_drive);
+    let provider = &config.providers["cloud"];
+    assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
+    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
+    assert_eq!((cloud.as_deref(), clouds_file), (Some("mycloud"), &None));
+}
+
+#[test]
+fn every_key_arrives() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/runner-fleet.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let config = Config::parse(&text, &path, &env(&[])).unwrap();
+    let listen = config.api.listen.unwrap();
+    assert_eq!(
+        listen,
+        Listen {
+            address: "127.0.0.1:8080".parse().unwrap(),
+            token: SecretSource::File("/etc/runner-fleet/api-token".into()),
+        }
+    );
+    let [large, small] = config.pools.as_slice() else { panic!("two pools") };
+    assert_eq!(large.name.as_str(), "large");
+    assert_eq!(large.scope.to_string(), "my-org");
+    assert_eq!(large.group.as_deref(), Some("trusted"));
+    assert_eq!(large.labels, ["self-hosted", "linux", "large"]);
+    assert_eq!(large.shape.network.as_deref(), Some("runners"));
+    assert_eq!(large.shape.security_groups, ["runners"]);
+    assert_eq!(large.shape.key.as_deref(), Some("operations"));
+    assert_eq!(large.shape.availability_zone.as_deref(), Some("nova"));
+    assert!(large.shape.config_drive);
+    assert_eq!((large.min, large.spare, large.max), (2, 3, 40));
+    assert_eq!(small.limits.idle, Duration::from_secs(4 * 3600));
+    assert_eq!(small.limits.busy, Duration::from_secs(6 * 3600));
+    assert_eq!(small.limits.launch, Limits::default().launch);
+}
+
+#[test]
+fn all_faults_come_at_once_each_with_file_line_key_and_what_is_allowed() {
+    let faults = refused(
+        r#"[fleet]
+id = "CI"
+log_level = "loud"
+stop_deadline = 30
+[github]
+url = "http://github.com"
+token_file = "a"
+token_env = "B"
+[providers.cloud]
+kind = "aws"
+rate = "fast"
+[[pools]]
+name = "small"
+scope = "a/b/c"
+labels = []
+provider = "clowd"
+image = ""
+flavor = 7
+min = 6
+max = 5
+spares = 2
+limits = { idle = "0s", busy = "soon" }
+[[pools]]
+name = "small"
+"#,
+    );
+    let expected = [
+        (":2: fleet.id: ", "fleet id \"CI\" is not usable: only a-z"),
+        (":3: fleet.log_level: ", "\"loud\" is not allowed: it is one of \"error\", \"warn\""),
+        (":4: fleet.stop_deadline: ", "30 is not allowed: write a duration"),
+        (":6: github.url: ", "\"http://github.com\" is not allowed: it must begin with https://"),
+        (":7: github.token_file: ", "token_env is given as well; keep one of them"),
+        (":10: providers.cloud.kind: ", "\"aws\" is not allowed: it is one of \"openstack\""),
+        (":11: providers.cloud.rate: ", "\"fast\" is not allowed: a number from 0.1 to 1000"),
+        (":14: pools[small].scope: ", "\"owner/repo\", \"org\" or \"enterprises/slug\""),
+        (":15: pools[small].labels: ", "at least one label"),
+        (
+            ":16: pools[small].provider: ",
+            "\"clowd\" is not one of the [providers.NAME]; there is \"cloud\"",
+        ),
+        (":17: pools[small].image: ", "\"\" is not allowed: a text in quotes that is not empty"),
+        (":18: pools[small].flavor: ", "7 is not allowed: a text in quotes"),
+        (":19: pools[small].min: ", "6 is more than max, which is 5"),
+        (":21: pools[small].spares: ", "no such key; did you mean \"spare\"?"),
+        (":22: pools[small].limits.idle: ", "\"0s\" is not allowed: a duration from 1s to 30d"),
+        (":22: pools[small].limits.busy: ", "\"soon\" is not allowed: write a duration"),
+        (":23: pools[small].scope: ", "is needed"),
+        (":23: pools[small].labels: ", "is needed"),
+        (":23: pools[small].provider: ", "is needed"),
+        (":23: pools[small].image: ", "is needed"),
+        (":23: pools[small].flavor: ", "is needed"),
+        (":23: pools[small].max: ", "is needed"),
+        (":24: pools[small].name: ", "\"small\" is taken by another pool"),
+    ];
+    for (place, what) in expected {
+        assert!(
+            faults
+                .iter()
+                .any(|f| f.starts_with(&format!("/etc/fleet.toml{place}")) && f.contains(what)),
+            "no fault {place:?} {what:?} in\n{}",
+            faults.join("\n")
+        );
+    }
+    assert_eq!(faults.len(), expected.len(), "{}", faults.join("\n"));
+    let lines: Vec<usize> =
+        faults.iter().map(|f| f.split(':').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(lines.is_sorted(), "in the order of the file: {lines:?}");
+}
+
+#[test]
+fn an_empty_file_says_what_is_needed() {
+    assert_refused("", &["fleet: is needed", "github: is needed", "providers: is needed"]);
+}
+
+#[test]
+fn broken_toml_is_told_by_line_and_shows_no_content() {
+    let faults = refused("[fleet]\nid = \"ci\"\n[github]\ntoken = \"ghp_s3cr3t\n");
+    assert!(faults[0].starts_with("/etc/fleet.toml:4: this is not TOML: "), "{faults:?}");
+    assert!(!faults.concat().contains("s3cr3t"), "{faults:?}");
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_with_the_reason_and_not_repeated() {
+    for (text, key, place) in [
+        (
+            with("token_file = \"token\"", "token = \"ghp_s3cr3t\""),
+            ":4: github.token: ",
+            "token_file",
+        ),
+        (
+            with(
+                "token_file = \"token\"",
+                "app = { id = 1, installation_id = 2, private_key = \"s3cr3t\" }",
+            ),
+            ":4: github.app.private_key: ",
+            "private_key_file",
+        ),
+        (
+            with("cloud = \"mycloud\"", "password = \"s3cr3t\""),
+            ":7: providers.cloud.password: ",
+            "",
+        ),
+    ] {
+        let faults = refused(&text);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains(key), "{faults:?}");
+        assert!(faults[0].contains("a secret is not written here"), "{faults:?}");
+        assert!(faults[0].contains(place), "{faults:?}");
+        assert!(!faults[0].contains("s3cr3t"), "{faults:?}");
+    }
+    let in_url = with(
+        "token_file = \"token\"",
+        "token_file = \"token\"\nurl = \"https://me:s3cr3t@github.com\"",
+    );
+    assert_refused(&in_url, &["a user or password in the address is not allowed"]);
+    assert!(!refused(&in_url).concat().contains("s3cr3t"));
+}
+
+#[test]
+fn listening_on_tcp_needs_a_token() {
+    let api = |body: &str| with("[github]", &format!("[api]\n{body}\n[github]"));
+    assert_refused(&api("listen = \"127.0.0.1:80\""), &["api.listen: needs token_file"]);
+    assert_refused(&api("listen = \"localhost\"\ntoken_file = \"t\""), &["an address and a port"]);
+    assert_refused(&api("token_file = \"t\""), &["is of use only with listen"]);
+    let long = format!("socket = \"/run/{}\"", "x".repeat(120));
+    assert_refused(&api(&long), &["a Unix socket's may have"]);
+}
+
+#[test]
+fn github_wants_exactly_one_kind_of_credentials() {
+    let github = |body: &str| with("token_file = \"token\"", body);
+    assert_refused(&github(""), &["github.token_file: is needed: credentials, by exactly one of"]);
+    assert_refused(&github("token_env = \"NOT_SET\""), &["\"NOT_SET\" is not set"]);
+    assert_refused(
+        &github(
+            "token_file = \"a\"\napp = { id = 1, installation_id = 2, private_key_file = \"k\" }",
+        ),
+        &["app is given as well"],
+    );
+    assert_refused(
+        &github("app = { id = 1, private_key_file = \"k\" }"),
+        &["github.app.installation_id: is needed"],
+    );
+    assert_refused(
+        &github("app = { id = 1, installation_id = 2 }"),
+        &["github.app.private_key_file: is needed"],
+    );
+    let app = parse(&github("app = { id = 1, installation_id = 2, private_key_file = \"/k\" }"));
+    assert_eq!(
+        app.unwrap().github.auth,
+        GithubAuth::App { id: 1, installation_id: 2, private_key: SecretSource::File("/k".into()) }
+    );
+}
+
+#[test]
+fn a_systemd_credential_needs_systemd() {
+    let text = with("token_file = \"token\"", "token_credential = \"gh\"");
+    let config = parse(&text).unwrap();
+    assert_eq!(config.github.auth, GithubAuth::Token(SecretSource::Credential("gh".into())));
+    let outside = Config::parse(&text, Path::new("f"), &env(&[])).unwrap_err().to_string();
+    assert!(outside.contains("LoadCredential="), "{outside}");
+    let escape = with("token_file = \"token\"", "token_credential = \"../gh\"");
+    assert_refused(&escape, &["a bare file name"]);
+}
+
+#[test]
+fn the_api_root_follows_from_the_address_in_the_browser() {
+    for (url, api) in [
+        ("https://github.com", "https://api.github.com/"),
+        ("https://octo.ghe.com", "https://api.octo.ghe.com/"),
+        ("https://ghes.example.com", "https://ghes.example.com/api/v3"),
+        ("https://ghes.example.com:8443/", "https://ghes.example.com:8443/api/v3"),
+        ("https://ghes.example.com/api/v3", "https://ghes.example.com/api/v3"),
+        ("https://api.github.com", "https://api.github.com/"),
+        ("http://127.0.0.1:7000", "http://127.0.0.1:7000/"),
+    ] {
+        let text = with("token_file = \"token\"", &format!("token_file = \"t\"\nurl = {url:?}"));
+        assert_eq!(parse(&text).unwrap().github.api_url().as_str(), api);
+    }
+}
+
+#[test]
+fn pools_that_github_would_refuse_are_refused_here() {
+    let cases: [(&str, &str, &[&str]); 9] = [
+        ("scope = \"org/repo\"", "scope = \"org/repo\"\ngroup = \"g\"", &["no runner groups"]),
+        ("labels = [\"small\"]", "labels = [\"a b\"]", &["\"a b\" is not allowed"]),
+        ("labels = [\"small\"]", "labels = [\"a,b\"]", &["no comma"]),
+        ("labels = [\"small\"]", "labels = [\"gpu\", \"GPU\"]", &["\"GPU\" is there twice"]),
+        ("labels = [\"small\"]", "labels = \"small\"", &["\"small\" is not allowed: a list"]),
+        ("max = 5", "max = 0", &["a whole number from 1 to 10000"]),
+        ("max = 5", "max = -1", &["-1 is not allowed"]),
+        ("max = 5", "max = 5\nspare = 6", &["6 is more than max"]),
+        ("max = 5", "max = 5\nlimits = { idle = \"1m\" }", &["must be shorter than limits.idle"]),
+    ];
+    for (from, to, expected) in cases {
+        let faults = refused(&with(from, to));
+        for what in expected {
+            assert!(faults.iter().any(|fault| fault.contains(what)), "{to}: {faults:?}");
+        }
+        if !to.starts_with("labels = \"") {
+            assert_eq!(faults.len(), 1, "{to}: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_everywhere_with_a_hint() {
+    for (from, to, expected) in [
+        (
+            "id = \"ci\"",
+            "id = \"ci\"\njurnal = \"x\"",
+            "fleet.jurnal: no such key; did you mean \"journal\"?",
+        ),
+        ("kind =", "concurency = 3\nkind =", "did you mean \"concurrency\"?"),
+        ("[github]", "[apii]\n[github]", "apii: no such key; did you mean \"api\"?"),
+        ("[github]", "[web]\n[github]", "web: no such key; known here: fleet, api, github"),
+        (
+            "max = 5",
+            "max = 5\nlimits = { boot = \"1m\" }",
+            "limits.boot: no such key; known here: launch",
+        ),
+    ] {
+        assert_refused(&with(from, to), &[expected]);
+    }
+}
+
+#[test]
+fn a_provider_may_not_take_the_forges_name() {
+    let text = GOOD
+        .replace("[providers.cloud]", "[providers.github]")
+        .replace("provider = \"cloud\"", "provider = \"github\"");
+    assert_refused(&text, &[":5: providers.github: the name \"github\" is not allowed"]);
+}
+
+#[test]
+fn a_change_that_cannot_be_taken_over_is_named() {
+    let old = parse(GOOD).unwrap();
+    let same = parse(&with("max = 5", "max = 6")).unwrap();
+    assert!(old.restart_needed(&same).is_empty(), "pools change at a reload");
+    let new = parse(&with("id = \"ci\"", "id = \"cd\"\njournal = \"j\"")).unwrap();
+    assert_eq!(old.restart_needed(&new), ["fleet.id", "fleet.journal"]);
+}
