@@ -11,6 +11,8 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=/dev/null
+. "$here/../lib/packages.sh"
 for part in settings process install configure daemons schema; do
   # shellcheck source=/dev/null
   . "$here/lib/$part.sh"

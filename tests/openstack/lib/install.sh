@@ -3,10 +3,6 @@
 # its own. Debian's own OpenStack packages are refused: they are years old on a stable release, and
 # several hundred packages with start scripts that expect to own the machine.
 
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-
 system_packages_there() {
   type mariadbd mariadb mariadb-install-db curl >/dev/null 2>&1 &&
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] &&
@@ -16,25 +12,11 @@ system_packages_there() {
 install_system_packages() {
   system_packages_there && return 0
   # The -core packages bring the programs without the scripts that make a system database of them.
-  local packages=(mariadb-server-core mariadb-client-core rabbitmq-server python3-venv curl ca-certificates)
-  # RabbitMQ's package starts a broker of its own, which nobody asked for; policy-rc.d refuses that.
-  local policy=/usr/sbin/policy-rc.d refused=
-  if [ ! -e "$policy" ]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-    as_root chmod 755 "$policy"
-    refused=yes
-  fi
-  local get=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q)
-  local status=0
-  "${get[@]}" install -y --no-install-recommends "${packages[@]}" ||
-    { "${get[@]}" update && "${get[@]}" install -y --no-install-recommends "${packages[@]}"; } ||
-    status=$?
-  [ -z "$refused" ] || as_root rm -f "$policy"
-  return "$status"
+  install_packages mariadb-server-core mariadb-client-core rabbitmq-server python3-venv curl ca-certificates
 }
 
-# Needs nothing of the system packages but python3-venv's ensurepip, which `python -m venv` lacks
-# without them; so it is called again after them where it could not begin.
+# Begins beside the system packages. Where python3-venv is one of those that are missing, this fails
+# at once and up.sh calls it again after them.
 install_venv() {
   local wanted uv
   wanted=$(sha256sum <"$HERE/requirements.txt")
