@@ -1,0 +1,157 @@
+#!/bin/bash
+# Everything that must hold before a change is good, in one command.
+#
+# usage: tests/all.sh                everything; brings up a real OpenStack (root or sudo, Debian)
+#        tests/all.sh --no-servers   only what needs nothing but a Rust toolchain
+#
+# A phase that fails does not keep the next one from running: one run tells all. A test that cannot
+# run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
+# tests/expected-skips.txt has it, so that nothing stops being tested in silence.
+# Output of each phase: target/all-tests/.
+set -uo pipefail
+
+cd "$(dirname "$0")/.." || exit 1
+# shellcheck source=tests/lib/packages.sh
+. tests/lib/packages.sh
+
+servers=yes
+case ${1:-}:$# in
+  :0) ;;
+  --no-servers:1) servers= ;;
+  *)
+    sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+
+logs=$PWD/target/all-tests
+rm -rf "$logs"
+mkdir -p "$logs"
+verdicts=()
+failed_phases=0
+
+verdict() {
+  verdicts+=("$(printf '%-44s %-8s %5d s' "$1" "$2" "$3")")
+  printf -- '---- %s: %s after %d s\n' "$1" "$2" "$3"
+}
+
+# phase LOG WHAT COMMAND...
+phase() {
+  local log=$logs/$1.log what=$2 began=$SECONDS
+  shift 2
+  printf '\n==== %s\n' "$what"
+  if "$@" </dev/null 2>&1 | tee "$log"; then
+    verdict "$what" ok $((SECONDS - began))
+    return 0
+  fi
+  verdict "$what" FAILED $((SECONDS - began))
+  # A failed test is counted by itself; what failed without one counts as one failure.
+  grep -q '^test result: FAILED' "$log" || failed_phases=$((failed_phases + 1))
+  return 1
+}
+
+# ---- the phases
+
+scripts() {
+  local found
+  command -v shellcheck >/dev/null || { echo "shellcheck is missing: apt-get install shellcheck"; return 1; }
+  mapfile -t found < <(git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run)
+  echo "${#found[@]} scripts"
+  shellcheck -x "${found[@]}"
+}
+
+lock_file() { cargo metadata --locked --format-version 1 >/dev/null; }
+
+documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace; }
+
+# --show-output: else the line that says why a test was skipped would not be seen.
+all_tests() { cargo test --workspace --no-fail-fast -- --show-output; }
+
+simulation() {
+  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} \
+    cargo test --release -p runner-fleet-actors --features sim --test simulation -- --nocapture
+}
+
+# ---- the servers: brought up while the compiler works, taken down only where they were not up before
+
+openstack=tests/openstack
+bring_up_job=
+
+bring_up() {
+  if "$openstack/api.sh" status >/dev/null 2>&1; then
+    echo "OpenStack is up already; it will be left up"
+  else
+    setsid "$openstack/up.sh" >"$logs/openstack-up.log" 2>&1 </dev/null &
+    bring_up_job=$!
+  fi
+}
+
+take_down() {
+  [ -n "$bring_up_job" ] || return 0
+  # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
+  kill -- "-$bring_up_job" 2>/dev/null
+  "$openstack/down.sh" >"$logs/openstack-down.log" 2>&1
+}
+
+# Waits for the first one by its lock, and tries once more where that one failed.
+openstack_up() {
+  "$openstack/up.sh"
+  local status=$?
+  [ ! -e "$logs/openstack-up.log" ] || sed 's/^/  in the background: /' "$logs/openstack-up.log"
+  return "$status"
+}
+
+# ---- what is said in the end
+
+# Prints the skips that nobody expects, and fails where there is one.
+unexpected_skips() {
+  local skips
+  skips=$(grep -h '^skipped, because' "$logs"/*.log | sort -u)
+  [ -n "$skips" ] || return 0
+  if [ -z "$servers" ]; then
+    printf '\nskipped, as was to be expected without servers:\n%s\n' "$skips"
+    return 0
+  fi
+  skips=$(grep -vxFf <(grep -v -e '^#' -e '^$' tests/expected-skips.txt) <<<"$skips")
+  [ -n "$skips" ] || return 0
+  printf '\nskipped, and not in tests/expected-skips.txt:\n%s\n' "$skips"
+  return 1
+}
+
+count() {
+  cat "$logs"/*.log | awk -v word="$1" '/^test result: / {
+    for (i = 2; i <= NF; i++) if ($i ~ "^" word) total += $(i - 1)
+  } END { print total + 0 }'
+}
+
+# ---- now
+
+if ! command -v shellcheck >/dev/null && [ -n "$servers" ]; then
+  # Before up.sh begins: apt-get serves one caller at a time.
+  install_packages shellcheck >"$logs/packages.log" 2>&1 || cat "$logs/packages.log"
+fi
+if [ -n "$servers" ]; then
+  trap take_down EXIT
+  bring_up
+fi
+
+phase scripts "scripts (shellcheck)" scripts
+phase fmt "formatting" cargo fmt --all --check
+phase lock "Cargo.lock is current" lock_file
+phase clippy "clippy" cargo clippy --workspace --all-targets -- -D warnings
+phase doc "documentation" documentation
+if [ -n "$servers" ]; then
+  if phase openstack "OpenStack is up" openstack_up; then
+    clouds=${RUNNER_FLEET_TEST_OPENSTACK:-/var/tmp/runner-fleet-openstack}/clouds.yaml
+    export RUNNER_FLEET_TEST_CLOUDS_YAML=$clouds
+  fi
+fi
+phase tests "tests${servers:+, also on the real OpenStack}" all_tests
+phase simulation "simulation" simulation
+
+failed=$(($(count failed) + failed_phases))
+printf '\n'
+printf '%s\n' "${verdicts[@]}"
+unexpected_skips || failed=$((failed + 1))
+printf '\n%d passed, %d failed, in %d s\n' "$(count passed)" "$failed" "$SECONDS"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,12 @@
+"""Sets the number of VMs that the project demo may have, and prints it."""
+
+import sys
+
+import openstack
+
+cloud = openstack.connect(cloud='ostest-admin')
+project = next(cloud.identity.projects(name='demo'))
+answer = cloud.compute.put('/os-quota-sets/' + project.id,
+                           json={'quota_set': {'instances': int(sys.argv[1])}})
+openstack.exceptions.raise_from_response(answer)
+print('project demo: at most', answer.json()['quota_set']['instances'], 'VMs')
