@@ -1,19 +1,319 @@
-//! The daemon's wiring: adapters, actors, API and journal, from start to stop.
+//! The daemon's wiring: ports, actors, API and journal, from start to stop.
+//!
+//! Two runtimes. The actors live on the main thread and never wait; all I/O lives on a pool of
+//! threads, so that a slow TLS handshake or a panic in a client costs a task and not the fleet.
+//!
+//! A stop is graceful within its deadline: no new effects, answers that are due are awaited, jobs go
+//! on in their VMs, and the next start adopts them. A kill at any moment loses nothing either, for
+//! the cloud and GitHub are the store; it only leaves the next start more to tidy.
 
-use std::{path::Path, process::ExitCode};
+mod assemble;
+mod control;
+mod online;
+mod renewable;
+mod targets;
 
-use crate::{cli::Output, config::Config, log::LogControl};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
+
+use actix::{Actor, Addr};
+use runner_fleet_actors::{
+    event::{FleetEvent, ReadModel},
+    fleet::{Ending, FleetActor, FleetSetup, Stop},
+    hands::NoGuests,
+    port::{Clock, Forge, Observer, PortError, Provider, TokioClock, UserData},
+    supervision::Intensity,
+    sweep::Cadence,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{assemble::Ports, control::Door, renewable::Renewable, targets::Targets};
+pub use self::online::check_online;
+use crate::{
+    config::{Config, Env},
+    guest::Boot,
+    http::{self, Control, api::FleetInfo},
+    journal::Journal,
+    log::LogControl,
+};
+
+/// The daemon gave up on itself (`EX_SOFTWARE` of sysexits.h); the init system starts it again.
+const GAVE_UP: u8 = 70;
+/// Something that the start needs is not to be had.
+const CANNOT_START: u8 = 1;
 
 /// Runs the fleet of `config`, which was read from `path`, until SIGTERM.
 #[must_use]
-pub fn run(config: Config, path: &Path, _log: LogControl) -> ExitCode {
-    tracing::error!(fleet = %config.fleet.id, config = %path.display(), "the daemon is not wired up");
-    ExitCode::FAILURE
+pub fn run(config: Config, path: &Path, log: LogControl) -> ExitCode {
+    let start = || -> Result<ExitCode, String> {
+        let io = io_runtime()?;
+        let system = actix::System::new();
+        let code = system.block_on(async {
+            let daemon = Daemon::start(config, path, Pace::default(), Some(log), io.handle()).await?;
+            daemon.until_signal().await
+        });
+        // Calls that outlived the stop's deadline are found by the next start's listings.
+        io.shutdown_background();
+        code
+    };
+    start().unwrap_or_else(|error| {
+        tracing::error!(%error, "the daemon cannot start");
+        ExitCode::from(CANNOT_START)
+    })
 }
 
-/// Asks GitHub and the clouds whether they can do what `config` wants of them.
-#[must_use]
-pub fn check_online(config: &Config, _output: Output) -> ExitCode {
-    tracing::error!(fleet = %config.fleet.id, "the online check is not wired up");
-    ExitCode::FAILURE
+/// The runtime for all I/O.
+pub(crate) fn io_runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("io")
+        .build()
+        .map_err(|error| format!("no threads for I/O: {error}"))
+}
+
+/// How often things are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Pauses between listings of a cloud.
+    pub cloud: Cadence,
+    /// Pauses between listings of the forge.
+    pub forge: Cadence,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { cloud: Cadence::CLOUD, forge: Cadence::FORGE }
+    }
+}
+
+/// A daemon at work.
+pub(crate) struct Daemon {
+    fleet: Addr<FleetActor>,
+    ending: oneshot::Receiver<Ending>,
+    door: Arc<Door>,
+    stop_api: CancellationToken,
+    api: http::Serving,
+    journal: Option<Arc<Journal>>,
+    stop_deadline: std::time::Duration,
+}
+
+impl Daemon {
+    /// Starts everything. Must be called inside the actors' system.
+    ///
+    /// # Errors
+    /// What is not to be had, for the person who must provide it. Nothing was started then.
+    pub(crate) async fn start(
+        config: Config,
+        path: &Path,
+        pace: Pace,
+        log: Option<LogControl>,
+        io: &tokio::runtime::Handle,
+    ) -> Result<Self, String> {
+        report_panics();
+        // A second call finds the same provider in place: TLS is the process's, not the daemon's.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let started_at = chrono::Utc::now();
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
+        let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let journal = match &config.fleet.journal {
+            Some(file) => {
+                let journal = Journal::open(file, config.fleet.journal_max_mib)
+                    .map_err(|error| format!("the journal {}: {error}", file.display()))?;
+                Some(Arc::new(journal))
+            }
+            None => None,
+        };
+        let ports = {
+            let (config, clock) = (config.clone(), Arc::clone(&clock));
+            let made = io.spawn(async move { assemble::ports(&config, &clock).await }).await;
+            made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
+        };
+        let Ports { forge, providers } = ports;
+        let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
+        let providers: BTreeMap<String, Arc<Renewable<dyn Provider>>> = providers
+            .into_iter()
+            .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
+            .collect();
+        let user_data: Arc<dyn UserData> = Arc::new(Boot);
+        let model = Arc::new(ReadModel::default());
+        let observers = Observers { journal: journal.clone() };
+        let (fleet, ending) = FleetActor::new(FleetSetup {
+            id: config.fleet.id.clone(),
+            providers: providers
+                .iter()
+                .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
+                .collect(),
+            forge: Arc::clone(&forge) as Arc<dyn Forge>,
+            guests: Arc::new(NoGuests),
+            pools: config.pools.iter().map(|p| assemble::pool(p, &user_data, &targets)).collect(),
+            clock: Arc::clone(&clock),
+            observer: Arc::new(observers),
+            model: Arc::clone(&model),
+            io: io.clone(),
+            cloud_cadence: pace.cloud,
+            forge_cadence: pace.forge,
+            intensity: Intensity::default(),
+        });
+        let listen = match &config.api.listen {
+            Some(listen) => {
+                let token = listen.token.read(&Env::of_process()).map_err(|e| e.to_string())?;
+                Some((listen.address, token))
+            }
+            None => None,
+        };
+        let info = FleetInfo {
+            id: config.fleet.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at,
+            last_reload: None,
+        };
+        let (socket, stop_deadline) = (config.api.socket.clone(), config.fleet.stop_deadline);
+        // The fleet has an address before it runs: a second daemon on the same socket must be
+        // refused before it has launched anything.
+        let context = actix::Context::new();
+        let door = Arc::new(Door {
+            model,
+            fleet: context.address(),
+            clock,
+            info: Mutex::new(info),
+            config: tokio::sync::Mutex::new(config),
+            path: path.to_owned(),
+            targets,
+            user_data,
+            forge,
+            providers: Mutex::new(providers),
+            journal: journal.clone(),
+            log,
+            io: io.clone(),
+        });
+        let stop_api = CancellationToken::new();
+        let api = {
+            let (control, stop) = (Arc::clone(&door) as Arc<dyn Control>, stop_api.clone());
+            let served = io.spawn(async move { http::serve(control, &socket, listen, stop).await });
+            served.await.map_err(|e| e.to_string())?.map_err(|error| format!("the API: {error}"))?
+        };
+        let fleet = context.run(fleet);
+        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline })
+    }
+
+    /// What the API may ask of this daemon.
+    pub(crate) fn control(&self) -> Arc<dyn Control> {
+        Arc::clone(&self.door) as Arc<dyn Control>
+    }
+
+    /// Runs until a signal or the fleet's own end; reloads on SIGHUP.
+    async fn until_signal(mut self) -> Result<ExitCode, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        let mut term = on(SignalKind::terminate())?;
+        let mut interrupt = on(SignalKind::interrupt())?;
+        let mut hangup = on(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    // The result is in the log and in the status; there is nobody to answer to.
+                    let _told = self.door.reload().await;
+                }
+                ending = &mut self.ending => {
+                    let last_word = match ending {
+                        Ok(Ending::Escalated(what)) => what,
+                        Ok(Ending::Stopped) => return Ok(ExitCode::SUCCESS),
+                        Err(_) => "the fleet's actor died; the panic message above names the defect".to_owned(),
+                    };
+                    tracing::error!(%last_word, "the daemon gives up; its init system starts it again");
+                    self.end().await;
+                    return Ok(ExitCode::from(GAVE_UP));
+                }
+            }
+        }
+        let again = async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::select! {
+            () = self.stop() => Ok(ExitCode::SUCCESS),
+            () = again => {
+                tracing::warn!("asked to stop a second time: calls under way are left to the next start");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+
+    /// Stops within the deadline: answers that are due are awaited, jobs go on.
+    pub(crate) async fn stop(self) {
+        tracing::info!(deadline = ?self.stop_deadline, "stopping; jobs go on and are adopted by the next start");
+        let stopped = tokio::time::timeout(self.stop_deadline, self.fleet.send(Stop)).await;
+        if stopped.is_err() {
+            tracing::warn!("calls still under way at the deadline are left to the next start");
+        }
+        self.end().await;
+    }
+
+    async fn end(self) {
+        self.stop_api.cancel();
+        if let Err(error) = self.api.task.await {
+            tracing::warn!(%error, "the api did not end by itself");
+        }
+        if let Some(journal) = self.journal {
+            journal.close();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Everybody who is told of everything.
+struct Observers {
+    journal: Option<Arc<Journal>>,
+}
+
+impl Observer for Observers {
+    fn observe(&self, event: &FleetEvent) {
+        if let Some(journal) = &self.journal {
+            journal.observe(event);
+        }
+        match event {
+            FleetEvent::Transition { transition: t, .. } => tracing::debug!(
+                runner = %t.runner, from = ?t.from, to = %t.to, because = %t.because, "transition"
+            ),
+            FleetEvent::Target { pool, runners, because, .. } => {
+                tracing::info!(%pool, runners, %because, "target");
+            }
+            FleetEvent::Plan { pool, create, drain, because, .. } => {
+                tracing::info!(%pool, create, drain, because = %because.join("; "), "plan");
+            }
+            FleetEvent::Fault { pool, runner, error, .. } => tracing::warn!(
+                pool = pool.as_ref().map(tracing::field::display),
+                runner = runner.as_ref().map(tracing::field::display),
+                class = %error.class, %error, "fault"
+            ),
+            FleetEvent::InvariantBroken { name, seen, .. } => {
+                tracing::error!(%name, %seen, "an invariant is broken; please report this");
+            }
+            FleetEvent::Reconciled { .. } => {}
+        }
+    }
+}
+
+fn listed(faults: &[PortError]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A panic ends one actor or task; its message must reach the log all the same.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let said = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(%at, %said, "a task or actor panicked");
+    }));
 }

@@ -1,0 +1,157 @@
+//! From a configuration to the parts of a fleet.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use runner_fleet_actors::{
+    fleet::PoolSetup,
+    hands::Blueprint,
+    name::FleetId,
+    pool::{Policy, actor::Configure},
+    port::{Clock, ErrorClass, Forge, PortError, Provider, UserData},
+    runner, scaler,
+};
+
+use super::targets::Targets;
+use crate::{
+    config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
+    github::{Auth, Github, GithubConfig, TokenSource},
+    provider::{
+        Limited, Limits as Rates,
+        openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig},
+    },
+};
+
+/// The client of the configured GitHub. Must be called inside the I/O runtime.
+pub(super) fn github(config: &Config, clock: &Arc<dyn Clock>) -> Result<Github, PortError> {
+    let env = Env::of_process();
+    let auth = match &config.github.auth {
+        GithubAuth::Token(source) => {
+            let source = source.clone();
+            Auth::Token(TokenSource::from_fn(move || {
+                source.read(&env).map_err(|error| io::Error::other(error.to_string()))
+            }))
+        }
+        GithubAuth::App { id, installation_id, private_key } => Auth::App {
+            id: id.to_string(),
+            installation_id: *installation_id,
+            private_key: private_key
+                .read(&env)
+                .map_err(|error| PortError::certain(ErrorClass::Auth, error.to_string()))?,
+        },
+    };
+    let github = GithubConfig {
+        url: config.github.url.to_string(),
+        ca_file: config.github.ca_file.clone(),
+        ..GithubConfig::new(auth, config.fleet.id.clone())
+    };
+    Github::new(github, Arc::clone(clock))
+}
+
+/// The client of one configured OpenStack, without its limits.
+pub(super) async fn openstack(
+    name: &str,
+    provider: &ProviderConfig,
+    fleet: &FleetId,
+    clock: &Arc<dyn Clock>,
+) -> Result<OpenStack, PortError> {
+    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
+    let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref()).map_err(|faults| {
+        PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
+    })?;
+    OpenStack::connect(OpenStackConfig::new(cloud, fleet.clone()), Arc::clone(clock)).await
+}
+
+/// All ports of a configuration.
+pub(super) struct Ports {
+    pub forge: Arc<dyn Forge>,
+    pub providers: BTreeMap<String, Arc<dyn Provider>>,
+}
+
+/// Connects every port; makes no call that must succeed. All faults are reported, not the first.
+pub(super) async fn ports(config: &Config, clock: &Arc<dyn Clock>) -> Result<Ports, Vec<PortError>> {
+    let mut faults = Vec::new();
+    let mut providers = BTreeMap::new();
+    for (name, provider) in &config.providers {
+        match limited(name, provider, &config.fleet.id, clock).await {
+            Ok(port) => {
+                providers.insert(name.clone(), port);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    match github(config, clock) {
+        Ok(github) if faults.is_empty() => {
+            let forge: Arc<dyn Forge> = Arc::new(github);
+            Ok(Ports { forge, providers })
+        }
+        Ok(_) => Err(faults),
+        Err(fault) => {
+            faults.push(fault);
+            Err(faults)
+        }
+    }
+}
+
+/// One provider behind its limits.
+pub(super) async fn limited(
+    name: &str,
+    provider: &ProviderConfig,
+    fleet: &FleetId,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Provider>, PortError> {
+    let inner = Arc::new(openstack(name, provider, fleet, clock).await?);
+    let rates = Rates {
+        concurrency: usize::try_from(provider.concurrency).unwrap_or(usize::MAX),
+        rate: provider.rate,
+        ..Rates::default()
+    };
+    Ok(Arc::new(Limited::new(inner, rates, Arc::clone(clock))))
+}
+
+/// One pool as the fleet takes it.
+pub(super) fn pool(pool: &Pool, user_data: &Arc<dyn UserData>, targets: &Targets) -> PoolSetup {
+    PoolSetup {
+        configure: Configure {
+            blueprint: Arc::new(Blueprint {
+                pool: pool.name.clone(),
+                scope: pool.scope.clone(),
+                group: pool.group.clone(),
+                labels: pool.labels.clone(),
+                shape: pool.shape.clone(),
+                user_data: Arc::clone(user_data),
+            }),
+            policy: Policy {
+                max: pool.max,
+                replace_at_once: pool.replace_at_once,
+                shape: Some(pool.shape.digest()),
+                retiring: false,
+            },
+            scaling: scaler::Policy {
+                min: pool.min,
+                spare: pool.spare,
+                max: pool.max,
+                // A pool's own busy runners are its demand: one that ends leaves with its job, so
+                // there is nothing that a wait could spare.
+                shrink_after: std::time::Duration::ZERO,
+                fixed: targets.of(&pool.name),
+            },
+            limits: limits(&pool.limits),
+            provider: pool.provider.clone(),
+        },
+        demand: None,
+    }
+}
+
+fn limits(limits: &Limits) -> runner::Limits {
+    let Limits { launch, register, idle, busy, idle_proof, settle, ask } = *limits;
+    runner::Limits {
+        launch,
+        register,
+        idle,
+        busy,
+        idle_proof,
+        settle,
+        ask,
+        ..runner::Limits::default()
+    }
+}

@@ -1,0 +1,120 @@
+//! `check --online`: can GitHub and the clouds do what the configuration wants of them?
+//!
+//! Everything is asked, and every answer shown: a check that stops at the first fault is run five
+//! times. Nothing is created.
+
+use std::{process::ExitCode, sync::Arc};
+
+use runner_fleet_actors::port::{Clock, Shape, TokioClock};
+use serde::Serialize;
+
+use super::{assemble, io_runtime};
+use crate::{
+    cli::{self, Output},
+    config::Config,
+    provider::openstack::check::Grade,
+};
+
+/// One thing that was asked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Asked {
+    /// `ok`, `warning` or `fault`.
+    pub grade: &'static str,
+    /// Whom: `github`, or `provider NAME`.
+    pub whom: String,
+    /// About what.
+    pub about: String,
+    /// What came back and, where it is not fine, what to do.
+    pub what: String,
+}
+
+const OK: &str = "ok";
+const FAULT: &str = "fault";
+
+/// Asks GitHub and the clouds whether they can do what `config` wants of them. 0 where no fault was
+/// found, else 1.
+#[must_use]
+pub fn check_online(config: &Config, output: Output) -> ExitCode {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let io = match io_runtime() {
+        Ok(io) => io,
+        Err(error) => return cli::complain_failed(&error),
+    };
+    let asked = io.block_on(ask_all(config));
+    let faulty = asked.iter().any(|one| one.grade == FAULT);
+    let text = match output {
+        Output::Json => serde_json::to_string_pretty(&asked).unwrap_or_else(|error| error.to_string()),
+        Output::Table => cli::findings_table(&asked),
+    };
+    let said = cli::say(&text);
+    if faulty { ExitCode::FAILURE } else { said }
+}
+
+async fn ask_all(config: &Config) -> Vec<Asked> {
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+    let mut asked = ask_github(config, &clock).await;
+    for (name, provider) in &config.providers {
+        let whom = format!("provider {name}");
+        let shapes: Vec<Shape> = config
+            .pools
+            .iter()
+            .filter(|pool| pool.provider == *name)
+            .map(|pool| pool.shape.clone())
+            .collect();
+        match assemble::openstack(name, provider, &config.fleet.id, &clock).await {
+            Ok(cloud) => {
+                for finding in cloud.check_online(&shapes).await {
+                    let grade = match finding.grade {
+                        Grade::Fine => OK,
+                        Grade::Warning => "warning",
+                        Grade::Fault => FAULT,
+                    };
+                    let (about, what) = (finding.about, finding.what);
+                    asked.push(Asked { grade, whom: whom.clone(), about, what });
+                }
+            }
+            Err(fault) => asked.push(Asked {
+                grade: FAULT,
+                whom,
+                about: "configuration".to_owned(),
+                what: fault.to_string(),
+            }),
+        }
+    }
+    asked
+}
+
+async fn ask_github(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
+    let whom = "github".to_owned();
+    let github = match assemble::github(config, clock) {
+        Ok(github) => github,
+        Err(fault) => {
+            let about = "configuration".to_owned();
+            return vec![Asked { grade: FAULT, whom, about, what: fault.to_string() }];
+        }
+    };
+    let mut places: Vec<_> =
+        config.pools.iter().map(|pool| (pool.scope.clone(), pool.group.clone())).collect();
+    places.sort();
+    places.dedup();
+    let mut asked = Vec::new();
+    for (scope, group) in places {
+        let about = match &group {
+            Some(group) => format!("{scope}, group {group}"),
+            None => scope.to_string(),
+        };
+        let (grade, what) = match github.check(&scope, group.as_deref()).await {
+            Ok(access) => {
+                let runners = access.runners.map_or(String::new(), |n| format!("{n} runners there; "));
+                let rights = match access.may_register {
+                    Some(_) => "may register runners",
+                    None => "whether runners may be registered is only known by trying",
+                };
+                (OK, format!("{runners}{rights}"))
+            }
+            Err(fault) => (FAULT, fault.to_string()),
+        };
+        asked.push(Asked { grade, whom: whom.clone(), about, what });
+    }
+    asked
+}

@@ -1,0 +1,73 @@
+//! Ports that a reload can renew in place: runners that live keep their hands, and the hands get the
+//! new credentials. Restarting every actor for a rotated password would be the alternative.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use runner_fleet_actors::{
+    name::{RegistrationId, RunnerName, Scope, VmId},
+    port::{
+        Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider, RegisterOrder,
+        Registered, Registration, Vm,
+    },
+};
+
+/// A port that stands for whichever was set last. Calls under way end with the one they began with.
+pub(super) struct Renewable<P: ?Sized>(RwLock<Arc<P>>);
+
+impl<P: ?Sized> Renewable<P> {
+    pub(super) fn new(port: Arc<P>) -> Self {
+        Self(RwLock::new(port))
+    }
+
+    pub(super) fn renew(&self, port: Arc<P>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = port;
+    }
+
+    fn now(&self) -> Arc<P> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Provider for Renewable<dyn Provider> {
+    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
+        self.now().launch(order).await
+    }
+
+    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
+        self.now().delete(name, id).await
+    }
+
+    async fn list(&self) -> Result<Listing<Vm>, PortError> {
+        self.now().list().await
+    }
+
+    fn status(&self) -> PortStatus {
+        self.now().status()
+    }
+}
+
+#[async_trait]
+impl Forge for Renewable<dyn Forge> {
+    async fn register(&self, order: &RegisterOrder) -> Result<Registered, PortError> {
+        self.now().register(order).await
+    }
+
+    async fn deregister(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+    ) -> Result<(), PortError> {
+        self.now().deregister(scope, name, id).await
+    }
+
+    async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
+        self.now().list(scope).await
+    }
+
+    fn status(&self) -> PortStatus {
+        self.now().status()
+    }
+}
