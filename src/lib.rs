@@ -7,5 +7,6 @@ pub mod demo;
 pub mod fake;
 pub mod github;
 pub mod http;
+pub mod journal;
 pub mod log;
 pub mod provider;
