@@ -1,0 +1,190 @@
+//! What can be made to go wrong, each as real clouds do it.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
+use serde_json::Value;
+
+use super::cloud::Cloud;
+
+/// The faults in force.
+pub(super) struct FaultState {
+    pub(super) outage: bool,
+    pub(super) error_rate_before: f64,
+    pub(super) error_rate_after: f64,
+    pub(super) lost_creates: u32,
+    pub(super) lost_appear_after: Option<Duration>,
+    pub(super) failing_boots: u32,
+    pub(super) boot_fault: String,
+    pub(super) quota: u32,
+    pub(super) refuse_logins: bool,
+    pub(super) limited: u32,
+    pub(super) retry_after: Duration,
+    pub(super) frozen: Option<Vec<Value>>,
+    pub(super) fail_later_pages: bool,
+    pub(super) hidden_rate: f64,
+    pub(super) hang_deletes: bool,
+    pub(super) echo_user_data: bool,
+}
+
+impl FaultState {
+    pub(super) fn new(quota: u32) -> Self {
+        Self {
+            outage: false,
+            error_rate_before: 0.0,
+            error_rate_after: 0.0,
+            lost_creates: 0,
+            lost_appear_after: None,
+            failing_boots: 0,
+            boot_fault: String::new(),
+            quota,
+            refuse_logins: false,
+            limited: 0,
+            retry_after: Duration::ZERO,
+            frozen: None,
+            fail_later_pages: false,
+            hidden_rate: 0.0,
+            hang_deletes: false,
+            echo_user_data: false,
+        }
+    }
+
+    pub(super) fn next_boot_fault(&mut self) -> Option<String> {
+        if self.failing_boots == 0 {
+            return None;
+        }
+        self.failing_boots = self.failing_boots.saturating_sub(1);
+        Some(self.boot_fault.clone())
+    }
+
+    /// Whether the next create loses its answer, and when its VM comes into sight.
+    pub(super) fn next_lost_create(&mut self) -> Option<Option<Duration>> {
+        if self.lost_creates == 0 {
+            return None;
+        }
+        self.lost_creates -= 1;
+        Some(self.lost_appear_after)
+    }
+}
+
+/// The switchboard of a fake cloud's faults. They hold until they are changed again.
+#[derive(Clone)]
+pub struct Faults(pub(super) Arc<Cloud>);
+
+impl Faults {
+    fn set(&self, change: impl FnOnce(&mut FaultState)) {
+        self.0.with(|state| change(&mut state.faults));
+    }
+
+    /// Every call is answered with 503.
+    pub fn outage(&self, on: bool) {
+        self.set(|f| f.outage = on);
+    }
+
+    /// That share (0 to 1) of all calls fails with 503 without having done anything.
+    pub fn error_rate_before(&self, share: f64) {
+        self.set(|f| f.error_rate_before = share.clamp(0.0, 1.0));
+    }
+
+    /// That share (0 to 1) of all calls is carried out and then answered with 503.
+    pub fn error_rate_after(&self, share: f64) {
+        self.set(|f| f.error_rate_after = share.clamp(0.0, 1.0));
+    }
+
+    /// The next `count` creates are answered with 503 although the VM is made, at once or, with
+    /// `appears_after`, that much later.
+    pub fn lose_create_answers(&self, count: u32, appears_after: Option<Duration>) {
+        self.set(|f| {
+            f.lost_creates = count;
+            f.lost_appear_after = appears_after;
+        });
+    }
+
+    /// The next `count` boots end in ERROR with this fault text.
+    pub fn fail_boots(&self, count: u32, fault: &str) {
+        self.set(|f| {
+            f.failing_boots = count;
+            f.boot_fault = fault.to_owned();
+        });
+    }
+
+    /// VMs that the project may have from now on.
+    pub fn quota(&self, instances: u32) {
+        self.set(|f| f.quota = instances);
+    }
+
+    /// All tokens handed out so far are refused with 401; new ones work.
+    pub fn revoke_tokens(&self) {
+        self.0.with(|state| state.tokens.clear());
+    }
+
+    /// Log-ins are refused with 401, as after a change of the password.
+    pub fn refuse_logins(&self, on: bool) {
+        self.set(|f| f.refuse_logins = on);
+    }
+
+    /// The next `count` calls are answered with 429 and this `Retry-After`, in whole seconds.
+    pub fn limit_rate(&self, count: u32, retry_after: Duration) {
+        self.set(|f| {
+            f.limited = count;
+            f.retry_after = retry_after;
+        });
+    }
+
+    /// Listings stay as they are now, whatever happens.
+    pub fn freeze_listings(&self, on: bool) {
+        self.0.with(|state| {
+            let now = on.then(|| super::nova::all(state));
+            state.faults.frozen = now;
+        });
+    }
+
+    /// Every page of a listing but the first fails with 500.
+    pub fn fail_later_pages(&self, on: bool) {
+        self.set(|f| f.fail_later_pages = on);
+    }
+
+    /// That share (0 to 1) of all VMs is left out of each listing without a word, as when a cell of
+    /// the cloud is down.
+    pub fn hide_from_listings(&self, share: f64) {
+        self.set(|f| f.hidden_rate = share.clamp(0.0, 1.0));
+    }
+
+    /// Deletes are taken on and not carried out, until this is switched off again.
+    pub fn hang_deletes(&self, on: bool) {
+        let hanging: Vec<String> = self.0.with(|state| {
+            state.faults.hang_deletes = on;
+            let deleting = state.vms.iter().filter(|vm| vm.task == Some("deleting"));
+            if on { Vec::new() } else { deleting.map(|vm| vm.id.clone()).collect() }
+        });
+        for id in hanging {
+            self.0.finish_delete(id);
+        }
+    }
+
+    /// Creates are refused with 400 in a text that quotes the user data, as Nova's schema check does.
+    pub fn echo_user_data(&self, on: bool) {
+        self.set(|f| f.echo_user_data = on);
+    }
+
+    /// A VM is gone from one moment to the next, as after an evacuation that failed. Whether it was
+    /// there.
+    pub fn vanish(&self, name: &str) -> bool {
+        self.0.with(|state| {
+            let id = state.vms.iter().find(|vm| vm.name == name).map(|vm| vm.id.clone());
+            id.is_some_and(|id| state.remove(&id))
+        })
+    }
+
+    /// Some VM, chosen by chance, is gone from one moment to the next: its name.
+    pub fn vanish_any(&self) -> Option<String> {
+        self.0.with(|state| {
+            if state.vms.is_empty() {
+                return None;
+            }
+            let at = state.rng.random_range(0..state.vms.len());
+            let (id, name) = (state.vms[at].id.clone(), state.vms[at].name.clone());
+            state.remove(&id).then_some(name)
+        })
+    }
+}

@@ -1,0 +1,286 @@
+//! A provider that is never asked too much: a decorator around any other.
+//!
+//! - at most so many calls at a time, and so many a second with a burst;
+//! - launches leave room for deletes and listings: a fleet that is starved of its deletes cannot
+//!   make place for the launches it waits for;
+//! - a pause that the cloud asked for (`Retry-After`) holds for all calls;
+//! - a cloud that fails again and again is left alone for a while ([`breaker`]).
+//!
+//! A call that is held back is answered at once, or after a bounded wait, as `RateLimited` with the
+//! time from which it is worth asking, and with the cause: the brain then plans around it, where a
+//! call that hung would only age. It never retries.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use runner_fleet_actors::{
+    name::{RunnerName, VmId},
+    port::{
+        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Time,
+        Vm,
+    },
+};
+use tokio::sync::Semaphore;
+
+use super::breaker::{self, Decision, History};
+
+/// How much one cloud is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Calls at a time.
+    pub concurrency: usize,
+    /// Calls a second, in the long run.
+    pub rate: f64,
+    /// Calls at once after a quiet while.
+    pub burst: u32,
+    /// Longest that a call waits for its turn before it is answered as rate limited.
+    pub patience: Duration,
+    /// When a cloud that fails is left alone.
+    pub breaker: breaker::Policy,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            rate: 10.0,
+            burst: 40,
+            patience: Duration::from_secs(30),
+            breaker: breaker::Policy::default(),
+        }
+    }
+}
+
+/// A provider behind limits.
+pub struct Limited<P: ?Sized> {
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    all: Semaphore,
+    /// Fewer than `all`, so that launches never take every place.
+    launches: Semaphore,
+    state: Mutex<State>,
+    inner: Arc<P>,
+}
+
+impl<P: ?Sized> std::fmt::Debug for Limited<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limited").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    bucket: Bucket,
+    /// Until when the other side asked not to be called, and in which words.
+    pause: Option<(Time, String)>,
+    history: History,
+    /// The last failure that the history counts.
+    cause: String,
+}
+
+/// Calls that may be made now; a fraction is on its way.
+struct Bucket {
+    level: f64,
+    at: Time,
+}
+
+impl Bucket {
+    /// Takes one call out if `reserve` stays in; else how long until it can.
+    fn take(&mut self, now: Time, limits: &Limits, reserve: f64) -> Result<(), Duration> {
+        let passed = (now - self.at).to_std().unwrap_or_default().as_secs_f64();
+        let full = f64::from(limits.burst.max(1));
+        self.level = (self.level + passed * limits.rate).min(full);
+        self.at = now;
+        let wanted = 1.0 + reserve.min(full - 1.0);
+        // A hair below is enough: adding fractions never quite sums up.
+        if self.level + 1e-6 >= wanted {
+            self.level -= 1.0;
+            return Ok(());
+        }
+        let wait = (wanted - self.level) / limits.rate.max(1e-3);
+        Err(Duration::from_secs_f64(wait.clamp(1e-3, 3600.0)))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Launch,
+    Other,
+}
+
+/// The call that shows whether the cloud works again; frees its place also when it is dropped.
+struct Probe<'a>(&'a Mutex<State>);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).history.probing = false;
+    }
+}
+
+impl<P: Provider + ?Sized> Limited<P> {
+    /// Puts `inner` behind `limits`.
+    #[must_use]
+    pub fn new(inner: Arc<P>, limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        let places = limits.concurrency.max(1);
+        let kept = if places > 1 { (places / 4).max(1) } else { 0 };
+        let bucket = Bucket { level: f64::from(limits.burst.max(1)), at: clock.now() };
+        let state =
+            State { bucket, pause: None, history: History::default(), cause: String::new() };
+        Self {
+            clock,
+            limits,
+            all: Semaphore::new(places),
+            launches: Semaphore::new(places - kept),
+            state: Mutex::new(state),
+            inner,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call<T>(
+        &self,
+        kind: Kind,
+        what: &str,
+        call: impl Future<Output = Result<T, PortError>> + Send,
+    ) -> Result<T, PortError> {
+        // Before the wait as well: nobody queues up in front of a closed door.
+        self.look(what)?;
+        let turn = tokio::time::timeout(self.limits.patience, self.turn(kind));
+        let Ok(_turn) = turn.await else {
+            let until = self.clock.now() + TimeDelta::seconds(1);
+            let what = format!(
+                "{what}: not asked, {} other calls are before it for {} s",
+                self.limits.concurrency,
+                self.limits.patience.as_secs()
+            );
+            return Err(PortError::certain(ErrorClass::RateLimited { until }, what));
+        };
+        let _probe = self.pass(what)?;
+        let outcome = call.await;
+        self.learn(outcome.as_ref().err());
+        outcome
+    }
+
+    /// Waits for a place and for the rate.
+    async fn turn(&self, kind: Kind) -> Option<Turn<'_>> {
+        let launch = match kind {
+            Kind::Launch => Some(self.launches.acquire().await.ok()?),
+            Kind::Other => None,
+        };
+        let place = self.all.acquire().await.ok()?;
+        let reserve = match kind {
+            Kind::Launch => f64::from(self.limits.burst / 4),
+            Kind::Other => 0.0,
+        };
+        loop {
+            let taken = self.state().bucket.take(self.clock.now(), &self.limits, reserve);
+            match taken {
+                Ok(()) => return Some(Turn { _launch: launch, _place: place }),
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// Whether the door is open, without going through it.
+    fn look(&self, what: &str) -> Result<Decision, PortError> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if state.pause.as_ref().is_some_and(|(until, _)| *until <= now) {
+            state.pause = None;
+        }
+        if let Some((until, why)) = &state.pause {
+            let what = format!("{what}: not asked, because the cloud wants a pause: {why}");
+            return Err(PortError::certain(ErrorClass::RateLimited { until: *until }, what));
+        }
+        let decision = breaker::decide(&state.history, now, &self.limits.breaker);
+        if let Decision::Open { until } = decision {
+            let what = format!(
+                "{what}: not asked, because the last {} calls failed, the last one with: {}",
+                state.history.failures, state.cause
+            );
+            return Err(PortError::certain(ErrorClass::RateLimited { until }, what));
+        }
+        Ok(decision)
+    }
+
+    fn pass(&self, what: &str) -> Result<Option<Probe<'_>>, PortError> {
+        if self.look(what)? != Decision::Probe {
+            return Ok(None);
+        }
+        let mut state = self.state();
+        // Between the look and this lock another call may have become the probe.
+        if std::mem::replace(&mut state.history.probing, true) {
+            drop(state);
+            return self.look(what).map(|_| None);
+        }
+        Ok(Some(Probe(&self.state)))
+    }
+
+    fn learn(&self, error: Option<&PortError>) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.history = breaker::after(std::mem::take(&mut state.history), error, now);
+        let Some(error) = error else { return };
+        match error.class {
+            ErrorClass::RateLimited { until }
+                if state.pause.as_ref().is_none_or(|(present, _)| *present < until) =>
+            {
+                tracing::warn!(%until, error = %error, "cloud wants a pause");
+                state.pause = Some((until, error.what.clone()));
+            }
+            ErrorClass::Transient | ErrorClass::Auth => {
+                state.cause.clone_from(&error.what);
+                if let Some(pause) = breaker::pause(state.history.failures, &self.limits.breaker) {
+                    let (failures, pause) = (state.history.failures, pause.as_secs());
+                    tracing::warn!(failures, pause, error = %error, "cloud is left alone");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A place among the calls under way, given back when it is dropped.
+struct Turn<'a> {
+    _launch: Option<tokio::sync::SemaphorePermit<'a>>,
+    _place: tokio::sync::SemaphorePermit<'a>,
+}
+
+#[async_trait]
+impl<P: Provider + ?Sized> Provider for Limited<P> {
+    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
+        let what = format!("creating VM {}", order.name);
+        self.call(Kind::Launch, &what, self.inner.launch(order)).await
+    }
+
+    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
+        let what = format!("deleting VM {name}");
+        self.call(Kind::Other, &what, self.inner.delete(name, id)).await
+    }
+
+    async fn list(&self) -> Result<Listing<Vm>, PortError> {
+        self.call(Kind::Other, "listing the fleet's VMs", self.inner.list()).await
+    }
+
+    fn status(&self) -> PortStatus {
+        let now = self.clock.now();
+        let mut status = self.inner.status();
+        let state = self.state();
+        let held = match breaker::decide(&state.history, now, &self.limits.breaker) {
+            Decision::Open { until } => Some((until, &state.cause)),
+            Decision::Closed | Decision::Probe => None,
+        };
+        let pause = state.pause.as_ref().filter(|(until, _)| now < *until).map(|(u, w)| (*u, w));
+        if let Some((until, why)) = held.max(pause) {
+            status.held_until = Some(until);
+            status.last_error = Some(why.clone());
+        }
+        status
+    }
+}

@@ -1,0 +1,239 @@
+//! Images, flavors and networks: from the configuration's words to the cloud's identifiers.
+//!
+//! A name must mean one thing: an unknown one is answered with what there is, an ambiguous one with
+//! the identifiers to choose from. Identifiers are remembered for some minutes, because a launch of
+//! fifty VMs should not ask the same three questions fifty times, and forgotten as soon as the
+//! cloud refuses one: images are rebuilt under the same name all the time. The lock of a kind is
+//! held while it is asked about, so that the fifty wait for one question.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use chrono::TimeDelta;
+use runner_fleet_actors::port::{Clock, ErrorClass, PortError, Shape, Time};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::{
+    answer::{Purpose, tidy},
+    api::{Api, Call, Service},
+};
+
+const REMEMBERED: TimeDelta = TimeDelta::minutes(5);
+/// How many names an error lists.
+const SHOWN: usize = 8;
+
+/// What a name can stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Image,
+    Flavor,
+    Network,
+}
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Flavor => "flavor",
+            Self::Network => "network",
+        }
+    }
+
+    fn service(self) -> Service {
+        match self {
+            Self::Image => Service::Image,
+            Self::Flavor => Service::Compute,
+            Self::Network => Service::Network,
+        }
+    }
+
+    fn collection(self) -> &'static str {
+        match self {
+            Self::Image => "images",
+            Self::Flavor => "flavors",
+            Self::Network => "networks",
+        }
+    }
+}
+
+/// A shape in the cloud's identifiers.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) image: String,
+    pub(super) flavor: String,
+    pub(super) network: Option<String>,
+    /// Whether any of them was remembered and not asked for now.
+    pub(super) remembered: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    id: String,
+    name: String,
+}
+
+type Known = HashMap<String, (String, Time)>;
+
+/// The memory of one cloud.
+pub(super) struct Refs {
+    clock: Arc<dyn Clock>,
+    images: Mutex<Known>,
+    flavors: Mutex<Known>,
+    networks: Mutex<Known>,
+}
+
+impl Refs {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let (images, flavors, networks) = <_>::default();
+        Self { clock, images, flavors, networks }
+    }
+
+    pub(super) async fn resolve(&self, api: &Api, shape: &Shape) -> Result<Resolved, PortError> {
+        let remembered = AtomicBool::new(false);
+        let one = async |kind: Kind, word: &str| {
+            let (id, from_memory) = self.one(api, kind, word).await?;
+            remembered.fetch_or(from_memory, Ordering::Relaxed);
+            Ok::<_, PortError>(id)
+        };
+        let image = one(Kind::Image, &shape.image).await?;
+        let flavor = one(Kind::Flavor, &shape.flavor).await?;
+        let network = match &shape.network {
+            Some(word) => Some(one(Kind::Network, word).await?),
+            None => None,
+        };
+        Ok(Resolved { image, flavor, network, remembered: remembered.into_inner() })
+    }
+
+    /// Forgets everything that the shape's words were resolved to.
+    pub(super) async fn forget(&self, shape: &Shape) {
+        self.images.lock().await.remove(&shape.image);
+        self.flavors.lock().await.remove(&shape.flavor);
+        if let Some(network) = &shape.network {
+            self.networks.lock().await.remove(network);
+        }
+    }
+
+    /// The identifier that a word stands for, and whether it was remembered.
+    pub(super) async fn one(
+        &self,
+        api: &Api,
+        kind: Kind,
+        word: &str,
+    ) -> Result<(String, bool), PortError> {
+        let mut known = match kind {
+            Kind::Image => self.images.lock().await,
+            Kind::Flavor => self.flavors.lock().await,
+            Kind::Network => self.networks.lock().await,
+        };
+        let now = self.clock.now();
+        if let Some((id, until)) = known.get(word)
+            && now < *until
+        {
+            return Ok((id.clone(), true));
+        }
+        let id = ask(api, kind, word).await?;
+        known.insert(word.to_owned(), (id.clone(), now + REMEMBERED));
+        Ok((id, false))
+    }
+}
+
+async fn ask(api: &Api, kind: Kind, word: &str) -> Result<String, PortError> {
+    let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
+    if word.is_empty() {
+        return Err(invalid(format!("no {} is named: name one in the pool", kind.word())));
+    }
+    let tried = format!("looking up {} {word:?}", kind.word());
+    // Flavors have no filter by name in Nova; a cloud has some dozens of them.
+    let found = match kind {
+        Kind::Flavor => list(api, kind, &tried, None).await?,
+        Kind::Image | Kind::Network => list(api, kind, &tried, Some(word)).await?,
+    };
+    let by_id = found.iter().find(|c| c.id == word);
+    if let Some(candidate) = by_id {
+        return Ok(candidate.id.clone());
+    }
+    let named: Vec<&Candidate> = found.iter().filter(|c| c.name == word).collect();
+    match named.as_slice() {
+        [one] => return Ok(one.id.clone()),
+        [] => {}
+        several => {
+            let ids: Vec<&str> = several.iter().take(SHOWN).map(|c| c.id.as_str()).collect();
+            return Err(invalid(format!(
+                "{tried}: {} {}s have this name; use one of their ids: {}",
+                several.len(),
+                kind.word(),
+                ids.join(", ")
+            )));
+        }
+    }
+    if kind != Kind::Flavor
+        && uuid::Uuid::parse_str(word).is_ok()
+        && exists(api, kind, word).await?
+    {
+        return Ok(word.to_owned());
+    }
+    let there = if kind == Kind::Flavor { found } else { list(api, kind, &tried, None).await? };
+    Err(invalid(format!("{tried}: there is none; there are: {}", shown(&there))))
+}
+
+fn shown(candidates: &[Candidate]) -> String {
+    if candidates.is_empty() {
+        return "none that this project may see".to_owned();
+    }
+    let mut names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let more = names.len().saturating_sub(SHOWN);
+    let mut text = tidy(&names[..names.len().min(SHOWN)].join(", "), &[]);
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
+async fn list(
+    api: &Api,
+    kind: Kind,
+    tried: &str,
+    name: Option<&str>,
+) -> Result<Vec<Candidate>, PortError> {
+    let mut call = Call::read(tried, kind.service(), [kind.collection()]);
+    if let Some(name) = name {
+        // Glance reads `in:` and commas as operators; a name with them is quoted (Image API v2).
+        let quoted = match kind {
+            Kind::Image if name.contains([',', ':']) => format!("in:\"{name}\""),
+            _ => name.to_owned(),
+        };
+        call = call.query("name", quoted);
+    }
+    if kind == Kind::Image {
+        call = call.query("status", "active").query("limit", "100");
+    }
+    let reply = api.json(call).await?;
+    let elements = reply.get(kind.collection()).and_then(Value::as_array);
+    let text = |e: &Value, key: &str| e.get(key).and_then(Value::as_str).map(str::to_owned);
+    Ok(elements
+        .into_iter()
+        .flatten()
+        .filter_map(|e| {
+            Some(Candidate { id: text(e, "id")?, name: text(e, "name").unwrap_or_default() })
+        })
+        .collect())
+}
+
+/// Whether there is an image or network of this identifier: neither API filters by it everywhere.
+async fn exists(api: &Api, kind: Kind, id: &str) -> Result<bool, PortError> {
+    let tried = format!("looking up {} {id}", kind.word());
+    let call = Call::read(tried, kind.service(), [kind.collection(), id]);
+    let answer = api.send(&call).await?;
+    if answer.status.as_u16() == 404 {
+        return Ok(false);
+    }
+    answer.success(&call.tried, Purpose::Read).map(|_| true)
+}

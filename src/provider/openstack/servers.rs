@@ -1,0 +1,248 @@
+//! Nova's calls on VMs, one function each: create, list, look up, delete.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use runner_fleet_actors::{
+    name::{FleetId, RunnerName, VmId},
+    port::{ErrorClass, LaunchOrder, Listing, PortError, Time, Vm, VmStatus},
+};
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, Purpose},
+    api::{Api, Call, Service},
+    refs::Resolved,
+    vm::{self, Seen},
+};
+
+/// Nova's limit on user data, in characters of base64 (Compute API, "Create server").
+const USER_DATA_MAX: usize = 65_535;
+/// Pages of one listing that are read at most: a cloud that answers the same page for ever must not
+/// hold the sweep.
+const PAGES_MAX: usize = 1_000;
+
+/// User data as Nova wants it.
+///
+/// # Errors
+/// `Invalid` when it is longer than Nova takes.
+pub(super) fn user_data(order: &LaunchOrder) -> Result<String, PortError> {
+    let encoded = BASE64.encode(order.user_data.expose());
+    if encoded.len() > USER_DATA_MAX {
+        let what = format!(
+            "creating VM {}: its user data has {} characters in base64 and Nova takes \
+             {USER_DATA_MAX}: shorten what the pool adds to it",
+            order.name,
+            encoded.len()
+        );
+        return Err(PortError::certain(ErrorClass::Invalid, what));
+    }
+    Ok(encoded)
+}
+
+/// Asks for the VM; the answer may be a failure.
+pub(super) fn create<'a>(
+    fleet: &FleetId,
+    order: &LaunchOrder,
+    resolved: &Resolved,
+    user_data: &str,
+) -> Call<'a> {
+    let shape = &order.shape;
+    let networks = match &resolved.network {
+        Some(id) => json!([{ "uuid": id }]),
+        // From 2.37 on Nova wants to be told; it finds the project's only network, or makes one.
+        None => json!("auto"),
+    };
+    let mut server = json!({
+        "name": order.name.as_str(),
+        "imageRef": resolved.image,
+        "flavorRef": resolved.flavor,
+        "networks": networks,
+        "user_data": user_data,
+        "config_drive": shape.config_drive,
+        "metadata": vm::metadata(order),
+        "tags": vm::tags(fleet, order),
+    });
+    if !shape.security_groups.is_empty() {
+        server["security_groups"] =
+            shape.security_groups.iter().map(|group| json!({ "name": group })).collect();
+    }
+    if let Some(key) = &shape.key {
+        server["key_name"] = key.as_str().into();
+    }
+    if let Some(zone) = &shape.availability_zone {
+        server["availability_zone"] = zone.as_str().into();
+    }
+    Call {
+        tried: format!("creating VM {}", order.name),
+        purpose: Purpose::Create,
+        service: Service::Compute,
+        path: vec!["servers"],
+        query: Vec::new(),
+        body: Some(json!({ "server": server })),
+    }
+}
+
+/// The identifier in the answer to a create.
+pub(super) fn created(answer: &Answer) -> Option<VmId> {
+    let body: Value = serde_json::from_slice(&answer.body).ok()?;
+    let id = body.get("server")?.get("id")?.as_str()?;
+    Some(VmId(id.to_owned()))
+}
+
+/// All VMs of the fleet. The tag is the filter because it is one that Nova honours for everybody: a
+/// filter by metadata is silently ignored for ordinary users, who then get the whole project.
+pub(super) async fn list(
+    api: &Api,
+    fleet: &FleetId,
+    page_size: u32,
+    as_of: Time,
+) -> Result<Listing<Vm>, PortError> {
+    let mut listing = Listing { entries: Vec::new(), complete: true, as_of, faults: Vec::new() };
+    let mut marker: Option<String> = None;
+    for page in 0..PAGES_MAX {
+        let mut call =
+            Call::read("listing the fleet's VMs", Service::Compute, ["servers", "detail"])
+                .query("tags", vm::fleet_tag(fleet))
+                .query("limit", page_size.to_string());
+        if let Some(marker) = &marker {
+            call = call.query("marker", marker.as_str());
+        }
+        let reply = match read_page(api, call).await {
+            Ok(reply) => reply,
+            Err(error) if page == 0 => return Err(error),
+            Err(error) => {
+                listing.complete = false;
+                listing.faults.push(format!("page {}: {}", page + 1, error.what));
+                return Ok(listing);
+            }
+        };
+        let elements = reply.elements();
+        for element in elements {
+            match vm::read(element, fleet) {
+                Seen::Ours(vm) => listing.entries.push(*vm),
+                Seen::Foreign => {}
+                Seen::Misnamed(why) => listing.faults.push(why),
+                Seen::Unreadable(why) => {
+                    listing.complete = false;
+                    listing.faults.push(why);
+                }
+            }
+        }
+        let next = reply.next_marker();
+        if next.is_none() || next == marker {
+            return Ok(listing);
+        }
+        marker = next;
+    }
+    listing.complete = false;
+    listing.faults.push(format!("the listing did not end within {PAGES_MAX} pages"));
+    Ok(listing)
+}
+
+struct Page(Value);
+
+async fn read_page(api: &Api, call: Call<'_>) -> Result<Page, PortError> {
+    let tried = call.tried.clone();
+    let reply = api.json(call).await?;
+    if reply.get("servers").is_some_and(Value::is_array) {
+        return Ok(Page(reply));
+    }
+    let what = format!("{tried}: the answer has no list `servers`: check the catalog's endpoint");
+    Err(PortError::certain(ErrorClass::Transient, what))
+}
+
+impl Page {
+    fn elements(&self) -> &[Value] {
+        self.0.get("servers").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the next page begins. Nova says so by a link whenever the page is full, also where its
+    /// own limit is smaller than the one that was asked for. Only the marker is taken out of the
+    /// link, whose address is often wrong behind a proxy.
+    fn next_marker(&self) -> Option<String> {
+        let links = self.0.get("servers_links")?.as_array()?;
+        let next = links.iter().find(|l| l.get("rel").and_then(Value::as_str) == Some("next"))?;
+        let href = next.get("href").and_then(Value::as_str).unwrap_or_default();
+        let query = href.split_once('?').map_or("", |(_, query)| query);
+        let marker = url::form_urlencoded::parse(query.as_bytes())
+            .find(|(key, _)| key == "marker")
+            .map(|(_, value)| value.into_owned());
+        let last = || self.elements().last()?.get("id")?.as_str().map(str::to_owned);
+        marker.or_else(last)
+    }
+}
+
+/// The fleet's VMs of one name; normally none or one. The best to keep comes first: not in error,
+/// not on its way out.
+pub(super) async fn of_name(
+    api: &Api,
+    fleet: &FleetId,
+    name: &RunnerName,
+) -> Result<Vec<Vm>, PortError> {
+    let tried = format!("looking for VM {name}");
+    // Nova takes the name as a regular expression; a runner's name has no character that means more.
+    let call = Call::read(tried, Service::Compute, ["servers", "detail"])
+        .query("name", format!("^{name}$"))
+        .query("tags", vm::fleet_tag(fleet));
+    let page = read_page(api, call).await?;
+    let mut found: Vec<Vm> = page
+        .elements()
+        .iter()
+        .filter_map(|element| match vm::read(element, fleet) {
+            Seen::Ours(vm) if vm.name == *name => Some(*vm),
+            _ => None,
+        })
+        .collect();
+    found.sort_by_key(|vm| match vm.status {
+        VmStatus::Deleting => 2,
+        VmStatus::Error { .. } => 1,
+        _ => 0,
+    });
+    Ok(found)
+}
+
+/// Whether the VM of this identifier is the fleet's and has this name; `None` when it is gone.
+pub(super) async fn is_ours(
+    api: &Api,
+    fleet: &FleetId,
+    name: &RunnerName,
+    id: &VmId,
+) -> Result<Option<bool>, PortError> {
+    let call = Call::read(
+        format!("looking at VM {id} before its deletion as {name}"),
+        Service::Compute,
+        ["servers", id.0.as_str()],
+    );
+    let answer = api.send(&call).await?;
+    if answer.status.as_u16() == 404 {
+        return Ok(None);
+    }
+    let answer = answer.success(&call.tried, Purpose::Read)?;
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let element = body.get("server").unwrap_or(&Value::Null);
+    Ok(Some(matches!(vm::read(element, fleet), Seen::Ours(vm) if vm.name == *name)))
+}
+
+/// Asks for a VM's end: `true` when it was taken on, `false` when it is gone already.
+pub(super) async fn delete(api: &Api, name: &RunnerName, id: &VmId) -> Result<bool, PortError> {
+    let call = Call {
+        tried: format!("deleting VM {name} ({id})"),
+        purpose: Purpose::Delete,
+        service: Service::Compute,
+        path: vec!["servers", id.0.as_str()],
+        query: Vec::new(),
+        body: None,
+    };
+    let answer = api.send(&call).await?;
+    if answer.status.as_u16() == 404 {
+        return Ok(false);
+    }
+    match answer.success(&call.tried, Purpose::Delete) {
+        Ok(_) => Ok(true),
+        Err(mut error) => {
+            if error.class == ErrorClass::Busy {
+                error.what.push_str(": unlock it (openstack server unlock) or wait for its task");
+            }
+            Err(error)
+        }
+    }
+}
