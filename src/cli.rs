@@ -10,7 +10,7 @@ mod args;
 mod client;
 mod order;
 mod show;
-mod table;
+pub(crate) mod table;
 
 use std::{
     io::{self, Write},
@@ -25,7 +25,7 @@ use self::client::CallError;
 use crate::{config::Config, daemon, demo, log};
 
 /// What was asked failed.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.
 const WRONG: u8 = 2;
 /// No daemon answers.
@@ -84,7 +84,7 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
 }
 
 /// Prints an answer. A reader that has gone away is no failure.
-fn say(text: &str) -> ExitCode {
+pub(crate) fn say(text: &str) -> ExitCode {
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -93,7 +93,7 @@ fn say(text: &str) -> ExitCode {
 }
 
 /// Says what is wrong, and ends with `code`.
-fn complain(code: u8, text: &str) -> ExitCode {
+pub(crate) fn complain(code: u8, text: &str) -> ExitCode {
     // With stderr gone as well, the exit code is all that is left to say.
     let _closed = writeln!(io::stderr().lock(), "{text}");
     ExitCode::from(code)

@@ -17,10 +17,13 @@ use std::{
     collections::BTreeMap,
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use actix::{Actor, Addr};
+use actix::{Addr, AsyncContext};
 use runner_fleet_actors::{
     event::{FleetEvent, ReadModel},
     fleet::{Ending, FleetActor, FleetSetup, Stop},
@@ -35,8 +38,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{assemble::Ports, control::Door, renewable::Renewable, targets::Targets};
 pub use self::online::check_online;
+use self::{assemble::Ports, control::Door, renewable::Renewable, targets::Targets};
 use crate::{
     config::{Config, Env},
     guest::Boot,
@@ -57,7 +60,8 @@ pub fn run(config: Config, path: &Path, log: LogControl) -> ExitCode {
         let io = io_runtime()?;
         let system = actix::System::new();
         let code = system.block_on(async {
-            let daemon = Daemon::start(config, path, Pace::default(), Some(log), io.handle()).await?;
+            let daemon =
+                Daemon::start(config, path, Pace::default(), Some(log), io.handle()).await?;
             daemon.until_signal().await
         });
         // Calls that outlived the stop's deadline are found by the next start's listings.
@@ -103,6 +107,7 @@ pub(crate) struct Daemon {
     api: http::Serving,
     journal: Option<Arc<Journal>>,
     stop_deadline: std::time::Duration,
+    broken: Arc<AtomicU64>,
 }
 
 impl Daemon {
@@ -125,7 +130,7 @@ impl Daemon {
         let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
         let journal = match &config.fleet.journal {
             Some(file) => {
-                let journal = Journal::open(file, config.fleet.journal_max_mib)
+                let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
                     .map_err(|error| format!("the journal {}: {error}", file.display()))?;
                 Some(Arc::new(journal))
             }
@@ -144,7 +149,8 @@ impl Daemon {
             .collect();
         let user_data: Arc<dyn UserData> = Arc::new(Boot);
         let model = Arc::new(ReadModel::default());
-        let observers = Observers { journal: journal.clone() };
+        let broken = Arc::new(AtomicU64::new(0));
+        let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
             providers: providers
@@ -201,12 +207,17 @@ impl Daemon {
             served.await.map_err(|e| e.to_string())?.map_err(|error| format!("the API: {error}"))?
         };
         let fleet = context.run(fleet);
-        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline })
+        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline, broken })
     }
 
     /// What the API may ask of this daemon.
     pub(crate) fn control(&self) -> Arc<dyn Control> {
         Arc::clone(&self.door) as Arc<dyn Control>
+    }
+
+    /// Invariants seen broken so far: defects.
+    pub(crate) fn invariants_broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Runs until a signal or the fleet's own end; reloads on SIGHUP.
@@ -221,7 +232,8 @@ impl Daemon {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
                     // The result is in the log and in the status; there is nobody to answer to.
-                    let _told = self.door.reload().await;
+                    let door = Arc::clone(&self.door);
+                    self.door.io.spawn(async move { door.reload().await });
                 }
                 ending = &mut self.ending => {
                     let last_word = match ending {
@@ -265,8 +277,9 @@ impl Daemon {
         if let Err(error) = self.api.task.await {
             tracing::warn!(%error, "the api did not end by itself");
         }
-        if let Some(journal) = self.journal {
-            journal.close();
+        let flushed = self.journal.is_none_or(|j| j.flush(std::time::Duration::from_secs(2)));
+        if !flushed {
+            tracing::warn!("the end of the journal could not be written");
         }
         tracing::info!("stopped");
     }
@@ -275,6 +288,7 @@ impl Daemon {
 /// Everybody who is told of everything.
 struct Observers {
     journal: Option<Arc<Journal>>,
+    broken: Arc<AtomicU64>,
 }
 
 impl Observer for Observers {
@@ -298,6 +312,7 @@ impl Observer for Observers {
                 class = %error.class, %error, "fault"
             ),
             FleetEvent::InvariantBroken { name, seen, .. } => {
+                self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
             FleetEvent::Reconciled { .. } => {}

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod demo;
 pub mod fake;
 pub mod github;
+pub mod guest;
 pub mod http;
 pub mod journal;
 pub mod log;

@@ -5,7 +5,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 /// Columns that never wrap (names, numbers), then one that takes the rest (reasons).
 ///
 /// `width` is the terminal's; `None` (no terminal) wraps nothing, so that one entry stays one line.
-pub(super) fn table(
+pub(crate) fn table(
     header: &[&str],
     rows: impl IntoIterator<Item = Vec<String>>,
     width: Option<u16>,
@@ -33,6 +33,6 @@ pub(super) fn table(
 }
 
 /// The width of the terminal that stdout is; `None` where it is none.
-pub(super) fn terminal_width() -> Option<u16> {
+pub(crate) fn terminal_width() -> Option<u16> {
     Table::new().width()
 }

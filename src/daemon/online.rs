@@ -10,9 +10,12 @@ use serde::Serialize;
 
 use super::{assemble, io_runtime};
 use crate::{
-    cli::{self, Output},
+    cli::{
+        self, Output,
+        table::{table, terminal_width},
+    },
     config::Config,
-    provider::openstack::check::Grade,
+    provider::openstack::Grade,
 };
 
 /// One thing that was asked.
@@ -38,16 +41,25 @@ pub fn check_online(config: &Config, output: Output) -> ExitCode {
     let _already = rustls::crypto::ring::default_provider().install_default();
     let io = match io_runtime() {
         Ok(io) => io,
-        Err(error) => return cli::complain_failed(&error),
+        Err(error) => return cli::complain(cli::FAILED, &error),
     };
     let asked = io.block_on(ask_all(config));
     let faulty = asked.iter().any(|one| one.grade == FAULT);
     let text = match output {
-        Output::Json => serde_json::to_string_pretty(&asked).unwrap_or_else(|error| error.to_string()),
-        Output::Table => cli::findings_table(&asked),
+        Output::Json => {
+            serde_json::to_string_pretty(&asked).unwrap_or_else(|error| error.to_string())
+        }
+        Output::Table => as_table(&asked),
     };
     let said = cli::say(&text);
     if faulty { ExitCode::FAILURE } else { said }
+}
+
+fn as_table(asked: &[Asked]) -> String {
+    let rows = asked.iter().map(|one| {
+        vec![one.grade.to_owned(), one.whom.clone(), one.about.clone(), one.what.clone()]
+    });
+    table(&["", "WHOM", "ABOUT", "WHAT"], rows, terminal_width())
 }
 
 async fn ask_all(config: &Config) -> Vec<Asked> {
@@ -105,7 +117,8 @@ async fn ask_github(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
         };
         let (grade, what) = match github.check(&scope, group.as_deref()).await {
             Ok(access) => {
-                let runners = access.runners.map_or(String::new(), |n| format!("{n} runners there; "));
+                let runners =
+                    access.runners.map_or(String::new(), |n| format!("{n} runners there; "));
                 let rights = match access.may_register {
                     Some(_) => "may register runners",
                     None => "whether runners may be registered is only known by trying",

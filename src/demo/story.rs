@@ -1,0 +1,127 @@
+//! What happens in a demo, and when. Pure: it follows from the seed alone.
+
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+/// Something that happens to the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Jobs are queued; each runs as long as its entry says.
+    Jobs(Vec<Duration>),
+    /// Something goes wrong, or right again.
+    Fault(Fault),
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The cloud's API is away, or back.
+    CloudAway(bool),
+    /// GitHub's API is away, or back.
+    GithubAway(bool),
+    /// The answers of the next creates are lost, though the VMs are made.
+    LostAnswers(u32),
+    /// The next VMs end in an error state.
+    FailedBoots(u32),
+    /// One VM vanishes from the cloud, with whatever it does.
+    VanishedVm,
+    /// GitHub asks for silence for this long.
+    RateLimit(Duration),
+    /// All tokens of the cloud are revoked.
+    RevokedTokens,
+    /// A listing of GitHub's misses one entry, or no more.
+    MissingEntries(bool),
+}
+
+impl Fault {
+    /// In words, for progress lines.
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::CloudAway(true) => "the cloud's API goes away".to_owned(),
+            Self::CloudAway(false) => "the cloud's API is back".to_owned(),
+            Self::GithubAway(true) => "GitHub goes away".to_owned(),
+            Self::GithubAway(false) => "GitHub is back".to_owned(),
+            Self::LostAnswers(n) => format!("the answers of the next {n} creates get lost"),
+            Self::FailedBoots(n) => format!("the next {n} VMs end in ERROR: no valid host"),
+            Self::VanishedVm => "a VM vanishes from the cloud".to_owned(),
+            Self::RateLimit(for_) => format!("GitHub asks for silence for {} ms", for_.as_millis()),
+            Self::RevokedTokens => "the cloud revokes every token".to_owned(),
+            Self::MissingEntries(true) => "GitHub's listings miss an entry".to_owned(),
+            Self::MissingEntries(false) => "GitHub's listings are whole again".to_owned(),
+        }
+    }
+}
+
+/// The acts of a demo of `length`, by time: `jobs` in bursts, and faults in between unless there
+/// are to be none. The last quarter is free of new faults, so that the end shows a fleet at rest.
+pub(super) fn write(
+    seed: u64,
+    length: Duration,
+    jobs: u32,
+    speed: f64,
+    faults: bool,
+) -> Vec<(Duration, Act)> {
+    let mut chance = SmallRng::seed_from_u64(seed);
+    let mut acts = Vec::new();
+    let at =
+        |chance: &mut SmallRng, from: f64, to: f64| length.mul_f64(chance.random_range(from..to));
+    let mut left = jobs;
+    while left > 0 {
+        let burst = left.min(chance.random_range(1..=25));
+        left -= burst;
+        // Real jobs of one to eight minutes, in the demo's time.
+        let runs = (0..burst)
+            .map(|_| Duration::from_secs_f64(chance.random_range(60.0..480.0) / speed))
+            .collect();
+        acts.push((at(&mut chance, 0.0, 0.8), Act::Jobs(runs)));
+    }
+    if faults {
+        let outage = length.mul_f64(0.05);
+        for (away, back) in [
+            (Fault::CloudAway(true), Fault::CloudAway(false)),
+            (Fault::GithubAway(true), Fault::GithubAway(false)),
+            (Fault::MissingEntries(true), Fault::MissingEntries(false)),
+        ] {
+            let start = at(&mut chance, 0.15, 0.65);
+            acts.push((start, Act::Fault(away)));
+            acts.push((start + outage, Act::Fault(back)));
+        }
+        for fault in [
+            Fault::LostAnswers(3),
+            Fault::FailedBoots(2),
+            Fault::VanishedVm,
+            Fault::RateLimit(outage),
+            Fault::RevokedTokens,
+        ] {
+            acts.push((at(&mut chance, 0.1, 0.7), Act::Fault(fault)));
+        }
+    }
+    acts.sort_by_key(|(at, _)| *at);
+    acts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_tells_the_same_story_and_every_fault_ends() {
+        let length = Duration::from_secs(60);
+        let story = write(7, length, 500, 30.0, true);
+        assert_eq!(story, write(7, length, 500, 30.0, true));
+        assert_ne!(story, write(8, length, 500, 30.0, true));
+        let jobs: usize = story
+            .iter()
+            .map(|(_, act)| match act {
+                Act::Jobs(runs) => runs.len(),
+                Act::Fault(_) => 0,
+            })
+            .sum();
+        assert_eq!(jobs, 500);
+        for fault in [Fault::CloudAway, Fault::GithubAway, Fault::MissingEntries] {
+            let place = |on| story.iter().position(|(_, act)| *act == Act::Fault(fault(on)));
+            assert!(place(true).unwrap() < place(false).unwrap());
+        }
+    }
+}
