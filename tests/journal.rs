@@ -1,4 +1,10 @@
 //! What the journal says of a runner's life: golden lines.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in what its tests share"
+)]
 
 use std::time::Duration;
 

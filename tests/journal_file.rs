@@ -1,4 +1,10 @@
 //! The journal's file: rotation, size, and disks that fail or hang.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in what its tests share"
+)]
 
 use std::{
     fs,
