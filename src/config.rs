@@ -35,12 +35,12 @@ pub use self::{
     fault::{Fault, Faults},
     fleet::{Fleet, LogFormat, LogLevel},
     github::{Github, GithubAuth},
+    limits::Limits,
     pool::Pool,
     provider::{Provider, ProviderKind},
     secret::{Env, SecretError, SecretSource},
 };
 use self::{file::FileUse, read::Reader};
-pub use runner_fleet_actors::runner::Limits;
 
 /// A whole configuration, every name parsed and every cross-reference checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -128,6 +128,16 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!((cloud.as_deref(), clouds_file), (Some("mycloud"), &None));
 }
 
+/// The brain has defaults of its own, for tests and simulations: they must be what users get.
+#[test]
+fn the_limits_are_the_brains_own() {
+    let (given, brain) = (Limits::default(), runner_fleet_actors::runner::Limits::default());
+    assert_eq!((given.launch, given.register), (brain.launch, brain.register));
+    assert_eq!((given.idle, given.busy), (brain.idle, brain.busy));
+    assert_eq!((given.idle_proof, given.settle), (brain.idle_proof, brain.settle));
+    assert_eq!(given.ask, brain.ask);
+}
+
 #[test]
 fn every_key_arrives() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/runner-fleet.toml");

@@ -8,10 +8,13 @@ use std::{
 use runner_fleet_actors::{
     name::{PoolName, Scope},
     port::Shape,
-    runner::Limits,
 };
 
-use super::{limits, provider::Provider, read::Section};
+use super::{
+    limits::{self, Limits},
+    provider::Provider,
+    read::Section,
+};
 
 /// GitHub's limit of runners in one group (GitHub docs, "Self-hosted runners reference").
 const RUNNERS_MAX: u32 = 10_000;
