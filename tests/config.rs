@@ -418,3 +418,20 @@ fn a_change_that_cannot_be_taken_over_is_named() {
     let new = parse(&with("id = \"ci\"", "id = \"cd\"\njournal = \"j\"")).unwrap();
     assert_eq!(old.restart_needed(&new), ["fleet.id", "fleet.journal"]);
 }
+
+proptest::proptest! {
+    /// A slip of the pen anywhere is taken or told with its place; it is never a crash.
+    #[test]
+    fn a_damaged_file_is_never_a_crash(at in 0..GOOD.len(), cut in 0..40_usize, new in "[\\PC\n]{0,12}") {
+        let end = (at + cut).min(GOOD.len());
+        let text = format!("{}{new}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(faults) = parse(&text) {
+            proptest::prop_assert!(!faults.faults.is_empty());
+            let lines = text.lines().count() + 1;
+            for fault in &faults.faults {
+                proptest::prop_assert!(!fault.what.contains('\n'));
+                proptest::prop_assert!(fault.line.is_none_or(|line| (1..=lines).contains(&line)));
+            }
+        }
+    }
+}

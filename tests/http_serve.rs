@@ -175,6 +175,9 @@ async fn a_refused_caller_learns_the_scheme_and_nothing_happens() {
 async fn half_a_request_does_not_hold_up_the_stop() {
     let api = Api::start(None).await;
     let mut stream = UnixStream::connect(api.socket()).await.unwrap();
+    // A whole one first: once it is answered, the connection is certainly taken.
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
     stream.write_all(b"POST /v1/reconcile HTTP/1.1\r\nHost: x\r\nContent-Le").await.unwrap();
     api.end().await;
     drop(stream);
