@@ -1,4 +1,10 @@
 //! What a configuration may say, and how it is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in what its tests share"
+)]
 
 use std::{path::Path, time::Duration};
 
@@ -120,6 +126,16 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
     let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
     assert_eq!((cloud.as_deref(), clouds_file), (Some("mycloud"), &None));
+}
+
+/// The brain has defaults of its own, for tests and simulations: they must be what users get.
+#[test]
+fn the_limits_are_the_brains_own() {
+    let (given, brain) = (Limits::default(), runner_fleet_actors::runner::Limits::default());
+    assert_eq!((given.launch, given.register), (brain.launch, brain.register));
+    assert_eq!((given.idle, given.busy), (brain.idle, brain.busy));
+    assert_eq!((given.idle_proof, given.settle), (brain.idle_proof, brain.settle));
+    assert_eq!(given.ask, brain.ask);
 }
 
 #[test]
@@ -252,6 +268,16 @@ fn a_secret_in_the_file_is_refused_with_the_reason_and_not_repeated() {
             "private_key_file",
         ),
         (
+            with("token_file = \"token\"", "token_file = \"ghp_s3cr3t\""),
+            ":4: github.token_file: ",
+            "",
+        ),
+        (
+            with("token_file = \"token\"", "token_env = \"github_pat_s3cr3t\""),
+            ":4: github.token_env: ",
+            "",
+        ),
+        (
             with("cloud = \"mycloud\"", "password = \"s3cr3t\""),
             ":7: providers.cloud.password: ",
             "",
@@ -320,18 +346,14 @@ fn a_systemd_credential_needs_systemd() {
 }
 
 #[test]
-fn the_api_root_follows_from_the_address_in_the_browser() {
-    for (url, api) in [
-        ("https://github.com", "https://api.github.com/"),
-        ("https://octo.ghe.com", "https://api.octo.ghe.com/"),
-        ("https://ghes.example.com", "https://ghes.example.com/api/v3"),
-        ("https://ghes.example.com:8443/", "https://ghes.example.com:8443/api/v3"),
-        ("https://ghes.example.com/api/v3", "https://ghes.example.com/api/v3"),
-        ("https://api.github.com", "https://api.github.com/"),
-        ("http://127.0.0.1:7000", "http://127.0.0.1:7000/"),
-    ] {
-        let text = with("token_file = \"token\"", &format!("token_file = \"t\"\nurl = {url:?}"));
-        assert_eq!(parse(&text).unwrap().github.api_url().as_str(), api);
+fn plain_http_goes_to_this_machine_only() {
+    let at =
+        |url: &str| with("token_file = \"token\"", &format!("token_file = \"t\"\nurl = {url:?}"));
+    for url in ["https://ghes.example.com:8443", "http://127.0.0.1:7000", "http://localhost:7000"] {
+        assert!(parse(&at(url)).is_ok(), "{url}");
+    }
+    for url in ["http://10.0.0.1", "ftp://localhost", "github.com", "https://github.com?x=y"] {
+        assert_refused(&at(url), &[":5: github.url: "]);
     }
 }
 
@@ -395,4 +417,21 @@ fn a_change_that_cannot_be_taken_over_is_named() {
     assert!(old.restart_needed(&same).is_empty(), "pools change at a reload");
     let new = parse(&with("id = \"ci\"", "id = \"cd\"\njournal = \"j\"")).unwrap();
     assert_eq!(old.restart_needed(&new), ["fleet.id", "fleet.journal"]);
+}
+
+proptest::proptest! {
+    /// A slip of the pen anywhere is taken or told with its place; it is never a crash.
+    #[test]
+    fn a_damaged_file_is_never_a_crash(at in 0..GOOD.len(), cut in 0..40_usize, new in "[\\PC\n]{0,12}") {
+        let end = (at + cut).min(GOOD.len());
+        let text = format!("{}{new}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(faults) = parse(&text) {
+            proptest::prop_assert!(!faults.faults.is_empty());
+            let lines = text.lines().count() + 1;
+            for fault in &faults.faults {
+                proptest::prop_assert!(!fault.what.contains('\n'));
+                proptest::prop_assert!(fault.line.is_none_or(|line| (1..=lines).contains(&line)));
+            }
+        }
+    }
 }

@@ -1,4 +1,10 @@
 //! The files that a configuration names: secrets are looked after, and read when needed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in what its tests share"
+)]
 
 use std::{
     fs,

@@ -176,3 +176,6 @@ pub(super) fn good_config(path: &Path, config: &Config, output: Output) -> Strin
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

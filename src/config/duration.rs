@@ -90,6 +90,21 @@ mod tests {
         assert_eq!(parse_duration("300000000000000d"), Err(DurationError), "overflow");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_back_and_never_shows_too_much(seconds in 0..u64::MAX) {
+            let duration = Duration::from_secs(seconds);
+            let back = parse_duration(&format_duration(duration)).unwrap();
+            proptest::prop_assert!(back <= duration);
+            proptest::prop_assert!(duration - back < duration / 12 + Duration::from_secs(1));
+        }
+
+        #[test]
+        fn no_text_is_too_strange_to_be_refused(text in ".{0,40}") {
+            let _refused_or_not = parse_duration(&text);
+        }
+    }
+
     #[test]
     fn ages_are_short() {
         for (seconds, text) in [

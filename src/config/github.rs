@@ -28,35 +28,12 @@ pub enum GithubAuth {
 /// `[github]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Github {
-    /// As a browser opens it. Default `https://github.com`.
+    /// As a browser opens it, or the API's own address. Default `https://github.com`.
     pub url: Url,
     /// Certificates of another authority, in PEM, trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Who we are there.
     pub auth: GithubAuth,
-}
-
-impl Github {
-    /// The root of the REST API: `api.` before the host on github.com and GHE.com, `/api/v3` behind
-    /// it on GitHub Enterprise Server (GitHub docs, "Getting started with the REST API"). A plain
-    /// `http` address, which only a loopback may have, is the API's root itself.
-    #[must_use]
-    pub fn api_url(&self) -> Url {
-        let mut api = self.url.clone();
-        let host = self.url.host_str().unwrap_or_default().to_owned();
-        if self.url.scheme() == "http" || host.starts_with("api.") || self.url.path() != "/" {
-            return api;
-        }
-        if host == "github.com" || host.ends_with(".ghe.com") {
-            // An https address with a name takes any name; the old one stays if it should not.
-            if api.set_host(Some(&format!("api.{host}"))).is_err() {
-                return self.url.clone();
-            }
-        } else {
-            api.set_path("/api/v3");
-        }
-        api
-    }
 }
 
 pub(super) fn read(section: Option<Section<'_>>, root: &Section<'_>) -> Option<Github> {

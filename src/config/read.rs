@@ -4,6 +4,9 @@
 //! readers of the single sections stay a plain list of keys. The keys that were asked for are the
 //! keys that are known: there is no second list to keep in step.
 
+mod secret;
+mod unknown;
+
 use std::{
     cell::RefCell,
     fmt::Display,
@@ -22,15 +25,10 @@ use super::{
     duration::{format_duration, parse_duration},
     fault::Fault,
     file::FileUse,
-    secret::{Env, SecretSource, no_directory},
+    secret::Env,
 };
 
-/// Keys that hold a secret in other programs' files. Their values are never shown.
-const INLINE_SECRETS: [&str; 8] =
-    ["token", "pat", "private_key", "password", "secret", "auth", "credentials", "client_secret"];
-
-const NO_INLINE_SECRET: &str = "a secret is not written here, because this file is read by people \
-     and kept in backups; write it to a file of its own (mode 0640) and name that";
+pub(super) use self::secret::SecretKeys;
 
 /// A document and what was found wrong with it.
 pub(super) struct Reader<'a> {
@@ -161,6 +159,11 @@ impl<'a> Section<'a> {
     /// Notes that a key is needed and not given.
     pub fn missing(&self, key: &'static str, what: impl Display) {
         self.fault(key, format_args!("is needed: {what}"));
+    }
+
+    /// Whatever text is there, without a word on it.
+    fn text_of(&self, key: &str) -> Option<&'a str> {
+        self.table.get(key).and_then(|value| value.get_ref().as_str())
     }
 
     /// A text that is not empty.
@@ -314,42 +317,6 @@ impl<'a> Section<'a> {
         self.reader.files.borrow_mut().push(FileUse { line, key, path, secret });
     }
 
-    /// A secret under exactly one of three keys. `None` where there is none (not a fault by
-    /// itself) or a fault was noted.
-    pub fn secret(&self, keys: SecretKeys) -> Option<SecretSource> {
-        let given: Vec<&str> = keys.all().into_iter().filter(|key| self.has(key)).collect();
-        if let [first, rest @ ..] = given.as_slice()
-            && !rest.is_empty()
-        {
-            let others = rest.join(" and ");
-            self.fault(first, format_args!("{others} is given as well; keep one of them"));
-            return None;
-        }
-        if let Some(path) = self.file(keys.file, true) {
-            return Some(SecretSource::File(path));
-        }
-        if let Some(name) = self.text(keys.env) {
-            if self.reader.env.get(name).is_none() {
-                self.fault(
-                    keys.env,
-                    format_args!("the environment variable {name:?} is not set, or empty"),
-                );
-            }
-            return Some(SecretSource::Env(name.to_owned()));
-        }
-        let name = self.text(keys.credential)?;
-        if name.contains('/') || name.starts_with('.') {
-            self.fault(keys.credential, format_args!("{name:?} is not allowed: a bare file name"));
-            return None;
-        }
-        let source = SecretSource::Credential(name.to_owned());
-        match source.path(self.reader.env) {
-            Some(path) => self.note_file(keys.credential, path, true),
-            None => self.fault(keys.credential, no_directory()),
-        }
-        Some(source)
-    }
-
     fn child(&self, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Section<'a>> {
         let table = value.get_ref().as_table()?;
         let line = Some(self.reader.line(value.span().start));
@@ -404,73 +371,5 @@ impl<'a> Section<'a> {
             }
         }
         rows
-    }
-
-    /// Whether a secret itself is written here; then asking for it again elsewhere is noise.
-    pub fn has_inline_secret(&self) -> bool {
-        INLINE_SECRETS.iter().any(|key| self.table.contains_key(*key))
-    }
-
-    /// Notes every key that nobody asked for.
-    pub fn finish(self) {
-        let known = self.known.borrow();
-        for (key, value) in self.table {
-            let name = key.get_ref().as_ref();
-            if known.contains(&name) {
-                continue;
-            }
-            let line = Some(self.reader.line(key.span().start));
-            if INLINE_SECRETS.contains(&name) && value.get_ref().as_str().is_some() {
-                let places: Vec<_> = known
-                    .iter()
-                    .filter(|key| {
-                        key.ends_with("_file")
-                            || key.ends_with("_env")
-                            || key.ends_with("_credential")
-                    })
-                    .filter(|key| !key.starts_with("ca_"))
-                    .copied()
-                    .collect();
-                let places = if places.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", places.join(", "))
-                };
-                self.reader.note(line, self.full(name), format_args!("{NO_INLINE_SECRET}{places}"));
-                continue;
-            }
-            let nearest = known
-                .iter()
-                .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
-                .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-                .min_by_key(|(distance, _)| *distance);
-            let hint = match nearest {
-                Some((_, candidate)) => format!("did you mean {candidate:?}?"),
-                None => format!("known here: {}", known.join(", ")),
-            };
-            self.reader.note(line, self.full(name), format_args!("no such key; {hint}"));
-        }
-    }
-}
-
-/// The three keys under which one secret may be given.
-#[derive(Clone, Copy)]
-pub(super) struct SecretKeys {
-    pub file: &'static str,
-    pub env: &'static str,
-    pub credential: &'static str,
-}
-
-impl SecretKeys {
-    pub const TOKEN: Self =
-        Self { file: "token_file", env: "token_env", credential: "token_credential" };
-    pub const PRIVATE_KEY: Self = Self {
-        file: "private_key_file",
-        env: "private_key_env",
-        credential: "private_key_credential",
-    };
-
-    pub fn all(self) -> [&'static str; 3] {
-        [self.file, self.env, self.credential]
     }
 }

@@ -10,13 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use runner_fleet_actors::backoff::{Curve, delay};
+
 use super::{
     entry::{Entry, Line},
     file::JournalFile,
 };
 
-/// First and longest pause after a failure.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Pauses between tries at a disk that fails.
+const PAUSES: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(super) enum Order {
 
 /// A disk that fails.
 struct Trouble {
-    pause: Duration,
+    failures: u32,
     retry_at: Instant,
 }
 
@@ -114,14 +116,16 @@ impl Writer {
             (Ok(()), Some(_)) => tracing::info!(%path, "journal is written again"),
             (Err(error), None) => {
                 tracing::error!(%path, %error, "journal not written; tried again, and the fleet goes on");
-                self.pause(PAUSE.0);
+                self.pause(1);
             }
-            (Err(_), Some(trouble)) => self.pause((trouble.pause * 2).min(PAUSE.1)),
+            (Err(_), Some(trouble)) => self.pause(trouble.failures.saturating_add(1)),
         }
     }
 
-    fn pause(&mut self, pause: Duration) {
-        self.trouble = Some(Trouble { pause, retry_at: Instant::now() + pause });
+    fn pause(&mut self, failures: u32) {
+        // One disk: there is nobody to be spread from, hence no seed.
+        let retry_at = Instant::now() + delay(failures, 0, PAUSES);
+        self.trouble = Some(Trouble { failures, retry_at });
     }
 
     /// Writes how many lines found no room, once there is room again.

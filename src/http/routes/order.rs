@@ -72,8 +72,8 @@ pub(super) async fn flush(
     if request.busy && !request.force {
         return Err(Refusal::Conflict(
             "flushing busy runners kills their jobs; without \"busy\" the idle ones are drained \
-             and the busy ones go when their jobs end; to kill the jobs, send \
-             {\"busy\": true, \"force\": true}"
+             and the busy ones go when their jobs end; if killing the jobs is meant, say so \
+             ({\"busy\": true, \"force\": true}, --busy --force)"
                 .to_owned(),
         )
         .into());
@@ -129,8 +129,9 @@ pub(super) async fn delete(
     let runner = find_runner(control.as_ref(), &name)?;
     if !force {
         return Err(Refusal::Conflict(format!(
-            "deleting runner {name} ({}) would kill its job if it has one; POST \
-             /v1/runners/{name}/drain lets it finish; to delete it whatever it does, add ?force=true",
+            "deleting runner {name} ({}) would kill its job if it has one; drain it instead \
+             (POST /v1/runners/{name}/drain, runner-fleet drain {name}), or say that it is meant \
+             (?force=true, --force)",
             runner.state
         ))
         .into());

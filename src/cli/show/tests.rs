@@ -1,0 +1,128 @@
+//! Tables as they stand in a terminal of 80 columns, and in a pipe.
+
+use std::collections::BTreeMap;
+
+use chrono::{TimeDelta, TimeZone, Utc};
+use runner_fleet_actors::{
+    event::{Counts, Phase},
+    name::RunnerName,
+    port::{ErrorClass, PortError, PortStatus},
+};
+
+use super::*;
+use crate::http::api::{FleetInfo, Readiness, Reload};
+
+fn now() -> Time {
+    Utc.timestamp_opt(1_718_000_000, 0).unwrap()
+}
+
+fn ago(seconds: i64) -> Time {
+    now() - TimeDelta::seconds(seconds)
+}
+
+fn pool() -> PoolSnapshot {
+    PoolSnapshot {
+        name: "large".parse().unwrap(),
+        scope: "org".parse().unwrap(),
+        provider: "east".into(),
+        min: 0,
+        spare: 2,
+        max: 1000,
+        target: 120,
+        target_because: "118 busy and 2 spare".into(),
+        target_override: None,
+        counts: Counts { creating: 2, registering: 1, idle: 4, busy: 118, draining: 3 },
+        because: vec!["3 launches held".into()],
+        launches_held_until: Some(ago(-90)),
+        launch_failures: 4,
+        last_error: Some(PortError::certain(
+            ErrorClass::Quota,
+            "launch on east: quota of 480 cores is used up; raise it or lower max",
+        )),
+        cloud_seen_at: None,
+        forge_seen_at: None,
+        retiring: false,
+    }
+}
+
+fn runner_named(name: &str) -> RunnerSnapshot {
+    let name: RunnerName = name.parse().unwrap();
+    RunnerSnapshot {
+        pool: name.pool(),
+        name,
+        state: Phase::Draining,
+        since: ago(192),
+        created_at: ago(4_000),
+        why: "the pool has 3 more runners than its target of 120".into(),
+        last_error: Some("deregister: 422".into()),
+        vm_id: None,
+        registration_id: None,
+        job: None,
+        step: Some("deregister".into()),
+        deadline: None,
+        shape: None,
+    }
+}
+
+fn widest(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap()
+}
+
+#[test]
+fn everything_fits_80_columns() {
+    let port = PortStatus {
+        calls: 123_456,
+        held_until: Some(ago(-30)),
+        remaining: Some(4_999),
+        last_error: Some("GET https://compute.example.com/v2.1/servers/detail: 503".into()),
+        ..PortStatus::default()
+    };
+    let fleet = FleetInfo {
+        id: "ci".parse().unwrap(),
+        version: "0.1.0".into(),
+        started_at: ago(11_520),
+        last_reload: Some(Reload { at: ago(60), ok: true, what: "pool large changed".into() }),
+    };
+    let status = Status {
+        fleet,
+        uptime: 11_520,
+        readiness: Readiness { ready: true, reasons: Vec::new() },
+        pools: vec![pool()],
+        ports: BTreeMap::from([("east".into(), port.clone()), ("github".into(), port)]),
+    };
+    let text = status_at(&status, now(), Some(80));
+    assert!(widest(&text) <= 80, "{text}");
+    assert!(text.starts_with("fleet ci  version 0.1.0  up 3h12m  ready\n"), "{text}");
+    let runners = [runner_named("ci--large--0123456789ab")];
+    let text = runners_at(&runners, now(), Some(80));
+    assert!(widest(&text) <= 80, "{text}");
+    assert!(text.contains("ci--large--0123456789ab"), "a name is never broken:\n{text}");
+    assert!(text.contains("3m12s"), "{text}");
+}
+
+#[test]
+fn the_longest_name_is_never_broken_whatever_the_width() {
+    let name = format!("{}--{}--0123456789ab", "f".repeat(16), "p".repeat(30));
+    let text = runners_at(&[runner_named(&name)], now(), Some(80));
+    assert!(text.contains(&name), "{text}");
+}
+
+#[test]
+fn in_a_pipe_each_entry_is_one_line_with_everything_on_it() {
+    let text = pools_at(&[pool()], now(), None);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let words: Vec<_> = lines[1].split_whitespace().take(7).collect();
+    assert_eq!(words, ["large", "120", "3", "4", "118", "3", "1000"]);
+    for part in ["118 busy and 2 spare", "no launch until 06:14:50Z after 4 failures", "480 cores"]
+    {
+        assert!(lines[1].contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_hold_that_is_over_is_not_shown() {
+    let mut pool = pool();
+    pool.launches_held_until = Some(ago(1));
+    assert!(!pools_at(&[pool], now(), None).contains("no launch until"));
+}

@@ -1,0 +1,79 @@
+//! One secret under exactly one of three keys.
+
+use super::{
+    super::secret::{SecretSource, no_directory},
+    Section,
+    unknown::NO_INLINE_SECRET,
+};
+
+/// How GitHub's tokens (GitHub docs, "GitHub's token formats") and PEM keys (RFC 7468) begin.
+const SECRET_BEGINNINGS: [&str; 7] =
+    ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "-----BEGIN"];
+
+/// The three keys under which one secret may be given.
+#[derive(Clone, Copy)]
+pub(in super::super) struct SecretKeys {
+    pub file: &'static str,
+    pub env: &'static str,
+    pub credential: &'static str,
+}
+
+impl SecretKeys {
+    pub const TOKEN: Self =
+        Self { file: "token_file", env: "token_env", credential: "token_credential" };
+    pub const PRIVATE_KEY: Self = Self {
+        file: "private_key_file",
+        env: "private_key_env",
+        credential: "private_key_credential",
+    };
+
+    pub fn all(self) -> [&'static str; 3] {
+        [self.file, self.env, self.credential]
+    }
+}
+
+impl Section<'_> {
+    /// A secret under exactly one of three keys. `None` where there is none (not a fault by
+    /// itself) or a fault was noted.
+    pub fn secret(&self, keys: SecretKeys) -> Option<SecretSource> {
+        let given: Vec<&str> = keys.all().into_iter().filter(|key| self.has(key)).collect();
+        if let [first, rest @ ..] = given.as_slice()
+            && !rest.is_empty()
+        {
+            let others = rest.join(" and ");
+            self.fault(first, format_args!("{others} is given as well; keep one of them"));
+            return None;
+        }
+        if let [key] = given.as_slice()
+            && let Some(text) = self.text_of(key)
+            && SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+        {
+            // The place is not shown: it is the secret.
+            self.fault(key, NO_INLINE_SECRET);
+            return None;
+        }
+        if let Some(path) = self.file(keys.file, true) {
+            return Some(SecretSource::File(path));
+        }
+        if let Some(name) = self.text(keys.env) {
+            if self.reader.env.get(name).is_none() {
+                self.fault(
+                    keys.env,
+                    format_args!("the environment variable {name:?} is not set, or empty"),
+                );
+            }
+            return Some(SecretSource::Env(name.to_owned()));
+        }
+        let name = self.text(keys.credential)?;
+        if name.contains('/') || name.starts_with('.') {
+            self.fault(keys.credential, format_args!("{name:?} is not allowed: a bare file name"));
+            return None;
+        }
+        let source = SecretSource::Credential(name.to_owned());
+        match source.path(self.reader.env) {
+            Some(path) => self.note_file(keys.credential, path, true),
+            None => self.fault(keys.credential, no_directory()),
+        }
+        Some(source)
+    }
+}
