@@ -1,4 +1,5 @@
 //! GitHub's own descriptions of github.com and GHES judge what the client sends and the fake emits.
+#![allow(clippy::unwrap_used)]
 
 #[path = "github/judge.rs"]
 mod judge;

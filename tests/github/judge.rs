@@ -1,4 +1,5 @@
 //! GitHub's own description of its API as the judge of both sides.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

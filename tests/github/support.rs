@@ -1,5 +1,5 @@
 //! What the GitHub tests share: a fake, a client, names, a clock that is set by hand.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
     collections::BTreeMap,
