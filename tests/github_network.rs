@@ -54,20 +54,45 @@ async fn a_peer_that_is_not_there_got_nothing() {
 }
 
 #[tokio::test]
-async fn many_calls_to_a_dead_peer_all_end() {
+async fn many_calls_to_a_dead_peer_wait_for_it_together() {
+    let fake = start(Options { app: Some(app()), ..Options::default() }).await;
+    let timeouts = Timeouts { whole: Duration::from_millis(500), ..Timeouts::default() };
+    let org = "octo-org";
+    // With a personal token they wait for the runner groups, with an App for its token.
+    for config in [with_token(&fake), with_app(&fake)] {
+        let github = Arc::new(client(GithubConfig { timeouts: timeouts.clone(), ..config }));
+        let before: u64 = fake.stats().calls.values().sum();
+        fake.faults().hang(true);
+        let calls = (0..20).map(|token| {
+            let github = Arc::clone(&github);
+            tokio::spawn(async move { github.register(&order(&scope(org), token)).await })
+        });
+        for call in futures::future::join_all(calls).await {
+            let error = call.unwrap().unwrap_err();
+            assert_eq!((error.class, error.certain), (ErrorClass::Transient, true));
+        }
+        let calls: u64 = fake.stats().calls.values().sum();
+        assert_eq!(calls - before, 1);
+        fake.faults().hang(false);
+        github.register(&order(&scope(org), before)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_calls_than_may_be_under_way_at_once_all_end() {
     let fake = start(Options::default()).await;
-    let timeouts = Timeouts { whole: Duration::from_millis(200), ..Timeouts::default() };
+    let timeouts = Timeouts { whole: Duration::from_millis(300), ..Timeouts::default() };
     let github = Arc::new(client(GithubConfig { timeouts, ..with_token(&fake) }));
     fake.faults().hang(true);
     let calls = (0..200).map(|token| {
         let github = Arc::clone(&github);
-        tokio::spawn(async move {
-            github.register(&order(&scope("octo-org/octo-repo"), token)).await.unwrap_err()
-        })
+        let order = order(&scope("octo-org/octo-repo"), token);
+        tokio::spawn(async move { github.register(&order).await.unwrap_err() })
     });
     for call in futures::future::join_all(calls).await {
         assert_eq!(call.unwrap().class, ErrorClass::Transient);
     }
+    assert_eq!(github.status().in_flight, 0);
 }
 
 #[test]

@@ -19,7 +19,8 @@ use runner_fleet_actors::{
 
 use super::{
     budget::CallKind,
-    client::{Call, Client, needed, said},
+    client::{Call, Client},
+    reading::{needed, said},
     route,
     wire::{self, RunnerPage},
 };
