@@ -45,7 +45,10 @@ async fn a_peer_that_never_answers_is_given_up() {
 
 #[tokio::test]
 async fn a_peer_that_is_not_there_got_nothing() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound and never listening: the port stays taken, and whoever connects is refused.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = socket.local_addr().unwrap();
     let fake = start(Options::default()).await;
     let github = client(GithubConfig { url: format!("http://{closed}"), ..with_token(&fake) });
     let error = github.register(&order(&scope("octo-org/octo-repo"), 1)).await.unwrap_err();
