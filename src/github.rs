@@ -20,6 +20,7 @@ mod check;
 mod client;
 mod groups;
 mod listing;
+mod reading;
 mod register;
 pub mod route;
 mod transport;

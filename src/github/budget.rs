@@ -34,6 +34,9 @@ pub const DEREGISTER_FLOOR: u64 = 5;
 /// How long nothing is asked after a secondary limit that names no time (GitHub docs: "wait for at
 /// least one minute"); doubled with each further refusal.
 pub const SECONDARY_HOLD: Duration = Duration::from_secs(60);
+/// Shortest hold after a used-up primary limit, for a clock of ours that runs ahead of GitHub's and
+/// takes the reset for past.
+pub const PRIMARY_HOLD_MIN: Duration = Duration::from_secs(10);
 /// Longest hold after repeated secondary limits that name no time.
 pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
 
@@ -101,8 +104,7 @@ impl Budget {
         let until = if let Some(after) = seen.retry_after {
             now + after
         } else if let (Some(0), Some(reset)) = (seen.remaining, seen.reset) {
-            // Never "no wait at all", even where the two clocks differ.
-            reset.max(now + Duration::from_secs(1))
+            reset.max(now + PRIMARY_HOLD_MIN)
         } else if seen.says_limit {
             let doubled = SECONDARY_HOLD.saturating_mul(1 << self.strikes.min(8));
             now + doubled.min(SECONDARY_HOLD_MAX)

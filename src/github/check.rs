@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::{
     budget::CallKind,
-    client::{Call, Client, needed, said},
+    client::{Call, Client},
     groups::Groups,
+    reading::{needed, said},
     route,
 };
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use runner_fleet_actors::{
     name::Scope,
     port::{Clock, ErrorClass, PortError, PortStatus, Secret, Time},
@@ -23,8 +23,9 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
-    auth::{AppKey, Credentials, Minted},
-    budget::{self, Budget, CallKind, Seen},
+    auth::{AppKey, Credentials, Minted, Token},
+    budget::{self, Budget, CallKind},
+    reading::{needed, said, seen},
     route,
     transport::{Answer, NoAnswer, Outgoing, Transport},
     wire,
@@ -101,6 +102,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whose rate limit an answer tells of. A call with an App's JWT counts for the App; its numbers
+/// say nothing of the installation's limit, though both are called `core`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    ForUs,
+    ForTheApp,
+}
+
 struct Flying<'a>(&'a AtomicU64);
 
 impl Drop for Flying<'_> {
@@ -158,11 +167,11 @@ impl Client {
             ));
         };
         let token = self.token(call, None).await?;
-        let mut answer = self.send(call, &call.path, &token.secret).await?;
+        let mut answer = self.send(call, &call.path, &token.secret, Counts::ForUs).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             tracing::info!(call = %call.what, "github refused the token, renewing it");
             let fresh = self.token(call, Some(token.generation)).await?;
-            answer = self.send(call, &call.path, &fresh.secret).await?;
+            answer = self.send(call, &call.path, &fresh.secret, Counts::ForUs).await?;
             if answer.status == StatusCode::UNAUTHORIZED {
                 return Err(call.failed(
                     ErrorClass::Auth,
@@ -172,7 +181,7 @@ impl Client {
         }
         if let Some(path) = self.moved(&answer) {
             let token = self.token(call, None).await?;
-            answer = self.send(call, &path, &token.secret).await?;
+            answer = self.send(call, &path, &token.secret, Counts::ForUs).await?;
         }
         self.judge(call, answer)
     }
@@ -214,11 +223,7 @@ impl Client {
         Ok(answer)
     }
 
-    async fn token(
-        &self,
-        call: &Call<'_>,
-        refused: Option<u64>,
-    ) -> Result<super::auth::Token, PortError> {
+    async fn token(&self, call: &Call<'_>, refused: Option<u64>) -> Result<Token, PortError> {
         let now = self.clock.now();
         let token = self.credentials.token(refused, now, |key| self.mint(call, key, now)).await;
         // What failed is the way to the call, never the call itself: it left nothing behind.
@@ -239,7 +244,7 @@ impl Client {
             route::installation_token(key.installation),
         );
         let jwt = key.jwt(now)?;
-        let answer = self.send(&mint, &mint.path, &jwt).await?;
+        let answer = self.send(&mint, &mint.path, &jwt, Counts::ForTheApp).await?;
         let refused =
             |why: &str| mint.failed(ErrorClass::Auth, &format!("{}; {why}", said(&answer)));
         match answer.status {
@@ -272,6 +277,7 @@ impl Client {
         call: &Call<'_>,
         path: &str,
         bearer: &Secret,
+        counts: Counts,
     ) -> Result<Answer, PortError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -297,7 +303,11 @@ impl Client {
         };
         let now = self.clock.now();
         tracing::debug!(call = %call.what, status = answer.status.as_u16(), "github answered");
-        let limited = lock(&self.budget).take_in(&seen(&answer), now);
+        let mut seen = seen(&answer);
+        if counts == Counts::ForTheApp {
+            seen.limit = None;
+        }
+        let limited = lock(&self.budget).take_in(&seen, now);
         if let Some(until) = limited {
             tracing::warn!(call = %call.what, %until, "github's rate limit is used up");
             return Err(call.failed(
@@ -340,54 +350,5 @@ impl Client {
     /// was made already.
     pub fn installation_permissions(&self) -> Option<Value> {
         if self.credentials.is_app() { lock(&self.permissions).clone() } else { None }
-    }
-}
-
-/// GitHub's own words, shortened: status and message. The message of an error never holds what was
-/// sent, so it is safe to show.
-pub fn said(answer: &Answer) -> String {
-    let status = answer.status.as_u16();
-    match wire::message(&answer.body) {
-        Some(message) => format!("GitHub says {status}, {message:?}"),
-        None => format!("GitHub says {status}"),
-    }
-}
-
-/// Which permission a scope needs, per kind of credentials (GitHub docs, "REST API endpoints for
-/// self-hosted runners").
-pub fn needed(scope: &Scope, headers: &HeaderMap) -> String {
-    let (fine, classic) = match scope {
-        Scope::Repository { .. } => ("\"Administration: write\" on the repository", "repo"),
-        Scope::Organisation(_) => {
-            ("\"Self-hosted runners: write\" on the organisation", "admin:org")
-        }
-        Scope::Enterprise(_) => ("(not possible for an enterprise)", "manage_runners:enterprise"),
-    };
-    let accepted = headers
-        .get("x-accepted-github-permissions")
-        .and_then(|value| value.to_str().ok())
-        .map(|value| format!(" (GitHub asks for {value})"))
-        .unwrap_or_default();
-    format!(
-        "{scope} needs: App or fine-grained token {fine}; classic token scope {classic:?}{accepted}"
-    )
-}
-
-fn seen(answer: &Answer) -> Seen {
-    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-    let number = |name: &str| text(name).and_then(|value| value.trim().parse::<u64>().ok());
-    let refused = matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);
-    let message = if refused { wire::message(&answer.body) } else { None };
-    let says = message.is_some_and(|text| text.to_ascii_lowercase().contains("rate limit"));
-    Seen {
-        resource: text("x-ratelimit-resource").map(str::to_owned),
-        limit: number("x-ratelimit-limit"),
-        remaining: number("x-ratelimit-remaining"),
-        reset: number("x-ratelimit-reset")
-            .and_then(|second| i64::try_from(second).ok())
-            .and_then(|second| Time::from_timestamp(second, 0)),
-        retry_after: number("retry-after").map(Duration::from_secs),
-        refused,
-        says_limit: says || answer.status == StatusCode::TOO_MANY_REQUESTS,
     }
 }

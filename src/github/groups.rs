@@ -3,18 +3,24 @@
 //! A look-up before every registration would double the calls of a launch. Names are compared
 //! without regard to case, as GitHub does when a group is made.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use http::{Method, StatusCode};
 use runner_fleet_actors::{
     name::Scope,
     port::{ErrorClass, PortError},
 };
-use tokio::sync::Mutex;
 
 use super::{
     budget::CallKind,
-    client::{Call, Client, needed, said},
+    client::{Call, Client},
+    reading::{needed, said},
     route,
     wire::{self, Group},
 };
@@ -27,7 +33,21 @@ const PAGES_MAX: u32 = 100;
 
 /// Groups by scope, as last seen.
 #[derive(Debug, Default)]
-pub struct Groups(Mutex<HashMap<Scope, Vec<Group>>>);
+pub struct Groups(Mutex<HashMap<Scope, Arc<Place>>>);
+
+/// The groups of one scope. Whoever waits for a look-up shares its result, also its failure: else
+/// twenty registrations towards a GitHub that does not answer would wait for it one after the other.
+#[derive(Debug, Default)]
+struct Place {
+    known: tokio::sync::Mutex<Known>,
+    tries: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    groups: Option<Vec<Group>>,
+    failure: Option<PortError>,
+}
 
 impl Groups {
     /// The number of a group; `None` asks for the scope's default group.
@@ -53,15 +73,24 @@ impl Groups {
                 )),
             };
         }
-        // Held over the look-up on purpose: whoever comes second waits and finds it done.
-        let mut known = self.0.lock().await;
-        if let Some(id) = known.get(scope).and_then(|groups| pick(groups, name)) {
+        let place = self.place(scope);
+        let tries = place.tries.load(Ordering::Acquire);
+        let mut known = place.known.lock().await;
+        if let Some(id) = known.groups.as_ref().and_then(|groups| pick(groups, name)) {
             return Ok(id);
         }
-        let groups = look_up(client, scope).await?;
+        if place.tries.load(Ordering::Acquire) != tries
+            && let Some(failure) = &known.failure
+        {
+            return Err(failure.clone());
+        }
+        let looked_up = look_up(client, scope).await;
+        place.tries.fetch_add(1, Ordering::AcqRel);
+        known.failure = looked_up.as_ref().err().cloned();
+        let groups = looked_up?;
         let id = pick(&groups, name);
         let names: Vec<_> = groups.iter().map(|group| format!("{:?}", group.name)).collect();
-        known.insert(scope.clone(), groups);
+        known.groups = Some(groups);
         match (id, name) {
             (Some(id), _) => Ok(id),
             (None, None) => Ok(FIRST),
@@ -76,8 +105,16 @@ impl Groups {
     }
 
     /// Forgets a scope's groups, so that the next registration looks them up again.
-    pub async fn forget(&self, scope: &Scope) {
-        self.0.lock().await.remove(scope);
+    pub fn forget(&self, scope: &Scope) {
+        self.places().remove(scope);
+    }
+
+    fn place(&self, scope: &Scope) -> Arc<Place> {
+        Arc::clone(self.places().entry(scope.clone()).or_default())
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Scope, Arc<Place>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,13 +13,14 @@ use std::{
 
 use http::{Method, StatusCode, header};
 use runner_fleet_actors::{
-    name::{FleetId, Scope},
+    name::{FleetId, RegistrationId, Scope},
     port::{ErrorClass, Listing, PortError, Registration},
 };
 
 use super::{
     budget::CallKind,
-    client::{Call, Client, needed, said},
+    client::{Call, Client},
+    reading::{needed, said},
     route,
     wire::{self, RunnerPage},
 };
@@ -127,6 +128,7 @@ impl Pages {
 #[derive(Default)]
 struct Sweep {
     entries: Vec<Registration>,
+    seen: BTreeSet<RegistrationId>,
     ids: BTreeSet<u64>,
     /// Elements without a readable number; they count, but cannot be told apart.
     anonymous: u64,
@@ -144,8 +146,11 @@ impl Sweep {
         self.anonymous += (page.elements - page.ids.len()) as u64;
         self.faults.extend(page.faults.iter().cloned());
         // A runner that moved to a later page while the pages were read is seen twice.
-        self.entries
-            .extend(page.ours.iter().filter(|ours| !self.ids.contains(&ours.id.0)).cloned());
+        for ours in &page.ours {
+            if self.seen.insert(ours.id) {
+                self.entries.push(ours.clone());
+            }
+        }
         self.ids.extend(&page.ids);
         let all = page.total.map_or(page.elements < PER_PAGE as usize, |all| self.read >= all);
         self.ended = all || page.elements == 0;

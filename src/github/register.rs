@@ -13,8 +13,9 @@ use serde_json::json;
 
 use super::{
     budget::CallKind,
-    client::{Call, Client, needed, said},
+    client::{Call, Client},
     groups::Groups,
+    reading::{needed, said},
     route,
     transport::Answer,
     wire,
@@ -58,7 +59,7 @@ pub async fn register(
         )),
         status => {
             if matches!(status, StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY) {
-                groups.forget(scope).await;
+                groups.forget(scope);
             }
             Err(refused(&call, &answer))
         }

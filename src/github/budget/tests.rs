@@ -71,6 +71,24 @@ fn a_used_up_primary_limit_holds_everything_until_its_reset() {
 }
 
 #[test]
+fn a_reset_that_seems_past_does_not_make_the_client_hammer() {
+    let mut budget = Budget::default();
+    let until = budget.take_in(&Seen { refused: true, ..left(0, 500) }, at(600));
+    assert_eq!(until, Some(at(610)));
+    assert_eq!(allowed(&budget, 609), [false; 3]);
+}
+
+#[test]
+fn an_answer_that_names_no_limit_is_only_heard_where_it_refuses() {
+    let mut budget = Budget::default();
+    let of_the_app = Seen { limit: None, ..left(0, 500) };
+    assert_eq!(budget.take_in(&of_the_app, at(0)), None);
+    assert_eq!(allowed(&budget, 1), [true; 3]);
+    let refused = Seen { refused: true, ..of_the_app };
+    assert_eq!(budget.take_in(&refused, at(0)), Some(at(500)));
+}
+
+#[test]
 fn retry_after_holds_everything_although_much_is_left() {
     let mut budget = Budget::default();
     let seen =
