@@ -284,3 +284,6 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
         status
     }
 }
+
+#[cfg(test)]
+mod tests;
