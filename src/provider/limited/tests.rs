@@ -1,7 +1,16 @@
-use runner_fleet_actors::port::{Secret, Shape, TokioClock};
+use runner_fleet_actors::port::{Secret, Shape};
 use tokio::sync::watch;
 
 use super::*;
+
+/// A clock that stands still until the test moves it.
+struct Hands(Mutex<Time>);
+
+impl Clock for Hands {
+    fn now(&self) -> Time {
+        *self.0.lock().unwrap()
+    }
+}
 
 /// A cloud that holds every launch until it is let go, and answers everything else at once.
 struct Slow {
@@ -49,10 +58,10 @@ fn order(token: u64) -> LaunchOrder {
     }
 }
 
-fn limited(limits: Limits) -> (Arc<Slow>, Arc<Limited<Slow>>) {
+fn limited(limits: Limits) -> (Arc<Slow>, Arc<Limited<Slow>>, Arc<Hands>) {
     let slow = Slow::new();
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    (slow.clone(), Arc::new(Limited::new(slow, limits, clock)))
+    let clock = Arc::new(Hands(Mutex::new(chrono::Utc::now())));
+    (slow.clone(), Arc::new(Limited::new(slow, limits, clock.clone())), clock)
 }
 
 fn launches(limited: &Arc<Limited<Slow>>, count: u64) -> Vec<tokio::task::JoinHandle<bool>> {
@@ -64,9 +73,9 @@ fn launches(limited: &Arc<Limited<Slow>>, count: u64) -> Vec<tokio::task::JoinHa
         .collect()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn deletes_go_through_while_launches_wait_for_their_place() {
-    let (slow, limited) = limited(Limits { concurrency: 4, ..Limits::default() });
+    let (slow, limited, _) = limited(Limits { concurrency: 4, ..Limits::default() });
     let waiting = launches(&limited, 10);
     slow.launching.subscribe().wait_for(|n| *n == 3).await.unwrap();
     let deletion = limited.delete(&order(99).name, None).await;
@@ -78,9 +87,11 @@ async fn deletes_go_through_while_launches_wait_for_their_place() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_call_that_gets_no_turn_is_told_so_after_a_while() {
-    let (slow, limited) = limited(Limits { concurrency: 2, ..Limits::default() });
+    let patience = Duration::from_millis(20);
+    let limits = Limits { concurrency: 2, patience, ..Limits::default() };
+    let (slow, limited, _) = limited(limits);
     let _held = launches(&limited, 1);
     slow.launching.subscribe().wait_for(|n| *n == 1).await.unwrap();
     let error = limited.launch(order(5)).await.unwrap_err();
@@ -88,25 +99,32 @@ async fn a_call_that_gets_no_turn_is_told_so_after_a_while() {
     assert!(error.certain, "it was never asked for");
 }
 
-#[tokio::test(start_paused = true)]
-async fn after_a_burst_calls_come_at_their_rate() {
+#[test]
+fn after_a_burst_calls_come_at_their_rate_and_launches_leave_some_of_it() {
+    let start: Time = chrono::Utc::now();
     let limits = Limits { rate: 2.0, burst: 4, ..Limits::default() };
-    let (_, limited) = limited(limits);
-    let begun = tokio::time::Instant::now();
-    for _ in 0..10 {
-        limited.delete(&order(1).name, None).await.unwrap();
+    let mut bucket = Bucket { level: 4.0, at: start };
+    assert_eq!(bucket.take(start, &limits, 1.0), Ok(()));
+    for _ in 0..2 {
+        assert_eq!(bucket.take(start, &limits, 1.0), Ok(()));
     }
-    // Paused time: it passes only where somebody waits for it. Four at once, six at two a second.
-    let took = begun.elapsed().as_secs_f64();
-    assert!((2.9..3.2).contains(&took), "{took}");
+    assert_eq!(bucket.take(start, &limits, 1.0), Err(Duration::from_millis(500)));
+    assert_eq!(bucket.take(start, &limits, 0.0), Ok(()), "the last one is for a delete");
+    assert_eq!(bucket.take(start, &limits, 0.0), Err(Duration::from_millis(500)));
+    let later = start + Duration::from_millis(500);
+    assert_eq!(bucket.take(later, &limits, 0.0), Ok(()));
+    let idle = start + Duration::from_secs(3600);
+    let burst = (0..10).filter(|_| bucket.take(idle, &limits, 0.0).is_ok()).count();
+    assert_eq!(burst, 4, "a quiet hour saves up one burst and no more");
+    assert!(bucket.take(start, &limits, 0.0).is_err(), "a clock that goes back gives nothing");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_probe_that_is_dropped_frees_its_place() {
     let policy = breaker::Policy { failures: 1, ..breaker::Policy::default() };
-    let (slow, limited) = limited(Limits { breaker: policy, ..Limits::default() });
+    let (slow, limited, clock) = limited(Limits { breaker: policy, ..Limits::default() });
     limited.list().await.unwrap_err();
-    tokio::time::sleep(policy.first).await;
+    *clock.0.lock().unwrap() += policy.first;
     let probe = tokio::spawn({
         let limited = limited.clone();
         async move { limited.launch(order(1)).await }
