@@ -9,7 +9,8 @@ use runner_fleet::{
     provider::{
         Limited, Limits, breaker,
         openstack::{
-            Grade, OpenStack, OpenStackConfig,
+            OpenStack, OpenStackConfig,
+            check::Grade,
             cloud::{CloudConfig, Sources},
         },
     },
