@@ -35,8 +35,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{assemble::Ports, control::Door, renewable::Renewable, targets::Targets};
 pub use self::online::check_online;
+use self::{assemble::Ports, control::Door, renewable::Renewable, targets::Targets};
 use crate::{
     config::{Config, Env},
     guest::Boot,
@@ -57,7 +57,8 @@ pub fn run(config: Config, path: &Path, log: LogControl) -> ExitCode {
         let io = io_runtime()?;
         let system = actix::System::new();
         let code = system.block_on(async {
-            let daemon = Daemon::start(config, path, Pace::default(), Some(log), io.handle()).await?;
+            let daemon =
+                Daemon::start(config, path, Pace::default(), Some(log), io.handle()).await?;
             daemon.until_signal().await
         });
         // Calls that outlived the stop's deadline are found by the next start's listings.

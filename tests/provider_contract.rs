@@ -106,7 +106,8 @@ cases!(
     a_revoked_token_is_renewed_and_nobody_notices,
 );
 
-/// An OpenStack with image `debian-12`, flavors `m1.tiny` and `no.such.host`, network `demo-net`.
+/// An OpenStack with image `debian-12`, flavors `m1.tiny` and `no.such.host`, network `demo-net`, and
+/// two networks `twin-net`: what `tests/openstack/up.sh` makes.
 struct Real(CloudConfig);
 
 #[async_trait]
@@ -130,7 +131,7 @@ impl Environment for Real {
     }
 
     fn ambiguous_network(&self) -> Option<String> {
-        None
+        Some("twin-net".into())
     }
 
     fn plant(&self, _name: &str, _tags: &[&str]) -> Option<String> {

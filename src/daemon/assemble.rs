@@ -68,7 +68,10 @@ pub(super) struct Ports {
 }
 
 /// Connects every port; makes no call that must succeed. All faults are reported, not the first.
-pub(super) async fn ports(config: &Config, clock: &Arc<dyn Clock>) -> Result<Ports, Vec<PortError>> {
+pub(super) async fn ports(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Ports, Vec<PortError>> {
     let mut faults = Vec::new();
     let mut providers = BTreeMap::new();
     for (name, provider) in &config.providers {

@@ -50,9 +50,13 @@ fn gone<E>(_: E) -> Refusal {
 fn refusal(error: RouteError) -> Refusal {
     let text = error.to_string();
     match error {
-        RouteError::NoPool(_) | RouteError::Refused(Refused::NoRunner(_)) => Refusal::NotFound(text),
+        RouteError::NoPool(_) | RouteError::Refused(Refused::NoRunner(_)) => {
+            Refusal::NotFound(text)
+        }
         RouteError::Refused(Refused::Busy(_)) => Refusal::Conflict(text),
-        RouteError::Refused(Refused::Stopping) | RouteError::NoAnswer(_) => Refusal::Unavailable(text),
+        RouteError::Refused(Refused::Stopping) | RouteError::NoAnswer(_) => {
+            Refusal::Unavailable(text)
+        }
     }
 }
 
@@ -63,7 +67,8 @@ impl Door {
 
     /// Renews the ports whose configuration changed, and says which.
     async fn renew_ports(&self, old: &Config, new: &Config) -> Result<Vec<String>, Refusal> {
-        let invalid = |fault: runner_fleet_actors::port::PortError| Refusal::Invalid(fault.to_string());
+        let invalid =
+            |fault: runner_fleet_actors::port::PortError| Refusal::Invalid(fault.to_string());
         let mut renewed = Vec::new();
         // All are made before any is put in place: a fault changes nothing.
         let mut providers = Vec::new();
@@ -95,7 +100,8 @@ impl Door {
 
     async fn take_over(&self) -> Result<String, Refusal> {
         let mut current = self.config.lock().await;
-        let new = Config::load(&self.path).map_err(|faults| Refusal::Invalid(faults.to_string()))?;
+        let new =
+            Config::load(&self.path).map_err(|faults| Refusal::Invalid(faults.to_string()))?;
         let restart = current.restart_needed(&new);
         if restart.contains(&"fleet.id") {
             return Err(Refusal::Invalid(
@@ -144,7 +150,8 @@ impl Control for Door {
         for pool in &self.model.pools {
             for (side, seen) in [("cloud", pool.cloud_seen_at), ("forge", pool.forge_seen_at)] {
                 if seen.is_none() {
-                    reasons.push(format!("pool {}: the {side} was not listed whole yet", pool.name));
+                    reasons
+                        .push(format!("pool {}: the {side} was not listed whole yet", pool.name));
                 }
             }
             if let Some(until) = pool.launches_held_until {
@@ -210,7 +217,9 @@ impl Control for Door {
         };
         match &result {
             Ok(done) => tracing::info!(%done, "configuration reloaded"),
-            Err(refusal) => tracing::error!(%refusal, "configuration not reloaded, the old one stays"),
+            Err(refusal) => {
+                tracing::error!(%refusal, "configuration not reloaded, the old one stays")
+            }
         }
         self.info.lock().unwrap_or_else(PoisonError::into_inner).last_reload = Some(reload);
         result

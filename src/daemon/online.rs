@@ -43,7 +43,9 @@ pub fn check_online(config: &Config, output: Output) -> ExitCode {
     let asked = io.block_on(ask_all(config));
     let faulty = asked.iter().any(|one| one.grade == FAULT);
     let text = match output {
-        Output::Json => serde_json::to_string_pretty(&asked).unwrap_or_else(|error| error.to_string()),
+        Output::Json => {
+            serde_json::to_string_pretty(&asked).unwrap_or_else(|error| error.to_string())
+        }
         Output::Table => cli::findings_table(&asked),
     };
     let said = cli::say(&text);
@@ -105,7 +107,8 @@ async fn ask_github(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
         };
         let (grade, what) = match github.check(&scope, group.as_deref()).await {
             Ok(access) => {
-                let runners = access.runners.map_or(String::new(), |n| format!("{n} runners there; "));
+                let runners =
+                    access.runners.map_or(String::new(), |n| format!("{n} runners there; "));
                 let rights = match access.may_register {
                     Some(_) => "may register runners",
                     None => "whether runners may be registered is only known by trying",

@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn a_fixed_target_outlives_the_daemon_and_a_cleared_one_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let (small, large): (PoolName, PoolName) = ("small".parse().unwrap(), "large".parse().unwrap());
+        let (small, large): (PoolName, PoolName) =
+            ("small".parse().unwrap(), "large".parse().unwrap());
         let first = Targets::open(folder.path()).unwrap();
         first.keep(&small, Some(0)).unwrap();
         first.keep(&large, Some(7)).unwrap();

@@ -1,6 +1,10 @@
 //! A cloud and a forge in memory, on paused time, for tests of the real actors.
 
-#![allow(clippy::unwrap_used, clippy::type_complexity, reason = "a test stops where its set-up fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::type_complexity,
+    reason = "a test stops where its set-up fails"
+)]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
