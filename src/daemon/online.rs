@@ -15,7 +15,7 @@ use crate::{
         table::{table, terminal_width},
     },
     config::Config,
-    provider::openstack::Grade,
+    provider::openstack::check::Grade,
 };
 
 /// One thing that was asked.

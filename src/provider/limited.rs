@@ -93,7 +93,7 @@ impl Bucket {
         let passed = (now - self.at).to_std().unwrap_or_default().as_secs_f64();
         let full = f64::from(limits.burst.max(1));
         self.level = (self.level + passed * limits.rate).min(full);
-        self.at = now;
+        self.at = self.at.max(now);
         let wanted = 1.0 + reserve.min(full - 1.0);
         // A hair below is enough: adding fractions never quite sums up.
         if self.level + 1e-6 >= wanted {
@@ -284,3 +284,6 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
         status
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ use runner_fleet_actors::{
 
 mod answer;
 mod api;
-mod check;
+pub mod check;
 pub mod cloud;
 mod keystone;
 mod refs;
@@ -40,7 +40,6 @@ mod vm;
 
 use api::Api;
 pub use api::Timeouts;
-pub use check::{Finding, Grade};
 use refs::Refs;
 
 /// What it takes to speak to one cloud for one fleet.

@@ -97,9 +97,10 @@ def images(image):
 
 
 def networks(network, project):
-    def made(name, cidr, dhcp=True, owner=None, **options):
+    def made(name, cidr, dhcp=True, owner=None, which=0, **options):
         owned = {'project_id': owner} if owner else {}
-        net = first(network.networks(name=name)) or network.create_network(name=name, **options, **owned)
+        there = sorted(network.networks(name=name), key=lambda net: net.created_at)
+        net = there[which] if which < len(there) else network.create_network(name=name, **options, **owned)
         subnet = first(network.subnets(network_id=net.id)) or network.create_subnet(
             network_id=net.id, name=name + '-subnet', ip_version=4, cidr=cidr, is_dhcp_enabled=dhcp, **owned)
         return net, subnet
@@ -107,6 +108,8 @@ def networks(network, project):
     public, _ = made('public', '172.24.0.0/20', dhcp=False, is_router_external=True, is_shared=False,
                      provider_network_type='flat', provider_physical_network='public')
     made('shared-net', '10.20.0.0/16', is_shared=True)
+    for which in (0, 1):  # a name that does not say which one is meant
+        made('twin-net', '10.3%d.0.0/16' % which, which=which, is_shared=True)
     _, subnet = made('demo-net', '10.10.0.0/16', owner=project, is_shared=False)
     if not first(network.routers(name='demo-router')):
         router = network.create_router(name='demo-router', project_id=project,
