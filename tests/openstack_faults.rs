@@ -33,7 +33,7 @@ async fn a_create_whose_answer_is_lost_finds_its_vm_by_name() {
 #[tokio::test]
 async fn a_vm_that_appears_long_after_its_lost_answer_is_never_made_twice() {
     let world = World::new().await;
-    world.cloud.faults().lose_create_answers(1, Some(Duration::from_millis(300)));
+    world.cloud.faults().lose_create_answers(1, Some(Duration::from_millis(1500)));
     let error = world.launch(1).await.expect_err("nobody knows yet");
     assert_eq!((error.class, error.certain), (ErrorClass::Transient, false), "{error}");
 
