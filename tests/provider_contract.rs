@@ -1,6 +1,8 @@
 //! Every provider keeps the contract of `Provider`: OpenStack on the fake cloud always, and on a real
 //! one where there is one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -16,7 +16,7 @@
 //! its VMs out without a word (Compute API, "Handling down cells"). A VM that is missing from one
 //! listing proves nothing, here as everywhere.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -54,7 +54,7 @@ pub struct OpenStackConfig {
     /// VMs asked for in one page of a listing; Nova's own limit (1000 by default) still holds.
     pub page_size: u32,
     /// How long after a lost answer to a create its VM may still come into sight.
-    pub doubt: std::time::Duration,
+    pub doubt: Duration,
 }
 
 impl OpenStackConfig {
@@ -73,6 +73,9 @@ pub struct OpenStack {
     refs: Refs,
     clock: Arc<dyn Clock>,
     page_size: u32,
+    /// For a call of the trait as a whole: some of them make several HTTP calls, and wait for one
+    /// another's look-ups.
+    bound: Duration,
     doubt: TimeDelta,
     /// Names whose create got no answer, with the time up to which its VM may still appear.
     doubtful: DashMap<RunnerName, Time>,
@@ -104,6 +107,7 @@ impl OpenStack {
             refs: Refs::new(clock.clone()),
             clock,
             page_size: config.page_size.max(1),
+            bound: config.timeouts.call.saturating_mul(3),
             doubt: TimeDelta::from_std(config.doubt).unwrap_or(TimeDelta::minutes(1)),
             doubtful: DashMap::new(),
             launching: DashMap::new(),
@@ -113,6 +117,17 @@ impl OpenStack {
 
     fn own(&self) -> std::sync::MutexGuard<'_, HashMap<VmId, RunnerName>> {
         self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn bounded<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        call: impl Future<Output = Result<T, PortError>> + Send,
+    ) -> Result<T, PortError> {
+        tokio::time::timeout(self.bound, call).await.unwrap_or_else(|_| {
+            let what = format!("{}: not done within {} s", what(), self.bound.as_secs());
+            Err(PortError::certain(ErrorClass::Transient, what))
+        })
     }
 
     /// Until when a VM of this name may still come into sight, if it may.
@@ -216,19 +231,22 @@ impl OpenStack {
     }
 }
 
-#[async_trait]
-impl Provider for OpenStack {
-    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
+impl OpenStack {
+    async fn launch_in_turn(&self, order: &LaunchOrder) -> Result<VmId, PortError> {
         let turn = self.launching.entry(order.name.clone()).or_default().clone();
         let guard = turn.lock().await;
-        let launched = self.launch_alone(&order).await;
+        let launched = self.launch_alone(order).await;
         drop(guard);
         drop(turn);
         self.launching.remove_if(&order.name, |_, turn| Arc::strong_count(turn) == 1);
         launched
     }
 
-    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
+    async fn delete_all(
+        &self,
+        name: &RunnerName,
+        id: Option<&VmId>,
+    ) -> Result<Deletion, PortError> {
         if let Some(id) = id
             && self.delete_one(name, id).await?
         {
@@ -247,7 +265,7 @@ impl Provider for OpenStack {
         Ok(deletion)
     }
 
-    async fn list(&self) -> Result<Listing<Vm>, PortError> {
+    async fn sweep(&self) -> Result<Listing<Vm>, PortError> {
         let as_of = self.clock.now();
         let listing = servers::list(&self.api, &self.fleet, self.page_size, as_of).await?;
         let seen = listing.entries.iter().map(|vm| (vm.id.clone(), vm.name.clone()));
@@ -265,6 +283,27 @@ impl Provider for OpenStack {
         // A launch whose future was dropped has left its entry behind.
         self.launching.retain(|_, turn| Arc::strong_count(turn) > 1);
         Ok(listing)
+    }
+}
+
+#[async_trait]
+impl Provider for OpenStack {
+    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
+        let what = || format!("creating VM {}", order.name);
+        let launched = self.bounded(what, self.launch_in_turn(&order)).await;
+        launched.map_err(|error| PortError {
+            // Cut off between the create and its answer, the VM may be there.
+            certain: error.certain && self.in_doubt(&order.name).is_none(),
+            ..error
+        })
+    }
+
+    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
+        self.bounded(|| format!("deleting VM {name}"), self.delete_all(name, id)).await
+    }
+
+    async fn list(&self) -> Result<Listing<Vm>, PortError> {
+        self.bounded(|| "listing the fleet's VMs".to_owned(), self.sweep()).await
     }
 
     fn status(&self) -> PortStatus {

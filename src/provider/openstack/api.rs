@@ -276,6 +276,10 @@ fn client(cloud: &CloudConfig, timeouts: Timeouts) -> Result<Client, String> {
         .connect_timeout(timeouts.connect)
         .timeout(timeouts.call)
         .user_agent(concat!("runner-fleet/", env!("CARGO_PKG_VERSION")));
+    if on_loopback(&cloud.auth_url) {
+        // A proxy for the outside cannot reach what runs on this machine (the demo, a test cloud).
+        builder = builder.no_proxy();
+    }
     if let Some(path) = &cloud.cacert {
         let fault =
             |why: String| format!("cacert of cloud {:?}: {}: {why}", cloud.name, path.display());
@@ -290,6 +294,15 @@ fn client(cloud: &CloudConfig, timeouts: Timeouts) -> Result<Client, String> {
         }
     }
     builder.build().map_err(|e| format!("HTTP client of cloud {:?}: {}", cloud.name, reason(&e)))
+}
+
+fn on_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 /// The innermost reason of a transport failure, which is the one that a person can act on
