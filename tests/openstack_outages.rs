@@ -1,6 +1,8 @@
 //! What a provider says when a real OpenStack's quota is used up, when one of its APIs is away, and
 //! when a build goes wrong. Needs the cloud of `tests/openstack/up.sh`: it takes parts of it away.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use runner_fleet::provider::openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig};
