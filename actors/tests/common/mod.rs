@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::type_complexity,
     reason = "a test stops where its set-up fails"
 )]
