@@ -3,9 +3,12 @@
 
 pub mod backoff;
 pub mod event;
+pub mod invariant;
 pub mod name;
 pub mod pool;
 pub mod port;
 pub mod runner;
 pub mod scaler;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod supervision;
