@@ -62,6 +62,10 @@ const ASKED_FOR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 /// How long a deleted name is remembered, so that a stale listing does not raise it from the dead.
 const TOMBSTONE: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
 
+/// How much older than it says a listing's content may be: both clouds and forges answer from caches
+/// and replicas. A name that was deleted a moment ago and is still listed proves nothing before.
+const LISTING_LAG: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
 /// All runners of a pool, and how sure the pool is of its sides.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
@@ -185,9 +189,9 @@ impl Roster {
         let vms = index(self.vms.as_deref(), |vm: &Vm| &vm.name);
         let registrations = index(self.registrations.as_deref(), |r: &Registration| &r.name);
         let unknown = |name: &RunnerName, as_of: Time| {
-            name.pool() == *pool
-                && !self.members.contains_key(name)
-                && self.tombstones.get(name).is_none_or(|died| as_of > *died)
+            !self.members.contains_key(name)
+                && name.pool() == *pool
+                && self.tombstones.get(name).is_none_or(|died| as_of > *died + LISTING_LAG)
         };
         let mut found = Vec::new();
         if let Some(listing) = &self.vms {

@@ -166,13 +166,15 @@ impl Drain {
     /// Facts of a listing that end parts of the drain.
     fn learn(&mut self, seen: &Observation, known: &Known, limits: &Limits) {
         if seen.vm == Sighting::Absent {
-            // Absence that was asked for needs one listing; a surprise needs proof.
-            let expected = self.delete_taken && known.vm_absent.begun();
+            // Absence that was asked for needs two listings, since one may lack an entry; a surprise
+            // needs proof.
+            let expected = self.delete_taken && known.vm_absent.repeated();
             self.vm_gone |= expected || known.vm_absent.spans(limits.idle_proof);
         }
         let expected =
             self.vm_gone || self.vm_dead(known) || matches!(self.step, Step::Settle | Step::Delete);
-        if seen.registration == Sighting::Absent && expected && known.registration_absent.begun() {
+        if seen.registration == Sighting::Absent && expected && known.registration_absent.repeated()
+        {
             self.registration_gone = true;
         }
         if matches!(seen.registration, Sighting::Seen(_)) && known.registration.is_some() {

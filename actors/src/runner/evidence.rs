@@ -72,6 +72,12 @@ impl Run {
         self.last.is_some_and(|last| last > time)
     }
 
+    /// Whether at least two listings belong to it: enough for what was asked for and is expected.
+    #[must_use]
+    pub fn repeated(&self) -> bool {
+        self.times >= 2
+    }
+
     /// Whether at least one listing belongs to it.
     #[must_use]
     pub fn begun(&self) -> bool {

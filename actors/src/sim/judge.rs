@@ -95,6 +95,13 @@ impl Evidence {
         }
     }
 
+    /// The listing in which it was found did not say busy.
+    pub fn adopted_quiet(&mut self, now: Time) {
+        self.heard = Some(now);
+        self.quiet_since = Some(now);
+        self.quiet_until = Some(now);
+    }
+
     pub fn drain_began(&mut self, now: Time) {
         self.drain_since = Some(now);
         self.answered = false;

@@ -198,15 +198,29 @@ impl World {
         }
     }
 
-    /// Plans a pool and does what the plan says.
+    /// Marks a pool to be planned once the present happening is done, so that no plan runs inside
+    /// another.
     pub fn plan_pool(&mut self, pool: usize) {
+        self.unplanned.insert(pool);
+    }
+
+    /// Plans the marked pools.
+    pub fn plan_all(&mut self) {
+        while let Some(pool) = self.unplanned.pop_first() {
+            self.plan_now(pool);
+        }
+    }
+
+    /// Plans a pool and does what the plan says.
+    fn plan_now(&mut self, pool: usize) {
         let now = self.now;
         let (epoch, mutant) = (self.epoch, self.mutant);
         let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
         else {
             return;
         };
-        let (target, live) = (shell.target.runners, shell.roster.live());
+        let live = shell.roster.live();
+        let target = shell.target.over(live);
         let mut plan = plan(target, &shell.roster, &shell.policy, now);
         let mut broken = invariant::plan(&plan, &shell.roster, &shell.policy);
         let shrinks = plan.drain.iter().any(|(_, reason)| *reason == DrainReason::Shrink);
@@ -273,6 +287,9 @@ impl World {
         let mut evidence = Evidence::default();
         if state.phase() == Phase::Draining {
             evidence.drain_began(now);
+        }
+        if state.known().is_some_and(|known| known.quiet.begun()) {
+            evidence.adopted_quiet(now);
         }
         process.runners.insert(
             name.clone(),

@@ -155,6 +155,8 @@ pub(super) struct World {
     pub foreign: BTreeSet<RunnerName>,
     pub calm_since: Option<Time>,
     pub good_looks: u32,
+    /// Pools that something happened to since they were planned.
+    pub unplanned: BTreeSet<usize>,
     pub over: bool,
     seed: u64,
     calm_at: Time,
@@ -200,6 +202,7 @@ impl World {
             foreign: BTreeSet::new(),
             calm_since: None,
             good_looks: 0,
+            unplanned: BTreeSet::new(),
             over: false,
             seed,
             calm_at: now + Duration::from_secs_f64(hours * 3600.0),
@@ -240,6 +243,7 @@ impl World {
             self.now = due.at;
             self.counters.steps += 1;
             self.happen(due.what);
+            self.plan_all();
             if self.counters.steps > MOST_STEPS {
                 self.violated(invariant::PROGRESS, "the world spins".to_owned());
                 break;
