@@ -60,6 +60,10 @@ pub struct Limits {
     pub ask: Duration,
     /// How long one call to cloud, forge or guest may take (a launch has `launch`).
     pub effect: Duration,
+    /// Whether the pool's guests report home and answer orders. Not a time, but what decides which
+    /// times apply: such a guest is asked before it is drained, also by a process that has not heard
+    /// of it yet. A guest that has reported is asked in any case.
+    pub guests_report: bool,
 }
 
 impl Default for Limits {
@@ -73,6 +77,7 @@ impl Default for Limits {
             settle: Duration::from_secs(30),
             ask: Duration::from_secs(15 * 60),
             effect: Duration::from_secs(120),
+            guests_report: false,
         }
     }
 }
@@ -434,7 +439,10 @@ impl Known {
     /// Facts that hold whatever the state makes of the event.
     fn note(&mut self, event: &Event, now: Time) {
         match event {
-            Event::Guest(_) => self.reports = true,
+            Event::Guest(report) => {
+                self.reports = true;
+                self.was_online |= *report == Report::RunnerStarted;
+            }
             Event::Answered(answer) => {
                 if self.in_flight.is_some_and(|flight| flight.effect == answer.effect()) {
                     self.in_flight = None;
@@ -494,7 +502,7 @@ fn busy(since: Time, job: Job, mut known: Known, event: Event, now: Time, limits
             }
             // A registration that is gone for good: the job ended, or its listener has cancelled it.
             // A guest that used to report gets longer, because its own word is the better one.
-            let proof = if known.reports { limits.ask } else { limits.idle_proof };
+            let proof = if known.answers(limits) { limits.ask } else { limits.idle_proof };
             if known.registration_absent.spans(proof) {
                 return finished(job, None, known).settle(now, limits);
             }

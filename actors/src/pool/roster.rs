@@ -13,7 +13,7 @@ use crate::{
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
     port::{Listing, PortError, Registration, Time, Vm},
-    runner::{Observation, Sighting, State, adopt},
+    runner::{Observation, Sighting, State, adopt, drain::LISTING_LAG},
 };
 
 /// One runner as its pool sees it.
@@ -62,10 +62,6 @@ const ASKED_FOR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 /// How long a deleted name is remembered, so that a stale listing does not raise it from the dead.
 const TOMBSTONE: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
 
-/// How much older than it says a listing's content may be: both clouds and forges answer from caches
-/// and replicas. A name that was deleted a moment ago and is still listed proves nothing before.
-const LISTING_LAG: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
-
 /// All runners of a pool, and how sure the pool is of its sides.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
@@ -83,6 +79,9 @@ pub struct Roster {
     pub failures: Failures,
     vms: Option<Arc<Listing<Vm>>>,
     registrations: Option<Arc<Listing<Registration>>>,
+    /// VMs in the newest listing whose runners were deleted a moment before: most of them are gone
+    /// and the listing is from a cache, but none may be exceeded.
+    lingering: u32,
 }
 
 impl Roster {
@@ -181,7 +180,24 @@ impl Roster {
                 (name.clone(), Observation { vm, registration, as_of })
             })
             .collect();
+        self.lingering = self.count_lingering(pool);
         Surveyed { observe, adopt: self.strangers(pool, now) }
+    }
+
+    fn count_lingering(&self, pool: &PoolName) -> u32 {
+        let Some(listing) = &self.vms else { return 0 };
+        let lingers = |vm: &&Vm| {
+            vm.name.pool() == *pool
+                && self.tombstones.get(&vm.name).is_some_and(|died| {
+                    listing.as_of > *died && listing.as_of <= *died + LISTING_LAG
+                })
+        };
+        let n = if self.tombstones.is_empty() {
+            0
+        } else {
+            listing.entries.iter().filter(lingers).count()
+        };
+        u32::try_from(n).unwrap_or(u32::MAX)
     }
 
     /// Names of this pool in the newest listings that no runner has.
@@ -240,7 +256,7 @@ impl Roster {
     #[must_use]
     pub fn vms(&self) -> u32 {
         let n = self.members.values().filter(|member| member.state.holds_vm()).count();
-        u32::try_from(n).unwrap_or(u32::MAX)
+        u32::try_from(n).unwrap_or(u32::MAX).saturating_add(self.lingering)
     }
 
     fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {

@@ -83,6 +83,10 @@ pub struct Drain {
 /// leaves a dead entry on GitHub's page.
 const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(90);
 
+/// How much older than it says a listing's content may be: both clouds and forges answer from caches
+/// and replicas. What was just deleted and is still listed proves nothing before.
+pub(crate) const LISTING_LAG: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
 /// A drain about to begin, together with what is known.
 pub(super) struct Outset {
     drain: Drain,
@@ -142,6 +146,14 @@ impl Drain {
         }
     }
 
+    /// Whether the VM, believed gone because no listing had it, may be running all the same: then
+    /// the word that it has a job is the better one. Where it is wrong, listings prove it again.
+    fn may_be_alive(&self) -> bool {
+        let unproven =
+            matches!(self.reason, DrainReason::LaunchFailed { .. } | DrainReason::Orphan);
+        self.vm_gone && !self.forced && unproven
+    }
+
     /// Whether nothing can run in the VM any more.
     fn vm_dead(&self, known: &Known) -> bool {
         self.forced || self.guest_stopped || known.vm_stopped()
@@ -170,6 +182,16 @@ impl Drain {
             // needs proof.
             let expected = self.delete_taken && known.vm_absent.repeated();
             self.vm_gone |= expected || known.vm_absent.spans(limits.idle_proof);
+        }
+        if self.vm_gone
+            && !self.forced
+            && matches!(&seen.vm, Sighting::Seen(vm) if vm.status != VmStatus::Deleting)
+            && known.blind_until.is_none_or(|blind| seen.as_of > blind + LISTING_LAG)
+        {
+            // It is there after all: a create that was slow to show. Back to the careful way out.
+            self.vm_gone = false;
+            self.delete_taken = false;
+            self.enter(Step::Ask, seen.as_of);
         }
         let expected =
             self.vm_gone || self.vm_dead(known) || matches!(self.step, Step::Settle | Step::Delete);
@@ -240,7 +262,9 @@ pub(super) fn next(
                 return resume(drain, known, now);
             }
         }
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) if drain.may_turn_back() => {
+        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job)
+            if drain.may_turn_back() || drain.may_be_alive() =>
+        {
             return back_to_busy(drain, known, job, now);
         }
         Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
@@ -285,6 +309,7 @@ pub(super) fn next(
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))) => {
             drain.vm_gone = true;
+            known.blind_until = Some(now);
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted))) => {
             drain.delete_taken = true;
@@ -326,8 +351,9 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                 let give_up = drain.step_since + limits.ask;
                 // A guest that can answer is asked; only where it cannot, or was asked in vain all
                 // the time, listings must do, and one of them must be newer than the drain.
-                let silent = known.reports && now >= give_up && known.quiet.spans(limits.ask);
-                let mute = !known.reports
+                let answers = known.answers(limits);
+                let silent = answers && now >= give_up && known.quiet.spans(limits.ask);
+                let mute = !answers
                     && known.quiet.spans(limits.idle_proof)
                     && known.quiet.newer_than(drain.step_since);
                 if drain.vm_gone || drain.stands_down || silent || mute {
@@ -338,10 +364,10 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                     (Step::Settle, None)
                 } else if now >= give_up {
                     return resume(drain, known, now);
-                } else if known.reports && now >= drain.not_before {
+                } else if answers && now >= drain.not_before {
                     return call(since, drain, known, Effect::StandDown, now, limits);
                 } else {
-                    drain.due = if known.reports { drain.not_before.min(give_up) } else { give_up };
+                    drain.due = if answers { drain.not_before.min(give_up) } else { give_up };
                     return hold(since, drain, known);
                 }
             }

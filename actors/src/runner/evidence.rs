@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Limits;
 use crate::{
     name::{RegistrationId, VmId},
     port::{PortError, Registration, Time, Vm, VmStatus},
@@ -180,6 +181,13 @@ impl Known {
     #[must_use]
     pub fn vm_stopped(&self) -> bool {
         matches!(self.vm_status, Some(VmStatus::Stopped)) && !self.vm_absent.begun()
+    }
+
+    /// Whether its guest is expected to answer. One that never came online and never reported may
+    /// never have started; asking it would only prolong its end.
+    #[must_use]
+    pub fn answers(&self, limits: &Limits) -> bool {
+        self.reports || (limits.guests_report && self.was_online)
     }
 
     /// Whether the VM is proven to be gone.

@@ -403,6 +403,7 @@ fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Pool {
         idle: minutes(rng.random_range(40..=120)),
         busy: minutes(75),
         ask: minutes(8),
+        guests_report: reports,
         ..Limits::default()
     };
     Pool {
