@@ -451,12 +451,12 @@ impl Known {
                     Answer::Launched { vm, registration } => {
                         self.vm = Some(vm.clone());
                         self.registration = Some(*registration);
-                        self.blind_until = Some(now);
+                        self.blind(now);
                     }
                     Answer::LaunchFailed(failure) => {
                         self.registration = self.registration.or(failure.registration);
                         self.last_error = Some(failure.error.clone());
-                        self.blind_until = Some(now);
+                        self.blind(now);
                     }
                     Answer::StoodDown(Err(error))
                     | Answer::Deregistered(Err(error))
@@ -487,8 +487,8 @@ fn busy(since: Time, job: Job, mut known: Known, event: Event, now: Time, limits
         Drain::new(DrainReason::Finished, now).of_job(job, end).with(known)
     };
     match event {
-        Event::Observed(seen) => {
-            known.take_in(&seen);
+        Event::Observed(mut seen) => {
+            known.take_in(&mut seen);
             if known.vm_stopped() {
                 // A powered-off guest runs nothing, whatever the forge still believes.
                 return finished(job, None, known).delete(now, limits);

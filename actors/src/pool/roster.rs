@@ -162,14 +162,8 @@ impl Roster {
         }
         let vms = index(survey.vms.as_deref(), |vm: &Vm| &vm.name);
         let registrations = index(survey.registrations.as_deref(), |r: &Registration| &r.name);
-        let as_of = survey
-            .vms
-            .as_ref()
-            .map(|listing| listing.as_of)
-            .into_iter()
-            .chain(survey.registrations.as_ref().map(|listing| listing.as_of))
-            .min()
-            .unwrap_or(now);
+        let vm_as_of = survey.vms.as_ref().map_or(now, |listing| listing.as_of);
+        let registration_as_of = survey.registrations.as_ref().map_or(now, |listing| listing.as_of);
         let observe = self
             .members
             .keys()
@@ -177,7 +171,7 @@ impl Roster {
                 let vm = sighting(survey.vms.as_deref(), vms.get(name));
                 let registration =
                     sighting(survey.registrations.as_deref(), registrations.get(name));
-                (name.clone(), Observation { vm, registration, as_of })
+                (name.clone(), Observation { vm, registration, vm_as_of, registration_as_of })
             })
             .collect();
         self.lingering = self.count_lingering(pool);

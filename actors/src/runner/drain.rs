@@ -7,6 +7,7 @@
 //! its job at the next poll. Deleting the VM first, as most peers do, kills whatever was assigned in
 //! the last seconds.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting, State};
@@ -81,11 +82,11 @@ pub struct Drain {
 /// How long a finished runner's registration may take to vanish by itself before it is removed: the
 /// next listing shows it for nothing, a call costs one. Too short wastes a call a job, too long
 /// leaves a dead entry on GitHub's page.
-const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(90);
+const REGISTRATION_GRACE: TimeDelta = TimeDelta::seconds(90);
 
 /// How much older than it says a listing's content may be: both clouds and forges answer from caches
 /// and replicas. What was just deleted and is still listed proves nothing before.
-pub(crate) const LISTING_LAG: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+pub(crate) const LISTING_LAG: TimeDelta = TimeDelta::seconds(30);
 
 /// A drain about to begin, together with what is known.
 pub(super) struct Outset {
@@ -186,12 +187,15 @@ impl Drain {
         if self.vm_gone
             && !self.forced
             && matches!(&seen.vm, Sighting::Seen(vm) if vm.status != VmStatus::Deleting)
-            && known.blind_until.is_none_or(|blind| seen.as_of > blind + LISTING_LAG)
+            && known.blind_until.is_none_or(|blind| {
+                let lag = if self.delete_taken { LISTING_LAG } else { TimeDelta::zero() };
+                seen.vm_as_of > blind + lag
+            })
         {
             // It is there after all: a create that was slow to show. Back to the careful way out.
             self.vm_gone = false;
             self.delete_taken = false;
-            self.enter(Step::Ask, seen.as_of);
+            self.enter(Step::Ask, seen.vm_as_of);
         }
         let expected =
             self.vm_gone || self.vm_dead(known) || matches!(self.step, Step::Settle | Step::Delete);
@@ -201,7 +205,8 @@ impl Drain {
         }
         if matches!(seen.registration, Sighting::Seen(_)) && known.registration.is_some() {
             // It is there after all (or again): it must go before this runner is done.
-            self.registration_gone &= known.blind_until.is_some_and(|blind| seen.as_of <= blind);
+            self.registration_gone &=
+                known.blind_until.is_some_and(|blind| seen.registration_as_of <= blind);
         }
     }
 }
@@ -210,7 +215,7 @@ impl Outset {
     fn begin(mut self, step: Step, now: Time, limits: &Limits) -> Next {
         self.drain.enter(step, now);
         // What was listed before the drain cannot tell how it ended.
-        self.known.blind_until = self.known.blind_until.max(Some(now));
+        self.known.blind(now);
         if self.drain.vm_gone && self.drain.registration_gone {
             // Nothing is left to do; the next tick says so, so that every life ends in one way.
             return hold(now, self.drain, self.known);
@@ -246,8 +251,8 @@ pub(super) fn next(
 ) -> Next {
     let seed = known.registration.map_or(0, |id| id.0);
     match event {
-        Event::Observed(seen) => {
-            let news = known.take_in(&seen);
+        Event::Observed(mut seen) => {
+            let news = known.take_in(&mut seen);
             drain.learn(&seen, &known, limits);
             let alive = !drain.vm_dead(&known);
             if news.busy && alive && drain.step != Step::Settle && drain.may_turn_back() {
@@ -292,7 +297,7 @@ pub(super) fn next(
         Event::Answered(Answer::Deregistered(Ok(()))) => {
             drain.registration_gone = true;
             drain.not_before = now;
-            known.blind_until = Some(now);
+            known.blind(now);
         }
         Event::Answered(Answer::Deregistered(Err(error))) => {
             let refused = error.class == ErrorClass::Busy;
@@ -309,11 +314,14 @@ pub(super) fn next(
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))) => {
             drain.vm_gone = true;
-            known.blind_until = Some(now);
+            drain.delete_taken = true;
+            known.blind(now);
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted))) => {
-            drain.delete_taken = true;
-            known.blind_until = Some(now);
+            if !drain.delete_taken {
+                drain.delete_taken = true;
+                known.blind(now);
+            }
             drain.tries = drain.tries.saturating_add(1);
             drain.not_before = now + backoff::delay(drain.tries, seed, backoff::DELETION);
         }
@@ -441,7 +449,7 @@ fn back_to_busy(drain: Drain, known: Known, job: Job, now: Time) -> Next {
 /// Nobody could say whether a job runs: the drain is given up, and the pool may ask again later.
 fn resume(drain: Drain, mut known: Known, now: Time) -> Next {
     let effects = if known.reports || drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
-    known.blind_until = Some(now);
+    known.blind(now);
     let state = if known.was_online {
         State::Idle { since: now, known }
     } else {

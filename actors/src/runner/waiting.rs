@@ -22,8 +22,8 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
     let launching = phase == Phase::Creating && known.in_flight.is_some();
     let out = |reason: DrainReason, known: Known| Drain::new(reason, now).with(known);
     match event {
-        Event::Observed(seen) => {
-            let news = known.take_in(&seen);
+        Event::Observed(mut seen) => {
+            let news = known.take_in(&mut seen);
             if launching {
                 // The VM can be listed before its order is answered; the answer is awaited, since a
                 // drain beside a launch in flight would be a second effect.

@@ -72,7 +72,7 @@ impl Evidence {
     }
 
     fn listing(&mut self, seen: &Observation) {
-        if self.heard.is_some_and(|heard| seen.as_of <= heard) {
+        if self.heard.is_some_and(|heard| seen.registration_as_of <= heard) {
             return;
         }
         let busy = match &seen.registration {
@@ -80,7 +80,7 @@ impl Evidence {
             Sighting::Absent => Some(false),
             Sighting::Unknown => return,
         };
-        self.heard = Some(seen.as_of);
+        self.heard = Some(seen.registration_as_of);
         match busy {
             Some(true) => {
                 self.told_busy = true;
@@ -88,8 +88,8 @@ impl Evidence {
                 self.quiet_until = None;
             }
             Some(false) => {
-                self.quiet_since.get_or_insert(seen.as_of);
-                self.quiet_until = Some(seen.as_of);
+                self.quiet_since.get_or_insert(seen.registration_as_of);
+                self.quiet_until = Some(seen.registration_as_of);
             }
             None => {}
         }
@@ -181,7 +181,13 @@ impl World {
         let coming = process.launching(pool).filter(|name| !self.vms.contains_key(*name)).count();
         let vms = u32::try_from(there + coming).unwrap_or(u32::MAX);
         if vms > config.policy.max {
-            let detail = format!("{vms} VMs in {} of at most {}", config.name, config.policy.max);
+            let unknown = self.vms.keys().filter(|name| counted(name) && !process.holds(name));
+            let detail = format!(
+                "{vms} VMs in {} of at most {}, not counted: {:?}",
+                config.name,
+                config.policy.max,
+                unknown.map(RunnerName::as_str).collect::<Vec<_>>()
+            );
             self.violated(invariant::MAX, detail);
         }
     }

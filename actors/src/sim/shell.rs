@@ -58,6 +58,11 @@ impl Process {
         self.runners.contains_key(name)
     }
 
+    /// Whether a runner counts a VM of that name.
+    pub fn holds(&self, name: &RunnerName) -> bool {
+        self.runners.get(name).is_some_and(|runner| runner.state.holds_vm())
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
         self.runners.keys()
     }
