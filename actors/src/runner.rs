@@ -299,6 +299,11 @@ pub enum State {
 /// A state and what is to be done.
 pub type Next = (State, Vec<Effect>);
 
+/// How much older than it says a listing's content may be: both clouds and forges answer from caches
+/// and replicas. What was just made and is not listed, or was just deleted and still is, proves
+/// nothing before.
+pub(crate) const LISTING_LAG: Duration = Duration::from_secs(30);
+
 /// Grace on top of an effect's limit before the brain stops waiting for the shell's answer. The
 /// shell answers at the limit itself; only a broken shell is slower.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -451,12 +456,12 @@ impl Known {
                     Answer::Launched { vm, registration } => {
                         self.vm = Some(vm.clone());
                         self.registration = Some(*registration);
-                        self.blind(now);
+                        self.blind(now + LISTING_LAG);
                     }
                     Answer::LaunchFailed(failure) => {
                         self.registration = self.registration.or(failure.registration);
                         self.last_error = Some(failure.error.clone());
-                        self.blind(now);
+                        self.blind(now + LISTING_LAG);
                     }
                     Answer::StoodDown(Err(error))
                     | Answer::Deregistered(Err(error))

@@ -13,7 +13,7 @@ use crate::{
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
     port::{Listing, PortError, Registration, Time, Vm},
-    runner::{Observation, Sighting, State, adopt, drain::LISTING_LAG},
+    runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
 /// One runner as its pool sees it.
@@ -79,9 +79,9 @@ pub struct Roster {
     pub failures: Failures,
     vms: Option<Arc<Listing<Vm>>>,
     registrations: Option<Arc<Listing<Registration>>>,
-    /// VMs in the newest listing whose runners were deleted a moment before: most of them are gone
-    /// and the listing is from a cache, but none may be exceeded.
-    lingering: u32,
+    /// VMs that were listed after their runner's end, and in how many whole listings since they were
+    /// not. Most are gone, and the listing was from a cache; `max` must not rely on it.
+    lingering: BTreeMap<RunnerName, u32>,
 }
 
 impl Roster {
@@ -174,24 +174,26 @@ impl Roster {
                 (name.clone(), Observation { vm, registration, vm_as_of, registration_as_of })
             })
             .collect();
-        self.lingering = self.count_lingering(pool);
+        if let Some(listing) = &survey.vms {
+            self.note_lingering(pool, listing);
+        }
         Surveyed { observe, adopt: self.strangers(pool, now) }
     }
 
-    fn count_lingering(&self, pool: &PoolName) -> u32 {
-        let Some(listing) = &self.vms else { return 0 };
-        let lingers = |vm: &&Vm| {
-            vm.name.pool() == *pool
-                && self.tombstones.get(&vm.name).is_some_and(|died| {
-                    listing.as_of > *died && listing.as_of <= *died + LISTING_LAG
-                })
-        };
-        let n = if self.tombstones.is_empty() {
-            0
-        } else {
-            listing.entries.iter().filter(lingers).count()
-        };
-        u32::try_from(n).unwrap_or(u32::MAX)
+    /// Finds the VMs that are still listed after their runners' end.
+    fn note_lingering(&mut self, pool: &PoolName, listing: &Listing<Vm>) {
+        let members = &self.members;
+        if listing.complete {
+            self.lingering.values_mut().for_each(|misses| *misses += 1);
+        }
+        let vms = listing.entries.iter().filter(|vm| {
+            let died = self.tombstones.get(&vm.name);
+            died.is_some_and(|died| listing.as_of > *died) && vm.name.pool() == *pool
+        });
+        for vm in vms {
+            self.lingering.insert(vm.name.clone(), 0);
+        }
+        self.lingering.retain(|name, misses| *misses < 2 && !members.contains_key(name));
     }
 
     /// Names of this pool in the newest listings that no runner has.
@@ -249,8 +251,9 @@ impl Roster {
     /// VMs that may exist.
     #[must_use]
     pub fn vms(&self) -> u32 {
-        let n = self.members.values().filter(|member| member.state.holds_vm()).count();
-        u32::try_from(n).unwrap_or(u32::MAX).saturating_add(self.lingering)
+        let held = self.members.values().filter(|member| member.state.holds_vm()).count();
+        let lingering = self.lingering.keys().filter(|name| !self.members.contains_key(*name));
+        u32::try_from(held + lingering.count()).unwrap_or(u32::MAX)
     }
 
     fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {

@@ -7,10 +7,13 @@
 //! its job at the next poll. Deleting the VM first, as most peers do, kills whatever was assigned in
 //! the last seconds.
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting, State};
+use super::{
+    Answer, Effect, Event, Known, LISTING_LAG, Limits, Next, Observation, Report, Sighting, State,
+};
 use crate::{
     backoff,
     event::{DrainReason, Job, JobEnd},
@@ -82,11 +85,7 @@ pub struct Drain {
 /// How long a finished runner's registration may take to vanish by itself before it is removed: the
 /// next listing shows it for nothing, a call costs one. Too short wastes a call a job, too long
 /// leaves a dead entry on GitHub's page.
-const REGISTRATION_GRACE: TimeDelta = TimeDelta::seconds(90);
-
-/// How much older than it says a listing's content may be: both clouds and forges answer from caches
-/// and replicas. What was just deleted and is still listed proves nothing before.
-pub(crate) const LISTING_LAG: TimeDelta = TimeDelta::seconds(30);
+const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(90);
 
 /// A drain about to begin, together with what is known.
 pub(super) struct Outset {
@@ -188,7 +187,7 @@ impl Drain {
             && !self.forced
             && matches!(&seen.vm, Sighting::Seen(vm) if vm.status != VmStatus::Deleting)
             && known.blind_until.is_none_or(|blind| {
-                let lag = if self.delete_taken { LISTING_LAG } else { TimeDelta::zero() };
+                let lag = if self.delete_taken { LISTING_LAG } else { Duration::ZERO };
                 seen.vm_as_of > blind + lag
             })
         {

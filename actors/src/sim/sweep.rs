@@ -36,11 +36,13 @@ impl World {
     fn list_vms(&mut self) -> Option<Arc<Listing<Vm>>> {
         self.counters.cloud_calls += 1;
         if self.chance(self.faults.listing_fails) {
+            self.note(|| "listing: fails".to_owned());
             return None;
         }
         if let Some(old) = self.snapshots.vms.clone()
             && self.chance(self.faults.listing_stale)
         {
+            self.note(|| format!("listing: stale, of {}", old.as_of.format("%H:%M:%S")));
             return Some(old);
         }
         let entries = self
@@ -59,11 +61,13 @@ impl World {
     fn list_registrations(&mut self) -> Option<Arc<Listing<Registration>>> {
         self.counters.forge_calls += 1;
         if self.chance(self.faults.listing_fails) {
+            self.note(|| "listing: fails".to_owned());
             return None;
         }
         if let Some(old) = self.snapshots.registrations.clone()
             && self.chance(self.faults.listing_stale)
         {
+            self.note(|| format!("listing: stale, of {}", old.as_of.format("%H:%M:%S")));
             return Some(old);
         }
         let entries = self
@@ -92,10 +96,14 @@ impl World {
         if self.chance(self.faults.listing_partial) && !entries.is_empty() {
             complete = false;
             entries.truncate(self.rng.random_range(0..entries.len()));
+            let left = entries.len();
+            self.note(|| format!("listing: partial, {left} entries"));
         } else if self.chance(self.faults.listing_misses) && !entries.is_empty() {
             let index = self.rng.random_range(0..entries.len());
             if entries.get(index).is_some_and(|entry| !before.contains(name(entry))) {
-                missed.insert(name(&entries.remove(index)).clone());
+                let name = name(&entries.remove(index)).clone();
+                self.note(|| format!("listing: {name} is left out"));
+                missed.insert(name);
             }
         }
         if !complete {
