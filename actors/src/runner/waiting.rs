@@ -25,9 +25,16 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
         Event::Observed(mut seen) => {
             let news = known.take_in(&mut seen);
             if launching {
-                // The VM can be listed before its order is answered; the answer is awaited, since a
-                // drain beside a launch in flight would be a second effect.
-                return stay(phase, since, wish, known);
+                // The VM can be listed before its order is answered. What shows it at work is taken
+                // at once, and must not be forgotten; anything else awaits the answer, since a drain
+                // beside a launch in flight would be a second effect.
+                return if news.busy {
+                    (State::Busy { since: now, job: Job::default(), known }, Vec::new())
+                } else if news.online && wish.is_none() {
+                    idle(None, known, now, limits)
+                } else {
+                    stay(phase, since, wish, known)
+                };
             }
             observed(phase, since, wish, known, news, now, limits)
         }
@@ -100,8 +107,9 @@ fn observed(
         };
         return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
     }
-    if let (Phase::Creating, Some(VmStatus::Error { class, fault })) = (phase, &known.vm_status) {
-        // Never ran, so nothing can run in it: its place is freed at once.
+    let never_ran = phase == Phase::Creating && !known.was_online && !known.reports;
+    if let (true, Some(VmStatus::Error { class, fault })) = (never_ran, &known.vm_status) {
+        // Nothing can run in it: its place is freed at once.
         let class = *class;
         known.last_error = Some(PortError::certain(class, fault.clone()));
         return out(DrainReason::LaunchFailed { class }, known).delete(now, limits);

@@ -112,6 +112,9 @@ impl World {
         if late {
             self.counters.ghosts += 1;
         }
+        if let Some(process) = &mut self.process {
+            process.buried.remove(name);
+        }
         let id = VmId(format!("vm-{}", self.fresh_id()));
         let guest = self.new_guest(pool);
         let (shape, now) = (shape(self.pools.get(pool).map_or(0, |pool| pool.shape)), self.now);

@@ -302,6 +302,7 @@ impl World {
         for pool in &mut self.pools {
             pool.scaling.fixed = None;
             pool.unknown_until = None;
+            pool.waiting = 0;
         }
         self.after(60.0, Happening::Look);
     }
