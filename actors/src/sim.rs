@@ -46,10 +46,12 @@ pub enum Mutant {
     NoTombstone,
     /// Adopts nothing.
     NoAdoption,
-    /// Shrinks by force.
-    ForcedShrink,
+    /// Takes every guest that is asked to stand down for one that does.
+    BlindShrink,
     /// Takes every guest for one that cannot report.
     DeafToGuests,
+    /// Takes a runner that is busy for one whose job has ended.
+    ForgetfulOfBusy,
     /// Repeats an effect while its answer is due.
     TwoEffects,
 }

@@ -12,7 +12,7 @@ use crate::{
     backoff,
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
-    port::{Listing, PortError, Registration, Time, Vm},
+    port::{ErrorClass, Listing, PortError, Registration, Time, Vm},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -103,6 +103,10 @@ impl Roster {
                         .and_then(|known| known.last_error.clone())
                         .unwrap_or_else(|| PortError::certain(*class, "the launch failed"));
                     self.launch_failed(name, PortError { class: *class, ..error }, now);
+                }
+                (_, Some(DrainReason::Overdue { phase: Phase::Creating })) => {
+                    let what = "the VM did not run within the launch limit";
+                    self.launch_failed(name, PortError::doubtful(ErrorClass::Transient, what), now);
                 }
                 (State::Registering { .. } | State::Idle { .. } | State::Busy { .. }, _) => {
                     self.failures = Failures::default();

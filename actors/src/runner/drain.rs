@@ -62,8 +62,10 @@ pub struct Drain {
     pub not_before: Time,
     /// Failures of this step in a row.
     pub tries: u32,
-    /// Whether the guest stands down now.
+    /// Whether the guest said that it stands down now.
     pub stands_down: bool,
+    /// Whether the guest was told to stand down and may do so still, also where its answer was lost.
+    pub told: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -104,6 +106,7 @@ impl Drain {
             not_before: now,
             tries: 0,
             stands_down: false,
+            told: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -152,6 +155,12 @@ impl Drain {
         let unproven =
             matches!(self.reason, DrainReason::LaunchFailed { .. } | DrainReason::Orphan);
         self.vm_gone && !self.forced && unproven
+    }
+
+    /// What a guest is told whose drain is called off. Orders to one guest keep their order, so the
+    /// word also takes back an order whose answer is still due.
+    fn word_to_go_on(&self) -> Vec<Effect> {
+        if self.told { vec![Effect::GoOn] } else { Vec::new() }
     }
 
     /// Whether nothing can run in the VM any more.
@@ -288,6 +297,7 @@ pub(super) fn next(
             drain.stands_down = true;
         }
         Event::Answered(Answer::StoodDown(Ok(StandDown::Busy))) if drain.may_turn_back() => {
+            drain.told = false;
             return back_to_busy(drain, known, Job::default(), now);
         }
         Event::Answered(Answer::StoodDown(Err(error))) => {
@@ -425,12 +435,13 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
 
 fn call(
     since: Time,
-    drain: Drain,
+    mut drain: Drain,
     mut known: Known,
     effect: Effect,
     now: Time,
     limits: &Limits,
 ) -> Next {
+    drain.told |= effect == Effect::StandDown;
     known.fly(effect, now, limits);
     (State::Draining { since, drain, known }, vec![effect])
 }
@@ -439,15 +450,14 @@ fn hold(since: Time, drain: Drain, known: Known) -> Next {
     (State::Draining { since, drain, known }, Vec::new())
 }
 
-/// A job was there after all. The guest is told to go on, in case it stands down.
+/// A job was there after all.
 fn back_to_busy(drain: Drain, known: Known, job: Job, now: Time) -> Next {
-    let effects = if drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
-    (State::Busy { since: now, job, known }, effects)
+    (State::Busy { since: now, job, known }, drain.word_to_go_on())
 }
 
 /// Nobody could say whether a job runs: the drain is given up, and the pool may ask again later.
 fn resume(drain: Drain, mut known: Known, now: Time) -> Next {
-    let effects = if known.reports || drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
+    let effects = drain.word_to_go_on();
     known.blind(now);
     let state = if known.was_online {
         State::Idle { since: now, known }

@@ -15,7 +15,7 @@ use crate::{
     invariant::{self, Before, Broken},
     name::RunnerName,
     pool::{Policy, Roster, plan},
-    port::{Demand, Time},
+    port::{Demand, StandDown, Time},
     runner::{Answer, Effect, Event, State},
     scaler::{self, Target},
 };
@@ -261,9 +261,7 @@ impl World {
             if let Some(shell) = self.process.as_mut().and_then(|p| p.pools.get_mut(pool)) {
                 shell.roster.asked(&name, now);
             }
-            let forced = mutant == Some(Mutant::ForcedShrink);
-            let event = if forced { Event::Force } else { Event::Drain(reason) };
-            self.apply(&name, event);
+            self.apply(&name, Event::Drain(reason));
             if mutant == Some(Mutant::DeleteFirst) {
                 self.delete_now(&name, super::judge::Cause::Drain);
             }
@@ -332,7 +330,11 @@ impl World {
         let Some(runner) = process.runners.get_mut(name) else { return };
         let Some(config) = self.pools.get(runner.pool) else { return };
         self.counters.events += 1;
-        runner.evidence.take_in(&event);
+        let invented =
+            self.mutant == Some(Mutant::ForgetfulOfBusy) && matches!(event, Event::JobCompleted(_));
+        if !invented {
+            runner.evidence.take_in(&event);
+        }
         let pool = runner.pool;
         let before = Before::of(&runner.state, &event, now);
         let (phase, held) = (runner.state.phase(), runner.state.holds_vm());
@@ -371,6 +373,10 @@ impl World {
             let words = words.unwrap_or_else(|| "a listing".to_owned());
             let line = format!("{name} {phase} → {after} {reason} {effects:?}: {words}");
             self.note(|| line);
+        }
+        if self.mutant == Some(Mutant::ForgetfulOfBusy) && after == Phase::Busy {
+            let end = Event::JobCompleted(crate::event::JobEnd::default());
+            self.after(60.0, Happening::Deliver { name: name.clone(), event: end });
         }
         self.report(broken);
         self.do_effects(name, &effects);
@@ -486,6 +492,12 @@ impl World {
             return;
         }
         runner.op = None;
+        let answer = match (self.mutant, answer) {
+            (Some(Mutant::BlindShrink), Answer::StoodDown(Ok(_))) => {
+                Answer::StoodDown(Ok(StandDown::StandingDown))
+            }
+            (_, answer) => answer,
+        };
         self.apply(name, Event::Answered(answer));
     }
 

@@ -424,6 +424,7 @@ fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Pool {
         },
         believed: match mutant {
             Some(Mutant::TrustBusyFlag) => Limits { idle_proof: Duration::ZERO, ..limits.clone() },
+            Some(Mutant::DeafToGuests) => Limits { guests_report: false, ..limits.clone() },
             _ => limits.clone(),
         },
         limits,
