@@ -111,6 +111,14 @@ impl Roster {
                 (State::Registering { .. } | State::Idle { .. } | State::Busy { .. }, _) => {
                     self.failures = Failures::default();
                 }
+                // The order was taken: credentials, quota and names are in order again. Only a cloud
+                // without room says so later.
+                (State::Creating { known, .. }, _) if known.vm.is_some() => {
+                    let class = self.failures.last.as_ref().map(|error| error.class);
+                    if class != Some(ErrorClass::NoCapacity) {
+                        self.failures = Failures::default();
+                    }
+                }
                 _ => {}
             }
         }
@@ -139,6 +147,15 @@ impl Roster {
             failures.held_until = Some(until);
         }
         failures.last = Some(error);
+    }
+
+    /// Whether the trouble is such that one launch should find out whether it is over. A single
+    /// hiccup is not: the next launches need not wait for a boot.
+    #[must_use]
+    pub fn needs_probe(&self) -> bool {
+        let class = self.failures.last.as_ref().map(|error| error.class);
+        let hiccup = matches!(class, Some(ErrorClass::Transient | ErrorClass::RateLimited { .. }));
+        self.failures.in_a_row > 1 || (self.failures.in_a_row == 1 && !hiccup)
     }
 
     /// Remembers that a drain was asked for, so that it is not asked for again at once.
