@@ -244,6 +244,7 @@ impl RunnerActor {
             runner: self.name.clone(),
             pool: self.shared.pool.clone(),
             from: before.map(|(_, phase)| phase),
+            created_at: self.created_at,
             to,
             after: before
                 .and_then(|(state, _)| (now - state.since()).to_std().ok())
