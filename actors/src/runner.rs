@@ -350,7 +350,8 @@ impl State {
         };
         // While an answer is due nothing else may be asked, so an earlier tick would be idle.
         Some(known.in_flight.map_or(own, |flight| match self {
-            Self::Busy { .. } => own,
+            // Busy asks for nothing, and its own limit does not wait for a stray answer.
+            Self::Busy { .. } => own.min(flight.until + ANSWER_GRACE),
             _ => flight.until + ANSWER_GRACE,
         }))
     }

@@ -263,7 +263,11 @@ pub(super) fn next(
             let news = known.take_in(&mut seen);
             drain.learn(&seen, &known, limits);
             let alive = !drain.vm_dead(&known);
-            if news.busy && alive && drain.step != Step::Settle && drain.may_turn_back() {
+            // A guest that stands down has no job and takes none: what was assigned to it goes back to
+            // the queue. Told to go on, it could take it up under the deregistration on its way.
+            let stands = drain.stands_down && known.in_flight.is_some();
+            let turns = drain.step != Step::Settle && drain.may_turn_back();
+            if news.busy && alive && turns && !stands {
                 return back_to_busy(drain, known, Job::default(), now);
             }
             if drain.reason == DrainReason::Orphan
@@ -314,8 +318,11 @@ pub(super) fn next(
             if refused && alive && drain.may_turn_back() {
                 return back_to_busy(drain, known, Job::default(), now);
             }
-            drain.failed(&error, backoff::EFFECT, seed, now);
-            if alive {
+            // Where the drain went on meanwhile (the job ended, an operator forced it), it stays there.
+            if drain.step == Step::Deregister {
+                drain.failed(&error, backoff::EFFECT, seed, now);
+            }
+            if alive && drain.step == Step::Deregister {
                 // An order to stand down may have lapsed meanwhile, and a proof grown old.
                 drain.stands_down = false;
                 drain.step = Step::Ask;

@@ -111,7 +111,7 @@ pub struct Known {
     pub was_online: bool,
     /// Listings in a row without its registration.
     pub registration_absent: Run,
-    /// Listings in a row in which the forge did not say busy.
+    /// Listings in a row in which the forge said that it is not busy, or repeatedly had it not.
     pub quiet: Run,
     /// Listings that began earlier cannot know of it, so their silence counts for nothing.
     pub blind_until: Option<Time>,
@@ -202,7 +202,10 @@ impl Known {
             }
             Sighting::Absent if registration_counts => {
                 self.registration_absent.extend(seen.registration_as_of);
-                self.quiet.extend(seen.registration_as_of);
+                // One listing may lack an entry; a registration that is gone runs no job.
+                if self.registration_absent.repeated() {
+                    self.quiet.extend(seen.registration_as_of);
+                }
             }
             Sighting::Absent | Sighting::Unknown => {}
         }

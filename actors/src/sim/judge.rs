@@ -41,8 +41,8 @@ pub(super) struct Evidence {
     quiet_since: Option<Time>,
     quiet_until: Option<Time>,
     heard: Option<Time>,
-    /// Whether its guest has spoken to this process.
-    pub spoke: bool,
+    /// Whether the newest listing of the forge did not have it.
+    missed: bool,
     /// When the present drain began, and whether the guest has answered in it.
     drain_since: Option<Time>,
     answered: bool,
@@ -53,14 +53,8 @@ impl Evidence {
     pub fn take_in(&mut self, event: &Event) {
         match event {
             Event::Observed(seen) => self.listing(seen),
-            Event::Guest(report) => {
-                self.spoke = true;
-                match report {
-                    Report::JobStarted(_) => self.told_busy = true,
-                    Report::JobCompleted(_) | Report::Stopped(_) => self.told_busy = false,
-                    Report::Booted | Report::RunnerStarted => {}
-                }
-            }
+            Event::Guest(Report::JobStarted(_)) => self.told_busy = true,
+            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_)) => self.told_busy = false,
             Event::JobStarted(_) => self.told_busy = true,
             Event::JobCompleted(_) => self.told_busy = false,
             Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {
@@ -77,9 +71,10 @@ impl Evidence {
         }
         let busy = match &seen.registration {
             Sighting::Seen(registration) => registration.busy,
-            Sighting::Absent => Some(false),
+            Sighting::Absent => self.missed.then_some(false),
             Sighting::Unknown => return,
         };
+        self.missed = seen.registration == Sighting::Absent;
         self.heard = Some(seen.registration_as_of);
         match busy {
             Some(true) => {
