@@ -90,11 +90,17 @@ pub(crate) struct Pace {
     pub cloud: Cadence,
     /// Pauses between listings of the forge.
     pub forge: Cadence,
+    /// How much older than it says a listing's content may be.
+    pub listing_lag: std::time::Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { cloud: Cadence::CLOUD, forge: Cadence::FORGE }
+        Self {
+            cloud: Cadence::CLOUD,
+            forge: Cadence::FORGE,
+            listing_lag: runner_fleet_actors::runner::Limits::default().listing_lag,
+        }
     }
 }
 
@@ -159,7 +165,11 @@ impl Daemon {
                 .collect(),
             forge: Arc::clone(&forge) as Arc<dyn Forge>,
             guests: Arc::new(NoGuests),
-            pools: config.pools.iter().map(|p| assemble::pool(p, &user_data, &targets)).collect(),
+            pools: config
+                .pools
+                .iter()
+                .map(|p| assemble::pool(p, &user_data, &targets, pace.listing_lag))
+                .collect(),
             clock: Arc::clone(&clock),
             observer: Arc::new(observers),
             model: Arc::clone(&model),
@@ -192,6 +202,7 @@ impl Daemon {
             info: Mutex::new(info),
             config: tokio::sync::Mutex::new(config),
             path: path.to_owned(),
+            listing_lag: pace.listing_lag,
             targets,
             user_data,
             forge,

@@ -61,6 +61,10 @@ pub struct Limits {
     pub ask: Duration,
     /// How long one call to cloud, forge or guest may take (a launch has `launch`).
     pub effect: Duration,
+    /// How much older than it says a listing's content may be: both clouds and forges answer from
+    /// caches and replicas. What was just made and is not listed, or was just deleted and still is,
+    /// proves nothing before.
+    pub listing_lag: Duration,
     /// Whether the pool's guests report home and answer orders. Not a time, but what decides which
     /// times apply: such a guest is asked before it is drained, also by a process that has not heard
     /// of it yet. A guest that has reported is asked in any case.
@@ -78,6 +82,7 @@ impl Default for Limits {
             settle: Duration::from_secs(30),
             ask: Duration::from_secs(15 * 60),
             effect: Duration::from_secs(120),
+            listing_lag: LISTING_LAG,
             guests_report: false,
         }
     }
@@ -300,9 +305,7 @@ pub enum State {
 /// A state and what is to be done.
 pub type Next = (State, Vec<Effect>);
 
-/// How much older than it says a listing's content may be: both clouds and forges answer from caches
-/// and replicas. What was just made and is not listed, or was just deleted and still is, proves
-/// nothing before.
+/// The default of `Limits::listing_lag`, and how long a dead name stays dead whatever is listed.
 pub(crate) const LISTING_LAG: Duration = Duration::from_secs(30);
 
 /// Grace on top of an effect's limit before the brain stops waiting for the shell's answer. The
@@ -322,7 +325,7 @@ impl State {
     #[must_use]
     pub fn next(mut self, event: Event, now: Time, limits: &Limits) -> Next {
         if let Some(known) = self.known_mut() {
-            known.note(&event, now);
+            known.note(&event, now, limits);
         }
         match self {
             Self::Creating { .. } | Self::Registering { .. } | Self::Idle { .. } => {
@@ -444,7 +447,7 @@ impl Known {
     }
 
     /// Facts that hold whatever the state makes of the event.
-    fn note(&mut self, event: &Event, now: Time) {
+    fn note(&mut self, event: &Event, now: Time, limits: &Limits) {
         match event {
             Event::Guest(report) => {
                 self.reports = true;
@@ -458,12 +461,12 @@ impl Known {
                     Answer::Launched { vm, registration } => {
                         self.vm = Some(vm.clone());
                         self.registration = Some(*registration);
-                        self.blind(now + LISTING_LAG);
+                        self.blind(now + limits.listing_lag);
                     }
                     Answer::LaunchFailed(failure) => {
                         self.registration = self.registration.or(failure.registration);
                         self.last_error = Some(failure.error.clone());
-                        self.blind(now + LISTING_LAG);
+                        self.blind(now + limits.listing_lag);
                     }
                     Answer::StoodDown(Err(error))
                     | Answer::Deregistered(Err(error))

@@ -288,3 +288,21 @@ fn a_stop_waits_for_the_launch_that_is_under_way() {
         assert_eq!(world.with(|w| w.launches.len()), 1, "the launch was cut off");
     });
 }
+
+#[test]
+fn a_deleted_vm_frees_its_place_as_soon_as_two_listings_lack_it() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 1, 2)]);
+        running.until("one idle", |r| r.count(Phase::Idle) == 1).await;
+        let name = running.names(Phase::Idle)[0].clone();
+        world.take_job(&name);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        world.finish_job(&name);
+        running.until("draining", |r| r.count(Phase::Draining) == 1).await;
+        let drained = tokio::time::Instant::now();
+        running.until("gone", |r| !r.model.runners.contains_key(&name)).await;
+        assert!(drained.elapsed() < Duration::from_secs(30), "{:?}", drained.elapsed());
+        running.stop().await;
+    });
+}

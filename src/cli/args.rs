@@ -176,7 +176,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Jobs that come in all, in bursts
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 150)]
     pub jobs: u32,
     /// VMs that the pool may have at most
     #[arg(long, default_value_t = 50)]

@@ -1,6 +1,6 @@
 //! From a configuration to the parts of a fleet.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use runner_fleet_actors::{
     fleet::PoolSetup,
@@ -112,7 +112,12 @@ pub(super) async fn limited(
 }
 
 /// One pool as the fleet takes it.
-pub(super) fn pool(pool: &Pool, user_data: &Arc<dyn UserData>, targets: &Targets) -> PoolSetup {
+pub(super) fn pool(
+    pool: &Pool,
+    user_data: &Arc<dyn UserData>,
+    targets: &Targets,
+    listing_lag: Duration,
+) -> PoolSetup {
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -135,17 +140,17 @@ pub(super) fn pool(pool: &Pool, user_data: &Arc<dyn UserData>, targets: &Targets
                 max: pool.max,
                 // A pool's own busy runners are its demand: one that ends leaves with its job, so
                 // there is nothing that a wait could spare.
-                shrink_after: std::time::Duration::ZERO,
+                shrink_after: Duration::ZERO,
                 fixed: targets.of(&pool.name),
             },
-            limits: limits(&pool.limits),
+            limits: limits(&pool.limits, listing_lag),
             provider: pool.provider.clone(),
         },
         demand: None,
     }
 }
 
-fn limits(limits: &Limits) -> runner::Limits {
+fn limits(limits: &Limits, listing_lag: Duration) -> runner::Limits {
     let Limits { launch, register, idle, busy, idle_proof, settle, ask } = *limits;
     runner::Limits {
         launch,
@@ -155,6 +160,7 @@ fn limits(limits: &Limits) -> runner::Limits {
         idle_proof,
         settle,
         ask,
+        listing_lag,
         ..runner::Limits::default()
     }
 }

@@ -34,6 +34,7 @@ pub(super) struct Door {
     pub info: Mutex<FleetInfo>,
     pub config: tokio::sync::Mutex<Config>,
     pub path: PathBuf,
+    pub listing_lag: std::time::Duration,
     pub targets: Targets,
     pub user_data: Arc<dyn UserData>,
     pub forge: Arc<Renewable<dyn Forge>>,
@@ -111,8 +112,11 @@ impl Door {
             ));
         }
         let mut done = self.renew_ports(&current, &new).await?;
-        let pools =
-            new.pools.iter().map(|p| assemble::pool(p, &self.user_data, &self.targets)).collect();
+        let pools = new
+            .pools
+            .iter()
+            .map(|p| assemble::pool(p, &self.user_data, &self.targets, self.listing_lag))
+            .collect();
         let providers = self
             .providers
             .lock()

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Answer, Effect, Event, Known, LISTING_LAG, Limits, Next, Observation, Report, Sighting, State,
-};
+use super::{Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting, State};
 use crate::{
     backoff,
     event::{DrainReason, Job, JobEnd},
@@ -196,7 +194,7 @@ impl Drain {
             && !self.forced
             && matches!(&seen.vm, Sighting::Seen(vm) if vm.status != VmStatus::Deleting)
             && known.blind_until.is_none_or(|blind| {
-                let lag = if self.delete_taken { LISTING_LAG } else { Duration::ZERO };
+                let lag = if self.delete_taken { limits.listing_lag } else { Duration::ZERO };
                 seen.vm_as_of > blind + lag
             })
         {
