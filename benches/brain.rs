@@ -1,4 +1,5 @@
 //! What a decision costs: one runner's `next`, and a pool's `plan` and `target` at 10,000 runners.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test")]
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 

@@ -1,5 +1,6 @@
 //! The walls of the house, as far as text can keep them: the brain is pure, files stay readable, log
 //! lines look alike.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test")]
 
 use std::{
     fs,
