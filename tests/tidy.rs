@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Files of the brain that may name actors, async code and clocks.
-const SHELLS: &[&str] = &["port.rs", "fleet.rs"];
+const SHELLS: &[&str] = &["port.rs", "fleet.rs", "guard.rs", "hands.rs", "sweep/task.rs"];
 /// Above this a file is asked whether it holds one concept; above the next it is too long.
 const LONG: usize = 500;
 const TOO_LONG: usize = 600;
@@ -44,12 +44,12 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn is_shell(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let actor = path.components().any(|part| part.as_os_str() == "actor");
-    name == "actor.rs"
-        || actor
-        || SHELLS.contains(&name)
-        || path.components().any(|part| part.as_os_str() == "fleet")
+    // A shell's folder is a shell's too.
+    let inside = |part: &str| path.components().any(|folder| folder.as_os_str() == part);
+    path.ends_with("actor.rs")
+        || inside("actor")
+        || inside("fleet")
+        || SHELLS.iter().any(|shell| path.ends_with(shell))
 }
 
 #[test]
