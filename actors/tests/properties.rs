@@ -1,4 +1,5 @@
 //! What holds for every input: states reached by arbitrary events, arbitrary rosters, demands, names.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test")]
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 //! `RUNNER_FLEET_SIM_SEED=n` replays one seed with its trace, `RUNNER_FLEET_SIM_SEEDS=10000` runs
 //! that many, `RUNNER_FLEET_SIM_SECONDS=120` as many as fit.
 #![cfg(feature = "sim")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use std::{
     env,

@@ -4,7 +4,7 @@
 //! again. What one listing cannot prove is left open: the state chosen here is always one in which
 //! nothing is lost if the other side knew better, and the next listings move it on.
 
-use super::{Drain, Known, Observation, Sighting, State};
+use super::{Drain, Known, LISTING_LAG, Observation, Sighting, State};
 use crate::{
     event::{DrainReason, Job},
     port::{Registration, Time, Vm, VmStatus},
@@ -52,7 +52,8 @@ pub fn adopt(vm: Option<Vm>, registration: Option<Registration>, now: Time) -> S
 pub fn revive(mut state: State, now: Time) -> State {
     if let Some(known) = state.known_mut() {
         known.in_flight = None;
-        known.blind_until = Some(now);
+        // An order of the dead actor may still be on its way.
+        known.blind(now + LISTING_LAG);
     }
     if let State::Draining { drain, .. } = &mut state {
         drain.due = now;

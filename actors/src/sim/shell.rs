@@ -393,12 +393,12 @@ impl World {
 
     /// What a mutant's shell does not deliver.
     fn ignored(&self, event: &Event) -> bool {
-        match (self.mutant, event) {
+        matches!(
+            (self.mutant, event),
             (Some(Mutant::NoDeadline), Event::Tick)
-            | (Some(Mutant::NoObservation), Event::Observed(_))
-            | (Some(Mutant::DeafToGuests), Event::Guest(_)) => true,
-            _ => false,
-        }
+                | (Some(Mutant::NoObservation), Event::Observed(_))
+                | (Some(Mutant::DeafToGuests), Event::Guest(_))
+        )
     }
 
     fn bury(&mut self, name: &RunnerName) {
