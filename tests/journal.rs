@@ -34,6 +34,7 @@ fn change(from: Option<Phase>, to: Phase) -> Transition {
         pool: "large".parse().unwrap(),
         from,
         to,
+        created_at: at(0),
         after: Duration::from_millis(1_500),
         because: "seen so".into(),
         reason: None,
@@ -184,13 +185,13 @@ fn an_adopted_runner_does_not_tell_again_what_the_process_before_told() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains(r#""event":"runner_start""#) && lines[0].contains(r#""idle":60.0"#));
 
-    let booting = [(0, change(None, Registering)), (7, change(Some(Registering), Idle))];
+    let booting = [(60, change(None, Registering)), (67, change(Some(Registering), Idle))];
     assert_eq!(
         metrics(&booting),
         [
-            r#"{"timestamp":1718000007.0,"event":"runner_installed","flavor":"large","duration":1.5}"#
+            r#"{"timestamp":1718000067.0,"event":"runner_installed","flavor":"large","duration":67.0}"#
         ],
-        "at least the time since its adoption"
+        "from the launch that the process before decided"
     );
 }
 

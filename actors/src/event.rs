@@ -151,6 +151,9 @@ pub struct Transition {
     pub from: Option<Phase>,
     /// The state after.
     pub to: Phase,
+    /// When its launch was decided, as far as known; of an adopted one that does not say: when it
+    /// was adopted.
+    pub created_at: Time,
     /// How long it was in the state before.
     pub after: Duration,
     /// What caused it, in words.

@@ -1,43 +1,211 @@
-//! Named invariants: what must hold whatever happens, one predicate each.
+//! What must hold at every step, each with a name, as pure predicates.
 //!
-//! The same predicates judge every step of the simulation and every plan in production. There, a
-//! broken one is counted and shown, and the plan that broke it is not carried out.
+//! The simulation checks them after every event, production counts them: the shells call the same
+//! functions and report what is `Broken` as `FleetEvent::InvariantBroken`. What only an all-seeing
+//! world can judge (whether a job was lost, whether a VM leaked) has its name here and its check in
+//! the simulation. The alternative, assertions in the code, would take a runner down in order to say
+//! that something was odd about it.
+
+use std::time::Duration;
 
 use crate::{
     event::Phase,
-    pool::{Plan, Policy, Roster},
+    pool::{self, Plan, Roster},
+    port::Time,
+    runner::{Effect, Event, Limits, State},
+    scaler::{self, Target},
 };
+
+/// A pool never asks for a VM beyond its `max`, the draining ones counted.
+pub const MAX: &str = "never create above max";
+/// A runner with a job is neither deregistered nor deleted while its guest or the forge says busy;
+/// an operator's force and the job's own limit excepted.
+pub const BUSY: &str = "busy is left alone";
+/// Where guests answer, no job is lost to a drain, however the forge's busy flag lies.
+pub const NO_JOB_LOST: &str = "no job is lost where guests report";
+/// Where guests cannot answer, a drain deregisters only what listings have shown quiet for as long
+/// as the proof takes, so that a loss is bounded by the lag of the forge's flag.
+pub const PROVEN_QUIET: &str = "a mute runner is proven quiet first";
+/// Nothing changes a deleted runner.
+pub const ABSORBS: &str = "deleted absorbs";
+/// A runner of which nothing is left does not come back.
+pub const STAYS_DEAD: &str = "the dead stay dead";
+/// When nothing changes any more, every pool comes to its target, nothing is left over, and nothing
+/// foreign was touched.
+pub const CONVERGES: &str = "a quiet world converges";
+/// Every state but deleted has a deadline in the bounded future.
+pub const DEADLINE: &str = "every state has a deadline";
+/// Ticks make progress: time passes between them.
+pub const PROGRESS: &str = "ticks make progress";
+/// One runner has at most one effect in flight.
+pub const ONE_EFFECT: &str = "one effect in flight";
+/// A state changes along the arrows of a life only.
+pub const ARROWS: &str = "states change along the arrows";
+/// A plan stays within the policy and drains idle runners only.
+pub const PLAN: &str = "a plan keeps to its policy";
+/// Unknown demand neither lowers a target nor shrinks a pool.
+pub const UNKNOWN_HOLDS: &str = "unknown demand holds";
+
+/// All names, in the order of this page.
+pub const ALL: [&str; 13] = [
+    MAX,
+    BUSY,
+    NO_JOB_LOST,
+    PROVEN_QUIET,
+    ABSORBS,
+    STAYS_DEAD,
+    CONVERGES,
+    DEADLINE,
+    PROGRESS,
+    ONE_EFFECT,
+    ARROWS,
+    PLAN,
+    UNKNOWN_HOLDS,
+];
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// The invariant's name.
+    /// Its name.
     pub name: &'static str,
     /// What was seen.
     pub seen: String,
 }
 
-/// Never ask for more VMs than `max`, the draining ones included.
-pub const NEVER_ABOVE_MAX: &str = "never create above max";
+fn hold(holds: bool, name: &'static str, seen: impl FnOnce() -> String) -> Option<Broken> {
+    (!holds).then(|| Broken { name, seen: seen() })
+}
 
-/// A plan drains idle runners only.
-pub const NEVER_DRAIN_BUSY: &str = "never drain a busy runner";
+/// What must be remembered of a state to judge the step away from it; cheaper than the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    phase: Phase,
+    since: Time,
+    still_in_flight: Option<Effect>,
+}
 
-/// What a plan would break.
-#[must_use]
-pub fn of_plan(plan: &Plan, roster: &Roster, policy: &Policy) -> Vec<Broken> {
-    let mut broken = Vec::new();
-    let vms = roster.vms();
-    if plan.create > 0 && vms.saturating_add(plan.create) > policy.max {
-        let seen = format!("{vms} VMs and {} more, at most {}", plan.create, policy.max);
-        broken.push(Broken { name: NEVER_ABOVE_MAX, seen });
-    }
-    for (name, _) in &plan.drain {
-        let phase = roster.get(name).map(|member| member.state.phase());
-        if phase != Some(Phase::Idle) {
-            let phase = phase.map_or("unknown", Phase::as_str);
-            broken.push(Broken { name: NEVER_DRAIN_BUSY, seen: format!("{name} is {phase}") });
+impl Before {
+    /// Remembers `state`, to which `event` is about to happen.
+    #[must_use]
+    pub fn of(state: &State, event: &Event, now: Time) -> Self {
+        let flight = state.known().and_then(|known| known.in_flight);
+        let still_in_flight = flight.filter(|flight| match event {
+            Event::Answered(answer) => answer.effect() != flight.effect,
+            Event::Tick => now < flight.until,
+            _ => true,
+        });
+        Self {
+            phase: state.phase(),
+            since: state.since(),
+            still_in_flight: still_in_flight.map(|flight| flight.effect),
         }
     }
-    broken
+
+    /// What is broken about the step to `after` with `effects`.
+    #[must_use]
+    pub fn judge(
+        &self,
+        after: &State,
+        effects: &[Effect],
+        limits: &Limits,
+        now: Time,
+    ) -> Vec<Broken> {
+        [
+            deleted_absorbs(self, after, effects),
+            arrow(self.phase, after.phase()),
+            one_effect(self.still_in_flight, after, effects),
+            deadline(after, limits, now),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn deleted_absorbs(before: &Before, after: &State, effects: &[Effect]) -> Option<Broken> {
+    let same =
+        after.phase() == Phase::Deleted && after.since() == before.since && effects.is_empty();
+    hold(before.phase != Phase::Deleted || same, ABSORBS, || {
+        format!("a deleted runner became {} with {effects:?}", after.phase())
+    })
+}
+
+/// Whether a state may follow another: forward with skips, and out of draining only where a drain is
+/// called off. Deleted is reached from draining alone.
+#[must_use]
+pub fn arrow(from: Phase, to: Phase) -> Option<Broken> {
+    let allowed = match (from, to) {
+        (a, b) if a == b => true,
+        (Phase::Draining, Phase::Registering | Phase::Idle | Phase::Busy | Phase::Deleted) => true,
+        (Phase::Draining | Phase::Deleted, _) | (_, Phase::Deleted) => false,
+        (a, b) => a < b,
+    };
+    hold(allowed, ARROWS, || format!("{from} became {to}"))
+}
+
+fn one_effect(still: Option<Effect>, after: &State, effects: &[Effect]) -> Option<Broken> {
+    // The word to go on has no answer, so it is never in flight.
+    let asked: Vec<_> = effects.iter().filter(|effect| **effect != Effect::GoOn).collect();
+    let noted = after.known().and_then(|known| known.in_flight).map(|flight| flight.effect);
+    let holds = match asked.as_slice() {
+        [] => true,
+        [one] => still.is_none() && noted == Some(**one),
+        _ => false,
+    };
+    hold(holds, ONE_EFFECT, || format!("{effects:?} asked for with {still:?} in flight"))
+}
+
+/// Slack on top of the longest limit: backoff and rate limits move a deadline out.
+const DEADLINE_SLACK: Duration = Duration::from_secs(24 * 3600);
+
+fn deadline(after: &State, limits: &Limits, now: Time) -> Option<Broken> {
+    let longest = [limits.launch, limits.register, limits.idle, limits.busy, limits.ask]
+        .into_iter()
+        .max()
+        .unwrap_or_default();
+    let holds = match after.deadline(limits) {
+        None => after.phase() == Phase::Deleted,
+        Some(at) => after.phase() != Phase::Deleted && at <= now + longest + DEADLINE_SLACK,
+    };
+    hold(holds, DEADLINE, || format!("{} has deadline {:?}", after.phase(), after.deadline(limits)))
+}
+
+/// Whether `vms` that exist or are being made, with `create` more of them asked for, keep to `max`.
+#[must_use]
+pub fn within_max(vms: u32, create: u32, max: u32) -> Option<Broken> {
+    hold(create == 0 || vms.saturating_add(create) <= max, MAX, || {
+        format!("{create} more beside {vms} VMs of at most {max}")
+    })
+}
+
+/// What is broken about a plan.
+#[must_use]
+pub fn plan(plan: &Plan, roster: &Roster, policy: &pool::Policy) -> Vec<Broken> {
+    let not_idle = plan.drain.iter().find(|(name, _)| {
+        roster.get(name).is_none_or(|member| member.state.phase() != Phase::Idle)
+    });
+    [
+        within_max(roster.vms(), plan.create, policy.max),
+        hold(not_idle.is_none(), PLAN, || format!("{not_idle:?} is not idle and was to drain")),
+        hold(!policy.retiring || plan.create == 0, PLAN, || {
+            format!("{} created in a pool that goes", plan.create)
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What is broken about a new target: unknown demand must not lower it below what policy allows.
+#[must_use]
+pub fn target(
+    unknown: bool,
+    last: &Target,
+    new: &Target,
+    policy: &scaler::Policy,
+) -> Option<Broken> {
+    let floor = last.runners.min(policy.max);
+    hold(!unknown || policy.fixed.is_some() || new.runners >= floor, UNKNOWN_HOLDS, || {
+        format!("target {} fell to {} while demand is unknown", last.runners, new.runners)
+    })
 }

@@ -12,5 +12,7 @@ pub mod pool;
 pub mod port;
 pub mod runner;
 pub mod scaler;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod supervision;
 pub mod sweep;

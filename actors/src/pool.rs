@@ -103,14 +103,16 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
             return;
         }
         // One launch finds out whether the trouble is over; a crowd would only repeat it.
-        let probing = roster.count(Phase::Creating) > 0;
-        create = u32::from(!probing);
-        plan.because.push(format!(
-            "after {} failed launches ({class}) one launch probes before the others follow",
-            failures.in_a_row
-        ));
-        if probing {
-            return;
+        if roster.needs_probe() {
+            let probing = roster.count(Phase::Creating) > 0;
+            create = u32::from(!probing);
+            plan.because.push(format!(
+                "after {} failed launches ({class}) one launch probes before the others follow",
+                failures.in_a_row
+            ));
+            if probing {
+                return;
+            }
         }
     }
     if create > 0 {

@@ -61,6 +61,10 @@ pub struct Limits {
     pub ask: Duration,
     /// How long one call to cloud, forge or guest may take (a launch has `launch`).
     pub effect: Duration,
+    /// Whether the pool's guests report home and answer orders. Not a time, but what decides which
+    /// times apply: such a guest is asked before it is drained, also by a process that has not heard
+    /// of it yet. A guest that has reported is asked in any case.
+    pub guests_report: bool,
 }
 
 impl Default for Limits {
@@ -74,6 +78,7 @@ impl Default for Limits {
             settle: Duration::from_secs(30),
             ask: Duration::from_secs(15 * 60),
             effect: Duration::from_secs(120),
+            guests_report: false,
         }
     }
 }
@@ -295,6 +300,11 @@ pub enum State {
 /// A state and what is to be done.
 pub type Next = (State, Vec<Effect>);
 
+/// How much older than it says a listing's content may be: both clouds and forges answer from caches
+/// and replicas. What was just made and is not listed, or was just deleted and still is, proves
+/// nothing before.
+pub(crate) const LISTING_LAG: Duration = Duration::from_secs(30);
+
 /// Grace on top of an effect's limit before the brain stops waiting for the shell's answer. The
 /// shell answers at the limit itself; only a broken shell is slower.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -340,7 +350,8 @@ impl State {
         };
         // While an answer is due nothing else may be asked, so an earlier tick would be idle.
         Some(known.in_flight.map_or(own, |flight| match self {
-            Self::Busy { .. } => own,
+            // Busy asks for nothing, and its own limit does not wait for a stray answer.
+            Self::Busy { .. } => own.min(flight.until + ANSWER_GRACE),
             _ => flight.until + ANSWER_GRACE,
         }))
     }
@@ -435,7 +446,10 @@ impl Known {
     /// Facts that hold whatever the state makes of the event.
     fn note(&mut self, event: &Event, now: Time) {
         match event {
-            Event::Guest(_) => self.reports = true,
+            Event::Guest(report) => {
+                self.reports = true;
+                self.was_online |= *report == Report::RunnerStarted;
+            }
             Event::Answered(answer) => {
                 if self.in_flight.is_some_and(|flight| flight.effect == answer.effect()) {
                     self.in_flight = None;
@@ -444,12 +458,12 @@ impl Known {
                     Answer::Launched { vm, registration } => {
                         self.vm = Some(vm.clone());
                         self.registration = Some(*registration);
-                        self.blind_until = Some(now);
+                        self.blind(now + LISTING_LAG);
                     }
                     Answer::LaunchFailed(failure) => {
                         self.registration = self.registration.or(failure.registration);
                         self.last_error = Some(failure.error.clone());
-                        self.blind_until = Some(now);
+                        self.blind(now + LISTING_LAG);
                     }
                     Answer::StoodDown(Err(error))
                     | Answer::Deregistered(Err(error))
@@ -480,8 +494,8 @@ fn busy(since: Time, job: Job, mut known: Known, event: Event, now: Time, limits
         Drain::new(DrainReason::Finished, now).of_job(job, end).with(known)
     };
     match event {
-        Event::Observed(seen) => {
-            known.take_in(&seen);
+        Event::Observed(mut seen) => {
+            known.take_in(&mut seen);
             if known.vm_stopped() {
                 // A powered-off guest runs nothing, whatever the forge still believes.
                 return finished(job, None, known).delete(now, limits);
@@ -495,7 +509,7 @@ fn busy(since: Time, job: Job, mut known: Known, event: Event, now: Time, limits
             }
             // A registration that is gone for good: the job ended, or its listener has cancelled it.
             // A guest that used to report gets longer, because its own word is the better one.
-            let proof = if known.reports { limits.ask } else { limits.idle_proof };
+            let proof = if known.answers(limits) { limits.ask } else { limits.idle_proof };
             if known.registration_absent.spans(proof) {
                 return finished(job, None, known).settle(now, limits);
             }

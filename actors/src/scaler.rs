@@ -36,6 +36,8 @@ pub struct Target {
     pub because: String,
     /// Since when demand asks for fewer than this.
     pub lower_since: Option<Time>,
+    /// Whether demand is unknown, so that the number is only held.
+    pub unknown: bool,
 }
 
 impl Target {
@@ -43,7 +45,16 @@ impl Target {
     #[must_use]
     pub fn initial(policy: &Policy) -> Self {
         let runners = policy.min.min(policy.max);
-        Self { runners, because: format!("min {}", policy.min), lower_since: None }
+        let because = format!("min {}, demand unknown", policy.min);
+        Self { runners, because, lower_since: None, unknown: true }
+    }
+
+    /// The number to plan for where `live` runners are there: while demand is unknown nothing is
+    /// shrunk. What a target holds after a restart is only `min`, and the runners that an earlier
+    /// process made say more about demand than that.
+    #[must_use]
+    pub fn over(&self, live: u32) -> u32 {
+        if self.unknown { self.runners.max(live) } else { self.runners }
     }
 
     /// When the target changes even if demand does not.
@@ -66,6 +77,7 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
             runners,
             because: format!("set to {fixed} by an operator{capped}"),
             lower_since: None,
+            unknown: false,
         };
     }
     let Some(demand) = demand else {
@@ -74,6 +86,7 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
             runners,
             because: format!("demand unknown, {runners} held"),
             lower_since: None,
+            unknown: true,
         };
     };
     let wanted = demand.running.saturating_add(demand.waiting).saturating_add(policy.spare);
@@ -89,11 +102,11 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
     }
     let held = bound(last.runners);
     if runners >= held {
-        return Target { runners, because, lower_since: None };
+        return Target { runners, because, lower_since: None, unknown: false };
     }
     let since = last.lower_since.unwrap_or(now);
     if now >= since + policy.shrink_after {
-        return Target { runners, because, lower_since: None };
+        return Target { runners, because, lower_since: None, unknown: false };
     }
     Target {
         runners: held,
@@ -102,5 +115,6 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
             (since + policy.shrink_after).format("%H:%M:%SZ")
         ),
         lower_since: Some(since),
+        unknown: false,
     }
 }

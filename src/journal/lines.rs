@@ -86,7 +86,7 @@ fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> 
         life.job.clone_from(&transition.job);
     }
     match (transition.from, transition.to) {
-        (None, Phase::Creating) => life.born = Some(at),
+        (None, Phase::Creating | Phase::Registering) => life.born = Some(transition.created_at),
         (None, phase @ (Phase::Idle | Phase::Busy)) => {
             life.installed = true;
             life.start_told = phase == Phase::Busy;
@@ -126,8 +126,8 @@ fn installed(at: Time, transition: &Transition, life: &mut Life) -> Option<Entry
     if std::mem::replace(&mut life.installed, true) {
         return None;
     }
-    // Without a known birth (adopted while it booted) the time since the adoption is the least that
-    // it can have been; the field is not optional for those who read it.
+    // Without a known birth the time in the state before is the least that it can have been; the
+    // field is not optional for those who read it.
     let duration = life.born.map_or(transition.after, |born| between(born, at)).as_secs_f64();
     Some(Entry::RunnerInstalled { flavor: transition.pool.clone(), duration })
 }

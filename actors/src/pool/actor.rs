@@ -263,7 +263,7 @@ impl PoolActor {
         let Some(target) = self.target.as_ref().map(|target| target.runners) else { return };
         let policy = &self.outfit.configure.policy;
         let plan = plan(target, &self.roster, policy, now);
-        let broken = invariant::of_plan(&plan, &self.roster, policy);
+        let broken = invariant::plan(&plan, &self.roster, policy);
         if !broken.is_empty() {
             // A defect in the brain must not reach a cloud: this plan is not carried out.
             for broken in broken {

@@ -12,8 +12,8 @@ use crate::{
     backoff,
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
-    port::{Listing, PortError, Registration, Time, Vm},
-    runner::{Observation, Sighting, State, adopt},
+    port::{ErrorClass, Listing, PortError, Registration, Time, Vm},
+    runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
 /// One runner as its pool sees it.
@@ -79,6 +79,9 @@ pub struct Roster {
     pub failures: Failures,
     vms: Option<Arc<Listing<Vm>>>,
     registrations: Option<Arc<Listing<Registration>>>,
+    /// VMs that were listed after their runner's end, and in how many whole listings since they were
+    /// not. Most are gone, and the listing was from a cache; `max` must not rely on it.
+    lingering: BTreeMap<RunnerName, u32>,
 }
 
 impl Roster {
@@ -101,8 +104,20 @@ impl Roster {
                         .unwrap_or_else(|| PortError::certain(*class, "the launch failed"));
                     self.launch_failed(name, PortError { class: *class, ..error }, now);
                 }
+                (_, Some(DrainReason::Overdue { phase: Phase::Creating })) => {
+                    let what = "the VM did not run within the launch limit";
+                    self.launch_failed(name, PortError::doubtful(ErrorClass::Transient, what), now);
+                }
                 (State::Registering { .. } | State::Idle { .. } | State::Busy { .. }, _) => {
                     self.failures = Failures::default();
+                }
+                // The order was taken: credentials, quota and names are in order again. Only a cloud
+                // without room says so later.
+                (State::Creating { known, .. }, _) if known.vm.is_some() => {
+                    let class = self.failures.last.as_ref().map(|error| error.class);
+                    if class != Some(ErrorClass::NoCapacity) {
+                        self.failures = Failures::default();
+                    }
                 }
                 _ => {}
             }
@@ -134,6 +149,15 @@ impl Roster {
         failures.last = Some(error);
     }
 
+    /// Whether the trouble is such that one launch should find out whether it is over. A single
+    /// hiccup is not: the next launches need not wait for a boot.
+    #[must_use]
+    pub fn needs_probe(&self) -> bool {
+        let class = self.failures.last.as_ref().map(|error| error.class);
+        let hiccup = matches!(class, Some(ErrorClass::Transient | ErrorClass::RateLimited { .. }));
+        self.failures.in_a_row > 1 || (self.failures.in_a_row == 1 && !hiccup)
+    }
+
     /// Remembers that a drain was asked for, so that it is not asked for again at once.
     pub fn asked(&mut self, name: &RunnerName, now: Time) {
         if let Some(member) = self.members.get_mut(name) {
@@ -159,14 +183,8 @@ impl Roster {
         }
         let vms = index(survey.vms.as_deref(), |vm: &Vm| &vm.name);
         let registrations = index(survey.registrations.as_deref(), |r: &Registration| &r.name);
-        let as_of = survey
-            .vms
-            .as_ref()
-            .map(|listing| listing.as_of)
-            .into_iter()
-            .chain(survey.registrations.as_ref().map(|listing| listing.as_of))
-            .min()
-            .unwrap_or(now);
+        let vm_as_of = survey.vms.as_ref().map_or(now, |listing| listing.as_of);
+        let registration_as_of = survey.registrations.as_ref().map_or(now, |listing| listing.as_of);
         let observe = self
             .members
             .keys()
@@ -174,10 +192,29 @@ impl Roster {
                 let vm = sighting(survey.vms.as_deref(), vms.get(name));
                 let registration =
                     sighting(survey.registrations.as_deref(), registrations.get(name));
-                (name.clone(), Observation { vm, registration, as_of })
+                (name.clone(), Observation { vm, registration, vm_as_of, registration_as_of })
             })
             .collect();
+        if let Some(listing) = &survey.vms {
+            self.note_lingering(pool, listing);
+        }
         Surveyed { observe, adopt: self.strangers(pool, now) }
+    }
+
+    /// Finds the VMs that are still listed after their runners' end.
+    fn note_lingering(&mut self, pool: &PoolName, listing: &Listing<Vm>) {
+        let members = &self.members;
+        if listing.complete {
+            self.lingering.values_mut().for_each(|misses| *misses += 1);
+        }
+        let vms = listing.entries.iter().filter(|vm| {
+            let died = self.tombstones.get(&vm.name);
+            died.is_some_and(|died| listing.as_of > *died) && vm.name.pool() == *pool
+        });
+        for vm in vms {
+            self.lingering.insert(vm.name.clone(), 0);
+        }
+        self.lingering.retain(|name, misses| *misses < 2 && !members.contains_key(name));
     }
 
     /// Names of this pool in the newest listings that no runner has.
@@ -185,9 +222,9 @@ impl Roster {
         let vms = index(self.vms.as_deref(), |vm: &Vm| &vm.name);
         let registrations = index(self.registrations.as_deref(), |r: &Registration| &r.name);
         let unknown = |name: &RunnerName, as_of: Time| {
-            name.pool() == *pool
-                && !self.members.contains_key(name)
-                && self.tombstones.get(name).is_none_or(|died| as_of > *died)
+            !self.members.contains_key(name)
+                && name.pool() == *pool
+                && self.tombstones.get(name).is_none_or(|died| as_of > *died + LISTING_LAG)
         };
         let mut found = Vec::new();
         if let Some(listing) = &self.vms {
@@ -235,8 +272,9 @@ impl Roster {
     /// VMs that may exist.
     #[must_use]
     pub fn vms(&self) -> u32 {
-        let n = self.members.values().filter(|member| member.state.holds_vm()).count();
-        u32::try_from(n).unwrap_or(u32::MAX)
+        let held = self.members.values().filter(|member| member.state.holds_vm()).count();
+        let lingering = self.lingering.keys().filter(|name| !self.members.contains_key(*name));
+        u32::try_from(held + lingering.count()).unwrap_or(u32::MAX)
     }
 
     fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {

@@ -15,6 +15,7 @@ use crate::{
     event::{FleetEvent, Phase, RunnerSnapshot, SharedModel, Transition},
     guard::{Died, Guard},
     hands::{Blueprint, Hands, Subject},
+    invariant,
     name::{PoolName, RunnerName},
     port::{Observer, Time},
 };
@@ -137,7 +138,15 @@ impl RunnerActor {
         let now = self.shared.hands.clock.now();
         let limits = self.shared.limits();
         let words = event.words();
+        let step = invariant::Before::of(&self.state, &event, now);
         let (next, effects) = self.state.clone().next(event, now, &limits);
+        for broken in step.judge(&next, &effects, &limits, now) {
+            self.shared.observer.observe(&FleetEvent::InvariantBroken {
+                at: now,
+                name: broken.name.to_owned(),
+                seen: format!("{}: {}", self.name, broken.seen),
+            });
+        }
         let before = std::mem::replace(&mut self.state, next);
         if before != self.state {
             self.changed(&before, words, now);
@@ -235,6 +244,7 @@ impl RunnerActor {
             runner: self.name.clone(),
             pool: self.shared.pool.clone(),
             from: before.map(|(_, phase)| phase),
+            created_at: self.created_at,
             to,
             after: before
                 .and_then(|(state, _)| (now - state.since()).to_std().ok())
@@ -292,7 +302,8 @@ fn visible(state: &State) -> impl PartialEq + use<'_> {
 
 /// What of a state the pool reckons with besides its phase.
 fn weighs(state: &State) -> impl PartialEq + use<'_> {
-    (state.holds_vm(), state.known().map(|known| (&known.shape, &known.last_error)))
+    let known = state.known();
+    (state.holds_vm(), known.map(|known| (known.vm.is_some(), &known.shape, &known.last_error)))
 }
 
 impl Actor for RunnerActor {

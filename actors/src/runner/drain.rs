@@ -7,9 +7,13 @@
 //! its job at the next poll. Deleting the VM first, as most peers do, kills whatever was assigned in
 //! the last seconds.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting, State};
+use super::{
+    Answer, Effect, Event, Known, LISTING_LAG, Limits, Next, Observation, Report, Sighting, State,
+};
 use crate::{
     backoff,
     event::{DrainReason, Job, JobEnd},
@@ -58,8 +62,10 @@ pub struct Drain {
     pub not_before: Time,
     /// Failures of this step in a row.
     pub tries: u32,
-    /// Whether the guest stands down now.
+    /// Whether the guest said that it stands down now.
     pub stands_down: bool,
+    /// Whether the guest was told to stand down and may do so still, also where its answer was lost.
+    pub told: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -100,6 +106,7 @@ impl Drain {
             not_before: now,
             tries: 0,
             stands_down: false,
+            told: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -142,6 +149,20 @@ impl Drain {
         }
     }
 
+    /// Whether the VM, believed gone because no listing had it, may be running all the same: then
+    /// the word that it has a job is the better one. Where it is wrong, listings prove it again.
+    fn may_be_alive(&self) -> bool {
+        let unproven =
+            matches!(self.reason, DrainReason::LaunchFailed { .. } | DrainReason::Orphan);
+        self.vm_gone && !self.forced && unproven
+    }
+
+    /// What a guest is told whose drain is called off. Orders to one guest keep their order, so the
+    /// word also takes back an order whose answer is still due.
+    fn word_to_go_on(&self) -> Vec<Effect> {
+        if self.told { vec![Effect::GoOn] } else { Vec::new() }
+    }
+
     /// Whether nothing can run in the VM any more.
     fn vm_dead(&self, known: &Known) -> bool {
         self.forced || self.guest_stopped || known.vm_stopped()
@@ -166,18 +187,34 @@ impl Drain {
     /// Facts of a listing that end parts of the drain.
     fn learn(&mut self, seen: &Observation, known: &Known, limits: &Limits) {
         if seen.vm == Sighting::Absent {
-            // Absence that was asked for needs one listing; a surprise needs proof.
-            let expected = self.delete_taken && known.vm_absent.begun();
+            // Absence that was asked for needs two listings, since one may lack an entry; a surprise
+            // needs proof.
+            let expected = self.delete_taken && known.vm_absent.repeated();
             self.vm_gone |= expected || known.vm_absent.spans(limits.idle_proof);
+        }
+        if self.vm_gone
+            && !self.forced
+            && matches!(&seen.vm, Sighting::Seen(vm) if vm.status != VmStatus::Deleting)
+            && known.blind_until.is_none_or(|blind| {
+                let lag = if self.delete_taken { LISTING_LAG } else { Duration::ZERO };
+                seen.vm_as_of > blind + lag
+            })
+        {
+            // It is there after all: a create that was slow to show. Back to the careful way out.
+            self.vm_gone = false;
+            self.delete_taken = false;
+            self.enter(Step::Ask, seen.vm_as_of);
         }
         let expected =
             self.vm_gone || self.vm_dead(known) || matches!(self.step, Step::Settle | Step::Delete);
-        if seen.registration == Sighting::Absent && expected && known.registration_absent.begun() {
+        if seen.registration == Sighting::Absent && expected && known.registration_absent.repeated()
+        {
             self.registration_gone = true;
         }
         if matches!(seen.registration, Sighting::Seen(_)) && known.registration.is_some() {
             // It is there after all (or again): it must go before this runner is done.
-            self.registration_gone &= known.blind_until.is_some_and(|blind| seen.as_of <= blind);
+            self.registration_gone &=
+                known.blind_until.is_some_and(|blind| seen.registration_as_of <= blind);
         }
     }
 }
@@ -186,7 +223,7 @@ impl Outset {
     fn begin(mut self, step: Step, now: Time, limits: &Limits) -> Next {
         self.drain.enter(step, now);
         // What was listed before the drain cannot tell how it ended.
-        self.known.blind_until = self.known.blind_until.max(Some(now));
+        self.known.blind(now);
         if self.drain.vm_gone && self.drain.registration_gone {
             // Nothing is left to do; the next tick says so, so that every life ends in one way.
             return hold(now, self.drain, self.known);
@@ -222,11 +259,15 @@ pub(super) fn next(
 ) -> Next {
     let seed = known.registration.map_or(0, |id| id.0);
     match event {
-        Event::Observed(seen) => {
-            let news = known.take_in(&seen);
+        Event::Observed(mut seen) => {
+            let news = known.take_in(&mut seen);
             drain.learn(&seen, &known, limits);
             let alive = !drain.vm_dead(&known);
-            if news.busy && alive && drain.step != Step::Settle && drain.may_turn_back() {
+            // A guest that stands down has no job and takes none: what was assigned to it goes back to
+            // the queue. Told to go on, it could take it up under the deregistration on its way.
+            let stands = drain.stands_down && known.in_flight.is_some();
+            let turns = drain.step != Step::Settle && drain.may_turn_back();
+            if news.busy && alive && turns && !stands {
                 return back_to_busy(drain, known, Job::default(), now);
             }
             if drain.reason == DrainReason::Orphan
@@ -238,7 +279,9 @@ pub(super) fn next(
                 return resume(drain, known, now);
             }
         }
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) if drain.may_turn_back() => {
+        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job)
+            if drain.may_turn_back() || drain.may_be_alive() =>
+        {
             return back_to_busy(drain, known, job, now);
         }
         Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
@@ -258,6 +301,7 @@ pub(super) fn next(
             drain.stands_down = true;
         }
         Event::Answered(Answer::StoodDown(Ok(StandDown::Busy))) if drain.may_turn_back() => {
+            drain.told = false;
             return back_to_busy(drain, known, Job::default(), now);
         }
         Event::Answered(Answer::StoodDown(Err(error))) => {
@@ -266,7 +310,7 @@ pub(super) fn next(
         Event::Answered(Answer::Deregistered(Ok(()))) => {
             drain.registration_gone = true;
             drain.not_before = now;
-            known.blind_until = Some(now);
+            known.blind(now);
         }
         Event::Answered(Answer::Deregistered(Err(error))) => {
             let refused = error.class == ErrorClass::Busy;
@@ -274,8 +318,11 @@ pub(super) fn next(
             if refused && alive && drain.may_turn_back() {
                 return back_to_busy(drain, known, Job::default(), now);
             }
-            drain.failed(&error, backoff::EFFECT, seed, now);
-            if alive {
+            // Where the drain went on meanwhile (the job ended, an operator forced it), it stays there.
+            if drain.step == Step::Deregister {
+                drain.failed(&error, backoff::EFFECT, seed, now);
+            }
+            if alive && drain.step == Step::Deregister {
                 // An order to stand down may have lapsed meanwhile, and a proof grown old.
                 drain.stands_down = false;
                 drain.step = Step::Ask;
@@ -283,10 +330,14 @@ pub(super) fn next(
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))) => {
             drain.vm_gone = true;
+            drain.delete_taken = true;
+            known.blind(now);
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted))) => {
-            drain.delete_taken = true;
-            known.blind_until = Some(now);
+            if !drain.delete_taken {
+                drain.delete_taken = true;
+                known.blind(now);
+            }
             drain.tries = drain.tries.saturating_add(1);
             drain.not_before = now + backoff::delay(drain.tries, seed, backoff::DELETION);
         }
@@ -324,8 +375,9 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                 let give_up = drain.step_since + limits.ask;
                 // A guest that can answer is asked; only where it cannot, or was asked in vain all
                 // the time, listings must do, and one of them must be newer than the drain.
-                let silent = known.reports && now >= give_up && known.quiet.spans(limits.ask);
-                let mute = !known.reports
+                let answers = known.answers(limits);
+                let silent = answers && now >= give_up && known.quiet.spans(limits.ask);
+                let mute = !answers
                     && known.quiet.spans(limits.idle_proof)
                     && known.quiet.newer_than(drain.step_since);
                 if drain.vm_gone || drain.stands_down || silent || mute {
@@ -336,10 +388,10 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                     (Step::Settle, None)
                 } else if now >= give_up {
                     return resume(drain, known, now);
-                } else if known.reports && now >= drain.not_before {
+                } else if answers && now >= drain.not_before {
                     return call(since, drain, known, Effect::StandDown, now, limits);
                 } else {
-                    drain.due = if known.reports { drain.not_before.min(give_up) } else { give_up };
+                    drain.due = if answers { drain.not_before.min(give_up) } else { give_up };
                     return hold(since, drain, known);
                 }
             }
@@ -390,12 +442,13 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
 
 fn call(
     since: Time,
-    drain: Drain,
+    mut drain: Drain,
     mut known: Known,
     effect: Effect,
     now: Time,
     limits: &Limits,
 ) -> Next {
+    drain.told |= effect == Effect::StandDown;
     known.fly(effect, now, limits);
     (State::Draining { since, drain, known }, vec![effect])
 }
@@ -404,16 +457,15 @@ fn hold(since: Time, drain: Drain, known: Known) -> Next {
     (State::Draining { since, drain, known }, Vec::new())
 }
 
-/// A job was there after all. The guest is told to go on, in case it stands down.
+/// A job was there after all.
 fn back_to_busy(drain: Drain, known: Known, job: Job, now: Time) -> Next {
-    let effects = if drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
-    (State::Busy { since: now, job, known }, effects)
+    (State::Busy { since: now, job, known }, drain.word_to_go_on())
 }
 
 /// Nobody could say whether a job runs: the drain is given up, and the pool may ask again later.
 fn resume(drain: Drain, mut known: Known, now: Time) -> Next {
-    let effects = if known.reports || drain.stands_down { vec![Effect::GoOn] } else { Vec::new() };
-    known.blind_until = Some(now);
+    let effects = drain.word_to_go_on();
+    known.blind(now);
     let state = if known.was_online {
         State::Idle { since: now, known }
     } else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Effect, Limits};
 use crate::{
     name::{RegistrationId, VmId},
     port::{PortError, Registration, Time, Vm, VmStatus},
@@ -31,8 +32,10 @@ pub struct Observation {
     pub vm: Sighting<Vm>,
     /// The forge's side.
     pub registration: Sighting<Registration>,
-    /// When the sweep began.
-    pub as_of: Time,
+    /// When the sweep of the cloud began.
+    pub vm_as_of: Time,
+    /// When the sweep of the forge began.
+    pub registration_as_of: Time,
 }
 
 /// An unbroken run of listings that agree.
@@ -72,6 +75,12 @@ impl Run {
         self.last.is_some_and(|last| last > time)
     }
 
+    /// Whether at least two listings belong to it: enough for what was asked for and is expected.
+    #[must_use]
+    pub fn repeated(&self) -> bool {
+        self.times >= 2
+    }
+
     /// Whether at least one listing belongs to it.
     #[must_use]
     pub fn begun(&self) -> bool {
@@ -94,11 +103,15 @@ pub struct Known {
     pub vm_status: Option<VmStatus>,
     /// Listings in a row without its VM.
     pub vm_absent: Run,
+    /// When the newest listing of the cloud began that was taken in.
+    pub vm_heard: Option<Time>,
+    /// When the newest listing of the forge began that was taken in.
+    pub registration_heard: Option<Time>,
     /// Whether the registration was ever online.
     pub was_online: bool,
     /// Listings in a row without its registration.
     pub registration_absent: Run,
-    /// Listings in a row in which the forge did not say busy.
+    /// Listings in a row in which the forge said that it is not busy, or repeatedly had it not.
     pub quiet: Run,
     /// Listings that began earlier cannot know of it, so their silence counts for nothing.
     pub blind_until: Option<Time>,
@@ -122,9 +135,35 @@ pub struct News {
 }
 
 impl Known {
-    /// Takes in one observation.
-    pub fn take_in(&mut self, seen: &Observation) -> News {
-        let counts = self.blind_until.is_none_or(|blind| seen.as_of > blind);
+    /// What was listed up to now tells nothing of what comes: absence is to be proven anew.
+    pub(super) fn blind(&mut self, now: Time) {
+        self.blind_until = self.blind_until.max(Some(now));
+        self.vm_absent.break_off();
+        self.registration_absent.break_off();
+    }
+
+    /// Takes in one observation. A side whose listing is not newer than one taken in before is no
+    /// news, and becomes `Unknown` in `seen`: listings can arrive in another order than they began.
+    pub fn take_in(&mut self, seen: &mut Observation) -> News {
+        if seen.vm != Sighting::Unknown {
+            if self.vm_heard >= Some(seen.vm_as_of) {
+                seen.vm = Sighting::Unknown;
+            } else {
+                self.vm_heard = Some(seen.vm_as_of);
+            }
+        }
+        if seen.registration != Sighting::Unknown {
+            if self.registration_heard >= Some(seen.registration_as_of) {
+                seen.registration = Sighting::Unknown;
+            } else {
+                self.registration_heard = Some(seen.registration_as_of);
+            }
+        }
+        // Nothing is absent before its launch was answered.
+        let launching = self.in_flight.is_some_and(|flight| flight.effect == Effect::Launch);
+        let counts = |as_of| !launching && self.blind_until.is_none_or(|blind| as_of > blind);
+        let vm_counts = counts(seen.vm_as_of);
+        let registration_counts = counts(seen.registration_as_of);
         match &seen.vm {
             Sighting::Seen(vm) => {
                 self.vm = Some(vm.id.clone());
@@ -137,7 +176,7 @@ impl Known {
                 }
                 self.vm_absent.break_off();
             }
-            Sighting::Absent if counts => self.vm_absent.extend(seen.as_of),
+            Sighting::Absent if vm_counts => self.vm_absent.extend(seen.vm_as_of),
             Sighting::Absent | Sighting::Unknown => {}
         }
         let mut news = News::default();
@@ -150,20 +189,23 @@ impl Known {
                 if registration.online {
                     self.offline.break_off();
                 } else {
-                    self.offline.extend(seen.as_of);
+                    self.offline.extend(seen.registration_as_of);
                 }
                 match registration.busy {
                     Some(true) => {
                         news.busy = true;
                         self.quiet.break_off();
                     }
-                    Some(false) => self.quiet.extend(seen.as_of),
+                    Some(false) => self.quiet.extend(seen.registration_as_of),
                     None => {}
                 }
             }
-            Sighting::Absent if counts => {
-                self.registration_absent.extend(seen.as_of);
-                self.quiet.extend(seen.as_of);
+            Sighting::Absent if registration_counts => {
+                self.registration_absent.extend(seen.registration_as_of);
+                // One listing may lack an entry; a registration that is gone runs no job.
+                if self.registration_absent.repeated() {
+                    self.quiet.extend(seen.registration_as_of);
+                }
             }
             Sighting::Absent | Sighting::Unknown => {}
         }
@@ -174,6 +216,13 @@ impl Known {
     #[must_use]
     pub fn vm_stopped(&self) -> bool {
         matches!(self.vm_status, Some(VmStatus::Stopped)) && !self.vm_absent.begun()
+    }
+
+    /// Whether its guest is expected to answer. One that never came online and never reported may
+    /// never have started; asking it would only prolong its end.
+    #[must_use]
+    pub fn answers(&self, limits: &Limits) -> bool {
+        self.reports || (limits.guests_report && self.was_online)
     }
 
     /// Whether the VM is proven to be gone.

@@ -22,19 +22,29 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
     let launching = phase == Phase::Creating && known.in_flight.is_some();
     let out = |reason: DrainReason, known: Known| Drain::new(reason, now).with(known);
     match event {
-        Event::Observed(seen) => {
-            let news = known.take_in(&seen);
+        Event::Observed(mut seen) => {
+            let news = known.take_in(&mut seen);
             if launching {
-                // The VM can be listed before its order is answered; the answer is awaited, since a
-                // drain beside a launch in flight would be a second effect.
-                return stay(phase, since, wish, known);
+                // The VM can be listed before its order is answered. What shows it at work is taken
+                // at once, and must not be forgotten; anything else awaits the answer, since a drain
+                // beside a launch in flight would be a second effect.
+                return if news.busy && wish != Some(DrainReason::Forced) {
+                    (State::Busy { since: now, job: Job::default(), known }, Vec::new())
+                } else if news.online && wish.is_none() {
+                    idle(None, known, now, limits)
+                } else {
+                    stay(phase, since, wish, known)
+                };
             }
             observed(phase, since, wish, known, news, now, limits)
         }
         // The guest's or the forge's word that a job runs beats every other opinion.
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) => {
-            (State::Busy { since: now, job, known }, Vec::new())
-        }
+        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) => match wish {
+            Some(DrainReason::Forced) => {
+                Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
+            }
+            _ => (State::Busy { since: now, job, known }, Vec::new()),
+        },
         Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.with(known).settle(now, limits)
@@ -47,9 +57,10 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
         Event::Guest(Report::RunnerStarted) if phase != Phase::Idle => {
             idle(wish, known, now, limits)
         }
-        Event::Guest(Report::Booted) if phase == Phase::Creating => {
-            (State::Registering { since: now, known }, Vec::new())
-        }
+        Event::Guest(Report::Booted) if phase == Phase::Creating => match wish {
+            Some(reason) => wished(reason, known, now, limits),
+            None => (State::Registering { since: now, known }, Vec::new()),
+        },
         Event::Answered(Answer::Launched { .. }) => match wish {
             Some(reason) => wished(reason, known, now, limits),
             None => stay(phase, since, None, known),
@@ -63,6 +74,10 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             let mut drain = Drain::new(reason, now).vm_gone();
             drain.registration_gone = !failure.registration_possible;
             drain.with(known).deregister(now, limits)
+        }
+        // Force outlasts a milder wish.
+        Event::Drain(_) if launching && wish == Some(DrainReason::Forced) => {
+            stay(phase, since, wish, known)
         }
         Event::Drain(reason) if launching => stay(phase, since, Some(reason), known),
         Event::Force if launching => stay(phase, since, Some(DrainReason::Forced), known),
@@ -89,6 +104,9 @@ fn observed(
     limits: &Limits,
 ) -> Next {
     let out = |reason: DrainReason, known: Known| Drain::new(reason, now).with(known);
+    if wish == Some(DrainReason::Forced) {
+        return wished(DrainReason::Forced, known, now, limits);
+    }
     if known.vm_stopped() {
         // Powered off by itself: the job came and went between two listings, or the guest gave up.
         return out(DrainReason::Finished, known).delete(now, limits);
@@ -100,8 +118,9 @@ fn observed(
         };
         return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
     }
-    if let (Phase::Creating, Some(VmStatus::Error { class, fault })) = (phase, &known.vm_status) {
-        // Never ran, so nothing can run in it: its place is freed at once.
+    let never_ran = phase == Phase::Creating && !known.was_online && !known.reports;
+    if let (true, Some(VmStatus::Error { class, fault })) = (never_ran, &known.vm_status) {
+        // Nothing can run in it: its place is freed at once.
         let class = *class;
         known.last_error = Some(PortError::certain(class, fault.clone()));
         return out(DrainReason::LaunchFailed { class }, known).delete(now, limits);

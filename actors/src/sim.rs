@@ -1,0 +1,177 @@
+//! A seeded world with faults, in which the production decisions run.
+//!
+//! The world knows the truth: which VM exists, which guest runs which job, what the forge believes.
+//! The brain sees only what listings, answers and reports tell it, late, lost or lying. Time is
+//! virtual and one thread does all, so a seed is a whole life of a fleet that can be replayed.
+//!
+//! The shell here (`sim/shell.rs`) is the smallest mirror of the production shells: event → `next`
+//! → effects → deadline → roster → plan. It decides nothing; whatever it does wrong on purpose is a
+//! `Mutant`, and shows that the invariants bite.
+//!
+//! What is promised about `max` over a crash: a VM counts from the moment that this process asked for
+//! it or saw it listed. A VM that appears after its absence was proven counts once it is listed.
+
+use std::fmt;
+
+use crate::port::Time;
+
+mod calls;
+mod cloud;
+mod faults;
+mod forge;
+mod guest;
+mod judge;
+mod shell;
+mod sweep;
+mod world;
+
+pub use faults::Faults;
+
+/// A shell that breaks one rule on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// Deletes the VM the moment a drain begins, as most peers do.
+    DeleteFirst,
+    /// Never delivers a tick.
+    NoDeadline,
+    /// Never delivers an observation.
+    NoObservation,
+    /// Takes one listing's busy flag for proof.
+    TrustBusyFlag,
+    /// Creates toward the target without counting draining VMs.
+    ForgetMax,
+    /// Reads unknown demand as none.
+    ZeroOnUnknown,
+    /// Forgets a name the moment it is deleted.
+    NoTombstone,
+    /// Adopts nothing.
+    NoAdoption,
+    /// Takes every guest that is asked to stand down for one that does.
+    BlindShrink,
+    /// Takes every guest for one that cannot report.
+    DeafToGuests,
+    /// Takes a runner that is busy for one whose job has ended.
+    ForgetfulOfBusy,
+    /// Repeats an effect while its answer is due.
+    TwoEffects,
+}
+
+/// One broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name, as in `invariant`.
+    pub invariant: &'static str,
+    /// When, in virtual time.
+    pub at: Time,
+    /// What was seen.
+    pub detail: String,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What happened in a run.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        impl std::ops::AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+
+        impl fmt::Display for Counters {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{:>12} {}", self.$name, stringify!($name).replace('_', " "))?;)+
+                Ok(())
+            }
+        }
+    };
+}
+
+counters! {
+    /// Runs that these counters cover.
+    runs,
+    /// Happenings in the world.
+    steps,
+    /// Events applied to runners.
+    events,
+    /// Launches asked for.
+    launches,
+    /// Runners adopted.
+    adopted,
+    /// Drains begun.
+    drains,
+    /// Drains called off.
+    drains_called_off,
+    /// Drains called off because of a job.
+    drains_met_a_job,
+    /// Runners deleted.
+    deleted,
+    /// Jobs that ran to their end.
+    jobs_done,
+    /// Jobs about which the forge's flag lied.
+    jobs_lied_about,
+    /// Jobs killed by an operator's force or their own limit.
+    jobs_killed_by_force,
+    /// Jobs lost with a VM that the cloud lost.
+    jobs_lost_by_the_cloud,
+    /// Jobs of guests that cannot answer, lost because the forge's flag lagged.
+    jobs_lost_to_lag,
+    /// Jobs of guests that report but gave no answer for as long as a drain asks.
+    jobs_lost_to_silence,
+    /// Calls to the cloud.
+    cloud_calls,
+    /// Calls to the forge.
+    forge_calls,
+    /// Orders to guests.
+    guest_calls,
+    /// Answers that never came.
+    answers_given_up,
+    /// Listings delivered.
+    listings,
+    /// Crashes of the process.
+    crashes,
+    /// VMs that appeared after their create had failed.
+    ghosts,
+    /// Minutes from the end of all faults until all was as it should be.
+    minutes_to_converge,
+}
+
+/// The outcome of one run.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What was broken; empty in a good world. At most a few: after the first, a world is spoilt.
+    pub violations: Vec<Violation>,
+    /// What happened.
+    pub counters: Counters,
+    /// The last happenings, oldest first; empty unless asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed for `hours` virtual hours with faults, and then until the quiet world has converged.
+#[must_use]
+pub fn run(seed: u64, hours: f64, faults: &Faults) -> Report {
+    world::World::new(seed, hours, *faults, None, 0).run()
+}
+
+/// Like `run`, and keeps the last `lines` lines of what happened.
+#[must_use]
+pub fn traced(
+    seed: u64,
+    hours: f64,
+    faults: &Faults,
+    mutant: Option<Mutant>,
+    lines: usize,
+) -> Report {
+    world::World::new(seed, hours, *faults, mutant, lines).run()
+}
+
+/// Like `run`, with a shell that breaks one rule.
+#[must_use]
+pub fn run_mutant(seed: u64, hours: f64, faults: &Faults, mutant: Mutant) -> Report {
+    world::World::new(seed, hours, *faults, Some(mutant), 0).run()
+}

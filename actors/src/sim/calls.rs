@@ -1,0 +1,76 @@
+//! Calls on their way out and answers on their way back: delays, losses, time-outs.
+
+use super::world::{Call, Happening, World};
+use crate::{
+    name::RunnerName,
+    port::{ErrorClass, PortError},
+    runner::{Answer, Effect, LaunchFailure},
+};
+
+impl World {
+    /// Sends an effect on its way, and sets the time at which its answer is given up.
+    pub fn send(
+        &mut self,
+        pool: usize,
+        op: u64,
+        name: &RunnerName,
+        effect: Effect,
+        forced: bool,
+        silent: bool,
+    ) {
+        let epoch = self.epoch;
+        let call = match effect {
+            Effect::Launch => Call::Register,
+            Effect::StandDown => Call::StandDown,
+            Effect::GoOn => Call::GoOn { order: op },
+            Effect::Deregister => Call::Deregister { forced, silent },
+            Effect::DeleteVm => Call::Delete { forced, silent },
+        };
+        // A call that is held up somewhere still ends before the shell stops waiting for it.
+        let most = if self.chance(0.05) { 60.0 } else { 2.0 };
+        self.between(0.05, most, Happening::Perform { epoch, op, name: name.clone(), call });
+        if effect == Effect::GoOn {
+            return;
+        }
+        if let Some(config) = self.pools.get(pool) {
+            let at = self.now + effect.limit(&config.believed);
+            self.at(at, Happening::TimeOut { epoch, op, name: name.clone(), effect });
+        }
+    }
+
+    /// An answer on its way back.
+    pub fn reply(&mut self, epoch: u32, op: u64, name: &RunnerName, answer: Answer) {
+        let name = name.clone();
+        self.between(0.05, 3.0, Happening::Answer { epoch, op, name, answer });
+    }
+
+    /// An answer that the knob may lose.
+    pub fn reply_or_lose(&mut self, epoch: u32, op: u64, name: &RunnerName, answer: Answer) {
+        if !self.chance(self.faults.answer_lost) {
+            self.reply(epoch, op, name, answer);
+        }
+    }
+
+    /// The shell gives an answer up: everything is possible.
+    pub fn time_out(&mut self, epoch: u32, op: u64, name: &RunnerName, effect: Effect) {
+        let due = epoch == self.epoch
+            && self.process.as_ref().is_some_and(|process| process.is_op(name, op));
+        if !due {
+            return;
+        }
+        self.counters.answers_given_up += 1;
+        let error = PortError::doubtful(ErrorClass::Transient, "no answer in time");
+        let answer = match effect {
+            Effect::Launch => Answer::LaunchFailed(LaunchFailure {
+                error,
+                vm_possible: true,
+                registration_possible: true,
+                registration: None,
+            }),
+            Effect::Deregister => Answer::Deregistered(Err(error)),
+            Effect::DeleteVm => Answer::VmDeleted(Err(error)),
+            Effect::StandDown | Effect::GoOn => Answer::StoodDown(Err(error)),
+        };
+        self.answer(epoch, op, name, answer);
+    }
+}

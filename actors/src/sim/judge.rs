@@ -1,0 +1,273 @@
+//! The all-seeing judge: what only somebody who knows the truth can check.
+
+use super::world::{Happening, World};
+use crate::{
+    event::Phase,
+    invariant,
+    name::RunnerName,
+    port::Time,
+    runner::{Effect, Event, Observation, Report, Sighting, State},
+};
+
+/// What ended a VM or a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// An ordinary drain.
+    Drain,
+    /// A drain of a guest that reported once and gave no answer for as long as a drain asks.
+    Silence,
+    /// Force, or the job's own limit.
+    Force,
+    /// The cloud itself.
+    Cloud,
+}
+
+impl Cause {
+    pub fn of_drain(forced: bool, silent: bool) -> Self {
+        match (forced, silent) {
+            (true, _) => Self::Force,
+            (_, true) => Self::Silence,
+            _ => Self::Drain,
+        }
+    }
+}
+
+/// What this process was told about one runner, kept apart from the brain's own books.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evidence {
+    /// The guest or the forge said that a job runs, and nobody that it ended.
+    pub told_busy: bool,
+    /// The unbroken run of forge listings that did not say busy.
+    quiet_since: Option<Time>,
+    quiet_until: Option<Time>,
+    heard: Option<Time>,
+    /// Whether the newest listing of the forge did not have it.
+    missed: bool,
+    /// When the present drain began, and whether the guest has answered in it.
+    drain_since: Option<Time>,
+    answered: bool,
+}
+
+impl Evidence {
+    /// Takes in what the process was told.
+    pub fn take_in(&mut self, event: &Event) {
+        match event {
+            Event::Observed(seen) => self.listing(seen),
+            Event::Guest(Report::JobStarted(_)) => self.told_busy = true,
+            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_)) => self.told_busy = false,
+            Event::JobStarted(_) => self.told_busy = true,
+            Event::JobCompleted(_) => self.told_busy = false,
+            Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {
+                self.answered = true;
+                self.told_busy = *word == crate::port::StandDown::Busy;
+            }
+            _ => {}
+        }
+    }
+
+    fn listing(&mut self, seen: &Observation) {
+        if self.heard.is_some_and(|heard| seen.registration_as_of <= heard) {
+            return;
+        }
+        let busy = match &seen.registration {
+            Sighting::Seen(registration) => registration.busy,
+            Sighting::Absent => self.missed.then_some(false),
+            Sighting::Unknown => return,
+        };
+        self.missed = seen.registration == Sighting::Absent;
+        self.heard = Some(seen.registration_as_of);
+        match busy {
+            Some(true) => {
+                self.told_busy = true;
+                self.quiet_since = None;
+                self.quiet_until = None;
+            }
+            Some(false) => {
+                self.quiet_since.get_or_insert(seen.registration_as_of);
+                self.quiet_until = Some(seen.registration_as_of);
+            }
+            None => {}
+        }
+    }
+
+    /// The listing in which it was found did not say busy.
+    pub fn adopted_quiet(&mut self, now: Time) {
+        self.heard = Some(now);
+        self.quiet_since = Some(now);
+        self.quiet_until = Some(now);
+    }
+
+    pub fn drain_began(&mut self, now: Time) {
+        self.drain_since = Some(now);
+        self.answered = false;
+    }
+
+    /// Whether a drain has asked in vain for `ask`.
+    pub fn asked_in_vain(&self, now: Time, ask: std::time::Duration) -> bool {
+        !self.answered && self.drain_since.is_some_and(|since| now >= since + ask)
+    }
+
+    fn proven_quiet(&self, proof: std::time::Duration) -> bool {
+        match (self.quiet_since, self.quiet_until) {
+            (Some(since), Some(until)) => until >= since + proof,
+            _ => false,
+        }
+    }
+}
+
+impl World {
+    /// A job ended before its time.
+    pub fn job_lost(&mut self, name: &RunnerName, job: u64, cause: Cause) {
+        let pool = self.pool_of(name);
+        let reports = pool.and_then(|pool| self.pools.get(pool)).is_some_and(|pool| pool.reports);
+        self.note(|| format!("job {job} on {name} is lost: {cause:?}"));
+        let counters = &mut self.counters;
+        match (cause, reports) {
+            (Cause::Cloud, _) => counters.jobs_lost_by_the_cloud += 1,
+            (Cause::Force, _) => counters.jobs_killed_by_force += 1,
+            (Cause::Silence, true) => counters.jobs_lost_to_silence += 1,
+            (Cause::Drain | Cause::Silence, false) => counters.jobs_lost_to_lag += 1,
+            (Cause::Drain, true) => {
+                self.violated(invariant::NO_JOB_LOST, format!("{name} lost job {job} to a drain"));
+            }
+        }
+        if let Some(pool) = pool {
+            self.demand_changes(pool);
+        }
+    }
+
+    /// Judges an effect at the moment in which it is asked for.
+    pub fn judge_effect(
+        &mut self,
+        name: &RunnerName,
+        state: &State,
+        effect: Effect,
+        evidence: &Evidence,
+    ) {
+        let State::Draining { drain, .. } = state else { return };
+        if drain.forced || !matches!(effect, Effect::Deregister | Effect::DeleteVm) {
+            return;
+        }
+        let runs = self.vms.get(name).is_some_and(|vm| vm.guest.job.is_some());
+        if runs && evidence.told_busy {
+            let detail = format!("{effect:?} of {name}, which runs a job and was said to be busy");
+            self.violated(invariant::BUSY, detail);
+        }
+        let listens = self.listens(name);
+        let Some(pool) = self.pool_of(name).and_then(|pool| self.pools.get(pool)) else { return };
+        let mute = !pool.reports && effect == Effect::Deregister && listens && !drain.vm_gone;
+        if mute && !evidence.proven_quiet(pool.limits.idle_proof) {
+            let detail = format!("{name} is deregistered after too short a proof");
+            self.violated(invariant::PROVEN_QUIET, detail);
+        }
+    }
+
+    /// Judges a launch at the moment in which it is asked for, against the VMs that there truly are.
+    pub fn judge_launch(&mut self, pool: usize) {
+        let Some(config) = self.pools.get(pool) else { return };
+        let Some(process) = &self.process else { return };
+        let epoch = self.epoch;
+        let counted = |name: &RunnerName| {
+            self.vms.get(name).is_some_and(|vm| {
+                vm.pool == pool && ((vm.asked_by == epoch && !vm.late) || vm.shown_to == epoch)
+            })
+        };
+        let there = self.vms.keys().filter(|name| counted(name)).count();
+        let coming = process.launching(pool).filter(|name| !self.vms.contains_key(*name)).count();
+        let vms = u32::try_from(there + coming).unwrap_or(u32::MAX);
+        if vms > config.policy.max {
+            let unknown = self.vms.keys().filter(|name| counted(name) && !process.holds(name));
+            let detail = format!(
+                "{vms} VMs in {} of at most {}, not counted: {:?}",
+                config.name,
+                config.policy.max,
+                unknown.map(RunnerName::as_str).collect::<Vec<_>>()
+            );
+            self.violated(invariant::MAX, detail);
+        }
+    }
+
+    /// Judges an adoption: a runner of which nothing was left does not come back.
+    pub fn judge_adoption(&mut self, name: &RunnerName) {
+        let gone = !self.vms.contains_key(name) && !self.registrations.contains_key(name);
+        let buried = self.process.as_ref().is_some_and(|process| process.buried.contains(name));
+        if gone && buried {
+            self.violated(invariant::STAYS_DEAD, format!("{name} is adopted after its end"));
+        }
+    }
+
+    /// The foreign fleet is whole.
+    pub fn judge_foreigners(&mut self) {
+        let whole = self.foreign.iter().all(|name| {
+            self.registrations.contains_key(name)
+                && self.vms.get(name).is_some_and(|vm| vm.status == crate::port::VmStatus::Active)
+        });
+        if !whole {
+            self.violated(invariant::CONVERGES, "the foreign fleet was touched".to_owned());
+        }
+    }
+
+    /// Looks once a minute after the calm; the world must come to rest in bounded time, and stay so.
+    pub fn look(&mut self) {
+        self.judge_foreigners();
+        let Some(since) = self.calm_since else { return };
+        let waited = (self.now - since).num_minutes();
+        match self.unrest() {
+            None => {
+                self.good_looks += 1;
+                if self.good_looks == GOOD_LOOKS {
+                    self.counters.minutes_to_converge += u64::try_from(waited).unwrap_or_default();
+                    self.over = true;
+                    return;
+                }
+            }
+            Some(unrest) => {
+                self.good_looks = 0;
+                if waited > CONVERGED_AFTER {
+                    let detail = format!("after {waited} minutes: {unrest}");
+                    self.violated(invariant::CONVERGES, detail);
+                    self.over = true;
+                    return;
+                }
+            }
+        }
+        self.after(60.0, Happening::Look);
+    }
+
+    /// What is not as it should be in a quiet world.
+    fn unrest(&self) -> Option<String> {
+        let Some(process) = &self.process else { return Some("no process".to_owned()) };
+        for (index, config) in self.pools.iter().enumerate() {
+            let Some(shell) = process.pools.get(index) else { continue };
+            let (target, live) = (shell.target.runners, shell.roster.live());
+            if live != target {
+                return Some(format!("{}: {live} live, target {target}", config.name));
+            }
+            let draining = shell.roster.count(Phase::Draining);
+            if draining > 0 {
+                return Some(format!("{}: {draining} draining", config.name));
+            }
+            let wanted = config.scaling.spare.max(config.scaling.min).min(config.policy.max);
+            if target != wanted && config.waiting == 0 {
+                return Some(format!("{}: target {target}, not {wanted}", config.name));
+            }
+        }
+        let known = |name: &RunnerName| process.knows(name) || self.foreign.contains(name);
+        if let Some(name) = self.vms.keys().find(|name| !known(name)) {
+            return Some(format!("VM {name} has no runner"));
+        }
+        if let Some(name) = self.registrations.keys().find(|name| !known(name)) {
+            return Some(format!("registration {name} has no runner"));
+        }
+        if let Some(name) = process.names().find(|name| !self.vms.contains_key(*name)) {
+            return Some(format!("runner {name} has no VM"));
+        }
+        None
+    }
+}
+
+/// So many good looks in a row are rest.
+const GOOD_LOOKS: u32 = 5;
+/// Minutes after which a quiet world must have converged: a job that never ends meets its limit of
+/// 75, and then a drain may meet each of its own limits once.
+const CONVERGED_AFTER: i64 = 150;

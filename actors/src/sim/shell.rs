@@ -1,0 +1,549 @@
+//! The smallest mirror of the production shells: it performs what the brain decides, and decides
+//! nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::Rng;
+
+use super::{
+    Mutant,
+    judge::Evidence,
+    world::{Happening, World},
+};
+use crate::{
+    event::{DrainReason, Phase},
+    invariant::{self, Before, Broken},
+    name::RunnerName,
+    pool::{Policy, Roster, plan},
+    port::{Demand, StandDown, Time},
+    runner::{Answer, Effect, Event, State},
+    scaler::{self, Target},
+};
+
+/// One process of the daemon.
+pub(super) struct Process {
+    pub pools: Vec<PoolShell>,
+    runners: BTreeMap<RunnerName, RunnerShell>,
+    /// Names that were deleted with nothing left of them.
+    pub buried: BTreeSet<RunnerName>,
+}
+
+/// A pool's actor and its scaler's.
+pub(super) struct PoolShell {
+    pub roster: Roster,
+    pub target: Target,
+    pub policy: Policy,
+    /// Whether demand or an operator has ever set its target.
+    heard: bool,
+    replan_at: Option<Time>,
+}
+
+/// A runner's actor.
+pub(super) struct RunnerShell {
+    pool: usize,
+    state: State,
+    /// Number of the operation whose answer is due.
+    op: Option<u64>,
+    armed: u64,
+    armed_for: Option<Time>,
+    ticked: (Option<Time>, u32),
+    evidence: Evidence,
+}
+
+/// So many ticks of one runner at one moment are a spin.
+const MOST_TICKS: u32 = 20;
+
+impl Process {
+    pub fn knows(&self, name: &RunnerName) -> bool {
+        self.runners.contains_key(name)
+    }
+
+    /// Whether a runner counts a VM of that name.
+    pub fn holds(&self, name: &RunnerName) -> bool {
+        self.runners.get(name).is_some_and(|runner| runner.state.holds_vm())
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
+        self.runners.keys()
+    }
+
+    /// Runners whose launch is under way.
+    pub fn launching(&self, pool: usize) -> impl Iterator<Item = &RunnerName> {
+        self.runners.iter().filter_map(move |(name, runner)| {
+            let flight = runner.state.known().and_then(|known| known.in_flight);
+            let launching = flight.is_some_and(|flight| flight.effect == Effect::Launch);
+            (runner.pool == pool && launching).then_some(name)
+        })
+    }
+
+    pub fn expects_change(&self) -> bool {
+        self.pools.iter().any(|pool| pool.roster.expects_change())
+    }
+
+    pub fn is_op(&self, name: &RunnerName, op: u64) -> bool {
+        self.runners.get(name).is_some_and(|runner| runner.op == Some(op))
+    }
+}
+
+impl World {
+    pub fn start_process(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        self.epoch += 1;
+        let pools = self
+            .pools
+            .iter()
+            .map(|pool| PoolShell {
+                roster: Roster::default(),
+                target: Target::initial(&pool.scaling),
+                policy: pool.policy.clone(),
+                heard: false,
+                replan_at: None,
+            })
+            .collect();
+        let runners = BTreeMap::new();
+        self.process = Some(Process { pools, runners, buried: BTreeSet::new() });
+        let epoch = self.epoch;
+        self.note(|| format!("process {epoch} starts"));
+        self.after(0.1, Happening::SweepBegins { epoch });
+        for pool in 0..self.pools.len() {
+            self.between(0.5, 60.0, Happening::Demand { epoch, pool });
+        }
+    }
+
+    /// Everything in memory is lost; what is on the wire may still act.
+    pub fn crash(&mut self) {
+        if self.calm_since.is_some() {
+            return;
+        }
+        self.counters.crashes += 1;
+        self.note(|| "the process dies".to_owned());
+        self.process = None;
+        self.between(1.0, 90.0, Happening::Start);
+        self.rarely(self.faults.crashes, Happening::Crash);
+    }
+
+    /// Whose runner that is; `None` for a foreign fleet's.
+    pub fn pool_of(&self, name: &RunnerName) -> Option<usize> {
+        if !name.is_of(&self.fleet) {
+            return None;
+        }
+        let pool = name.pool();
+        self.pools.iter().position(|config| config.name == pool)
+    }
+
+    /// New policies reach the process.
+    pub fn reconfigure(&mut self) {
+        if let Some(process) = &mut self.process {
+            for (shell, config) in process.pools.iter_mut().zip(&self.pools) {
+                shell.policy = config.policy.clone();
+            }
+        }
+        for pool in 0..self.pools.len() {
+            self.plan_pool(pool);
+        }
+    }
+
+    /// Demand reaches the scaler.
+    pub fn demand(&mut self, epoch: u32, pool: usize) {
+        if epoch != self.epoch || self.process.is_none() {
+            return;
+        }
+        self.between(10.0, 30.0, Happening::Demand { epoch, pool });
+        self.scale(pool);
+    }
+
+    /// Something about demand changed: sources that are pushed to say so at once.
+    pub fn demand_changes(&mut self, pool: usize) {
+        if self.process.is_some() && self.chance(0.5) {
+            self.scale(pool);
+        }
+    }
+
+    fn scale(&mut self, pool: usize) {
+        let now = self.now;
+        let Some(config) = self.pools.get(pool) else { return };
+        let running = self.jobs.values().filter(|job| job.pool == pool).count();
+        let running = u32::try_from(running).unwrap_or(u32::MAX);
+        let unknown = config.unknown_until.is_some_and(|until| now < until);
+        let truth = Demand { waiting: config.waiting, running, as_of: now };
+        let demand = match self.mutant {
+            Some(Mutant::ZeroOnUnknown) if unknown => {
+                Some(Demand { waiting: 0, running: 0, ..truth })
+            }
+            _ => (!unknown).then_some(truth),
+        };
+        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
+        else {
+            return;
+        };
+        let new = scaler::target(demand, &shell.target, &config.scaling, now);
+        let broken = invariant::target(unknown, &shell.target, &new, &config.scaling);
+        let changed = new.runners != shell.target.runners;
+        shell.target = new;
+        shell.heard |= !unknown || config.scaling.fixed.is_some();
+        let words = shell.target.because.clone();
+        self.report(broken);
+        if changed {
+            self.note(|| format!("pool {pool}: target: {words}"));
+        }
+        self.plan_pool(pool);
+    }
+
+    fn report(&mut self, broken: impl IntoIterator<Item = Broken>) {
+        for Broken { name, seen } in broken {
+            self.violated(name, seen);
+        }
+    }
+
+    pub fn replan(&mut self, epoch: u32, pool: usize) {
+        if epoch == self.epoch {
+            self.plan_pool(pool);
+        }
+    }
+
+    /// Marks a pool to be planned once the present happening is done, so that no plan runs inside
+    /// another.
+    pub fn plan_pool(&mut self, pool: usize) {
+        self.unplanned.insert(pool);
+    }
+
+    /// Plans the marked pools.
+    pub fn plan_all(&mut self) {
+        while let Some(pool) = self.unplanned.pop_first() {
+            self.plan_now(pool);
+        }
+    }
+
+    /// Plans a pool and does what the plan says.
+    fn plan_now(&mut self, pool: usize) {
+        let now = self.now;
+        let (epoch, mutant) = (self.epoch, self.mutant);
+        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
+        else {
+            return;
+        };
+        let live = shell.roster.live();
+        let target = shell.target.over(live);
+        let mut plan = plan(target, &shell.roster, &shell.policy, now);
+        let mut broken = invariant::plan(&plan, &shell.roster, &shell.policy);
+        let shrinks = plan.drain.iter().any(|(_, reason)| *reason == DrainReason::Shrink);
+        if shrinks && !shell.heard && live <= shell.policy.max {
+            let seen = "a pool shrinks before demand was ever known".to_owned();
+            broken.push(Broken { name: invariant::UNKNOWN_HOLDS, seen });
+        }
+        if mutant == Some(Mutant::ForgetMax) && shell.roster.cloud_seen.is_some() {
+            plan.create = target.saturating_sub(live);
+        }
+        let replan = plan.again_at.filter(|at| shell.replan_at != Some(*at));
+        if replan.is_some() {
+            shell.replan_at = replan;
+        }
+        self.report(broken);
+        if let Some(at) = replan {
+            self.at(at, Happening::Replan { epoch, pool });
+        }
+        if plan.create > 0 || !plan.drain.is_empty() {
+            self.note(|| {
+                format!(
+                    "pool {pool}: create {}, drain {}: {}",
+                    plan.create,
+                    plan.drain.len(),
+                    plan.because.join("; ")
+                )
+            });
+        }
+        for _ in 0..plan.create {
+            self.launch(pool);
+        }
+        for (name, reason) in plan.drain {
+            if let Some(shell) = self.process.as_mut().and_then(|p| p.pools.get_mut(pool)) {
+                shell.roster.asked(&name, now);
+            }
+            self.apply(&name, Event::Drain(reason));
+            if mutant == Some(Mutant::DeleteFirst) {
+                self.delete_now(&name, super::judge::Cause::Drain);
+            }
+        }
+    }
+
+    fn launch(&mut self, pool: usize) {
+        let token = self.token();
+        let Some(config) = self.pools.get(pool) else { return };
+        let name = RunnerName::new(&self.fleet, &config.name, token);
+        let (state, effects) = State::start(self.now, &config.believed);
+        self.counters.launches += 1;
+        self.seat(pool, &name, state);
+        self.judge_launch(pool);
+        self.do_effects(&name, &effects);
+        self.arm(&name);
+    }
+
+    /// Gives a runner its actor.
+    fn seat(&mut self, pool: usize, name: &RunnerName, state: State) {
+        let now = self.now;
+        let Some(process) = &mut self.process else { return };
+        if let Some(shell) = process.pools.get_mut(pool) {
+            shell.roster.transitioned(name, state.clone(), now);
+        }
+        let mut evidence = Evidence::default();
+        if state.phase() == Phase::Draining {
+            evidence.drain_began(now);
+        }
+        if state.known().is_some_and(|known| known.quiet.begun()) {
+            evidence.adopted_quiet(now);
+        }
+        process.runners.insert(
+            name.clone(),
+            RunnerShell {
+                pool,
+                state,
+                op: None,
+                armed: 0,
+                armed_for: None,
+                ticked: (None, 0),
+                evidence,
+            },
+        );
+    }
+
+    pub fn adopt(&mut self, pool: usize, name: &RunnerName, state: State) {
+        if self.mutant == Some(Mutant::NoAdoption) {
+            return;
+        }
+        self.counters.adopted += 1;
+        self.note(|| format!("{name} adopted as {}", state.phase()));
+        self.judge_adoption(name);
+        self.seat(pool, name, state);
+        self.arm(name);
+    }
+
+    /// The one door: an event is applied to a runner.
+    pub fn apply(&mut self, name: &RunnerName, event: Event) {
+        let now = self.now;
+        if self.ignored(&event) {
+            return;
+        }
+        let traces = self.traces();
+        let Some(process) = &mut self.process else { return };
+        let Some(runner) = process.runners.get_mut(name) else { return };
+        let Some(config) = self.pools.get(runner.pool) else { return };
+        self.counters.events += 1;
+        let invented =
+            self.mutant == Some(Mutant::ForgetfulOfBusy) && matches!(event, Event::JobCompleted(_));
+        if !invented {
+            runner.evidence.take_in(&event);
+        }
+        let pool = runner.pool;
+        let before = Before::of(&runner.state, &event, now);
+        let (phase, held) = (runner.state.phase(), runner.state.holds_vm());
+        let words = (traces && !matches!(event, Event::Observed(_))).then(|| event.words());
+        let gone = State::Deleted { since: now, reason: DrainReason::Orphan };
+        let process_state = std::mem::replace(&mut runner.state, gone);
+        let (state, mut effects) = process_state.next(event, now, &config.believed);
+        let broken = before.judge(&state, &effects, &config.believed, now);
+        if self.mutant == Some(Mutant::TwoEffects) {
+            effects.extend_from_within(..);
+        }
+        let after = state.phase();
+        let changed = (phase, held) != (after, state.holds_vm());
+        if phase != Phase::Draining && after == Phase::Draining {
+            runner.evidence.drain_began(now);
+            self.counters.drains += 1;
+        }
+        if phase == Phase::Draining && after < Phase::Draining {
+            self.counters.drains_called_off += 1;
+            self.counters.drains_met_a_job += u64::from(after == Phase::Busy);
+        }
+        runner.state = state.clone();
+        if let Some(shell) = process.pools.get_mut(pool) {
+            if self.mutant == Some(Mutant::NoTombstone) && after == Phase::Deleted {
+                shell.roster.hand_to_orphans(name);
+            } else {
+                shell.roster.transitioned(name, state, now);
+            }
+        }
+        if phase != after || words.is_some() {
+            let reason = process
+                .runners
+                .get(name)
+                .and_then(|runner| runner.state.reason())
+                .map_or("", DrainReason::as_str);
+            let words = words.unwrap_or_else(|| "a listing".to_owned());
+            let line = format!("{name} {phase} → {after} {reason} {effects:?}: {words}");
+            self.note(|| line);
+        }
+        if self.mutant == Some(Mutant::ForgetfulOfBusy) && after == Phase::Busy {
+            let end = Event::JobCompleted(crate::event::JobEnd::default());
+            self.after(60.0, Happening::Deliver { name: name.clone(), event: end });
+        }
+        self.report(broken);
+        self.do_effects(name, &effects);
+        if after == Phase::Deleted {
+            self.counters.deleted += 1;
+            self.bury(name);
+        } else {
+            self.arm(name);
+        }
+        if changed {
+            self.plan_pool(pool);
+        }
+    }
+
+    /// What a mutant's shell does not deliver.
+    fn ignored(&self, event: &Event) -> bool {
+        match (self.mutant, event) {
+            (Some(Mutant::NoDeadline), Event::Tick)
+            | (Some(Mutant::NoObservation), Event::Observed(_))
+            | (Some(Mutant::DeafToGuests), Event::Guest(_)) => true,
+            _ => false,
+        }
+    }
+
+    fn bury(&mut self, name: &RunnerName) {
+        let gone = !self.vms.contains_key(name) && !self.registrations.contains_key(name);
+        if let Some(process) = &mut self.process {
+            process.runners.remove(name);
+            if gone {
+                process.buried.insert(name.clone());
+            }
+        }
+    }
+
+    /// Hands effects to the calls, each under a number of its own.
+    fn do_effects(&mut self, name: &RunnerName, effects: &[Effect]) {
+        for effect in effects {
+            let op = self.fresh_id();
+            let Some(runner) = self.process.as_mut().and_then(|p| p.runners.get_mut(name)) else {
+                return;
+            };
+            let mut crowded = false;
+            if *effect != Effect::GoOn {
+                crowded = runner.op.replace(op).is_some();
+            }
+            let (state, evidence, pool) = (runner.state.clone(), runner.evidence, runner.pool);
+            if crowded {
+                let detail = format!("{effect:?} of {name} while an answer is due");
+                self.violated(invariant::ONE_EFFECT, detail);
+            }
+            self.judge_effect(name, &state, *effect, &evidence);
+            let ask = self.pools.get(pool).map(|pool| pool.limits.ask).unwrap_or_default();
+            let silent = evidence.asked_in_vain(self.now, ask);
+            let forced = matches!(&state, State::Draining { drain, .. } if drain.forced);
+            self.send(pool, op, name, *effect, forced, silent);
+        }
+    }
+
+    /// One timer a runner.
+    fn arm(&mut self, name: &RunnerName) {
+        let Some(runner) = self.process.as_mut().and_then(|p| p.runners.get_mut(name)) else {
+            return;
+        };
+        let Some(config) = self.pools.get(runner.pool) else { return };
+        let deadline = runner.state.deadline(&config.believed);
+        if deadline == runner.armed_for {
+            return;
+        }
+        runner.armed_for = deadline;
+        runner.armed += 1;
+        let (epoch, armed) = (self.epoch, runner.armed);
+        if let Some(at) = deadline {
+            self.at(at, Happening::Tick { epoch, name: name.clone(), armed });
+        }
+    }
+
+    pub fn tick(&mut self, epoch: u32, name: &RunnerName, armed: u64) {
+        let now = self.now;
+        if epoch != self.epoch {
+            return;
+        }
+        let Some(runner) = self.process.as_mut().and_then(|p| p.runners.get_mut(name)) else {
+            return;
+        };
+        if runner.armed != armed {
+            return;
+        }
+        runner.armed_for = None;
+        let ticks = if runner.ticked.0 == Some(now) { runner.ticked.1 + 1 } else { 1 };
+        runner.ticked = (Some(now), ticks);
+        if ticks > MOST_TICKS {
+            let detail = format!("{name} ticks without end as {}", runner.state.phase());
+            self.violated(invariant::PROGRESS, detail);
+            self.over = true;
+            return;
+        }
+        self.apply(name, Event::Tick);
+        // A mutant that drops the tick must not be armed again for the same moment.
+        if self.mutant != Some(Mutant::NoDeadline) {
+            self.arm(name);
+        }
+    }
+
+    /// An answer counts once, and only while its operation is the newest.
+    pub fn answer(&mut self, epoch: u32, op: u64, name: &RunnerName, answer: Answer) {
+        if epoch != self.epoch {
+            return;
+        }
+        let Some(runner) = self.process.as_mut().and_then(|p| p.runners.get_mut(name)) else {
+            return;
+        };
+        if runner.op != Some(op) {
+            return;
+        }
+        runner.op = None;
+        let answer = match (self.mutant, answer) {
+            (Some(Mutant::BlindShrink), Answer::StoodDown(Ok(_))) => {
+                Answer::StoodDown(Ok(StandDown::StandingDown))
+            }
+            (_, answer) => answer,
+        };
+        self.apply(name, Event::Answered(answer));
+    }
+
+    /// A report or webhook, if a process is there to hear it.
+    pub fn deliver(&mut self, name: &RunnerName, event: Event) {
+        self.apply(name, event);
+    }
+
+    /// The operator drains, forces, or sets a target.
+    pub fn operator_acts(&mut self) {
+        if self.calm_since.is_some() {
+            return;
+        }
+        self.between(30.0, 90.0, Happening::OperatorActs);
+        if !self.chance(self.faults.operator / 60.0) {
+            return;
+        }
+        let names: Vec<_> = self.process.iter().flat_map(|p| p.names().cloned()).collect();
+        let pick = |rng: &mut rand::rngs::SmallRng| {
+            (!names.is_empty()).then(|| names[rng.random_range(0..names.len())].clone())
+        };
+        let pool = self.rng.random_range(0..self.pools.len());
+        match self.rng.random_range(0..4) {
+            0 => {
+                if let Some(name) = pick(&mut self.rng) {
+                    self.apply(&name, Event::Drain(DrainReason::Operator));
+                }
+            }
+            1 => {
+                if let Some(name) = pick(&mut self.rng) {
+                    self.apply(&name, Event::Force);
+                }
+            }
+            2 => {
+                let fixed = self.rng.random_range(0..25);
+                if let Some(pool) = self.pools.get_mut(pool) {
+                    pool.scaling.fixed = Some(fixed);
+                }
+                self.scale(pool);
+            }
+            _ => {
+                if let Some(pool) = self.pools.get_mut(pool) {
+                    pool.scaling.fixed = None;
+                }
+                self.scale(pool);
+            }
+        }
+    }
+}

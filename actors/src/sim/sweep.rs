@@ -1,0 +1,149 @@
+//! Sweeps: one listing of the cloud and one of the forge for the whole fleet, with what can be wrong
+//! about them.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::Rng;
+
+use super::world::{Happening, World};
+use crate::{
+    name::RunnerName,
+    pool::Survey,
+    port::{Listing, Registration, Vm},
+    runner::Event,
+};
+
+/// The last listings, for the stale ones, and what was left out of them.
+#[derive(Default)]
+pub(super) struct Snapshots {
+    vms: Option<Arc<Listing<Vm>>>,
+    registrations: Option<Arc<Listing<Registration>>>,
+    missed_vm: BTreeSet<RunnerName>,
+    missed_registration: BTreeSet<RunnerName>,
+}
+
+impl World {
+    /// Takes the snapshots; they arrive some seconds later.
+    pub fn sweep_begins(&mut self, epoch: u32) {
+        if epoch != self.epoch || self.process.is_none() {
+            return;
+        }
+        let survey = Survey { vms: self.list_vms(), registrations: self.list_registrations() };
+        let slow = self.chance(0.05);
+        self.between(0.3, if slow { 30.0 } else { 4.0 }, Happening::SweepEnds { epoch, survey });
+    }
+
+    fn list_vms(&mut self) -> Option<Arc<Listing<Vm>>> {
+        self.counters.cloud_calls += 1;
+        if self.chance(self.faults.listing_fails) {
+            self.note(|| "listing: fails".to_owned());
+            return None;
+        }
+        if let Some(old) = self.snapshots.vms.clone()
+            && self.chance(self.faults.listing_stale)
+        {
+            self.note(|| format!("listing: stale, of {}", old.as_of.format("%H:%M:%S")));
+            return Some(old);
+        }
+        let entries = self
+            .vms
+            .iter()
+            .filter(|(name, _)| name.is_of(&self.fleet))
+            .map(|(name, vm)| vm.listed(name))
+            .collect();
+        let mut missed = std::mem::take(&mut self.snapshots.missed_vm);
+        let listing = Arc::new(self.spoil(entries, |vm: &Vm| &vm.name, &mut missed));
+        self.snapshots.missed_vm = missed;
+        self.snapshots.vms = Some(Arc::clone(&listing));
+        Some(listing)
+    }
+
+    fn list_registrations(&mut self) -> Option<Arc<Listing<Registration>>> {
+        self.counters.forge_calls += 1;
+        if self.chance(self.faults.listing_fails) {
+            self.note(|| "listing: fails".to_owned());
+            return None;
+        }
+        if let Some(old) = self.snapshots.registrations.clone()
+            && self.chance(self.faults.listing_stale)
+        {
+            self.note(|| format!("listing: stale, of {}", old.as_of.format("%H:%M:%S")));
+            return Some(old);
+        }
+        let entries = self
+            .registrations
+            .iter()
+            .filter(|(name, _)| name.is_of(&self.fleet))
+            .map(|(name, registration)| registration.listed(name, self.now))
+            .collect();
+        let mut missed = std::mem::take(&mut self.snapshots.missed_registration);
+        let listing = Arc::new(self.spoil(entries, |r: &Registration| &r.name, &mut missed));
+        self.snapshots.missed_registration = missed;
+        self.snapshots.registrations = Some(Arc::clone(&listing));
+        Some(listing)
+    }
+
+    /// Makes a listing of a true snapshot: partial and honest about it, short of one entry without a
+    /// word, or labelled some seconds too new.
+    fn spoil<T>(
+        &mut self,
+        mut entries: Vec<T>,
+        name: impl Fn(&T) -> &RunnerName,
+        missed: &mut BTreeSet<RunnerName>,
+    ) -> Listing<T> {
+        let mut complete = true;
+        let before = std::mem::take(missed);
+        if self.chance(self.faults.listing_partial) && !entries.is_empty() {
+            complete = false;
+            entries.truncate(self.rng.random_range(0..entries.len()));
+            let left = entries.len();
+            self.note(|| format!("listing: partial, {left} entries"));
+        } else if self.chance(self.faults.listing_misses) && !entries.is_empty() {
+            let index = self.rng.random_range(0..entries.len());
+            if entries.get(index).is_some_and(|entry| !before.contains(name(entry))) {
+                let name = name(&entries.remove(index)).clone();
+                self.note(|| format!("listing: {name} is left out"));
+                missed.insert(name);
+            }
+        }
+        if !complete {
+            // A gap that was admitted proves nothing, so the memory of the last silent one stays.
+            *missed = before;
+        }
+        let lag =
+            if self.chance(self.faults.listing_cached) { self.rng.random_range(1..8) } else { 0 };
+        let faults =
+            if complete { Vec::new() } else { vec!["a page could not be read".to_owned()] };
+        Listing { entries, complete, as_of: self.now + Duration::from_secs(lag), faults }
+    }
+
+    /// The listings reach every pool, every pool tells its runners and adopts what nobody owns.
+    pub fn sweep_ends(&mut self, epoch: u32, survey: &Survey) {
+        if epoch != self.epoch || self.process.is_none() {
+            return;
+        }
+        self.counters.listings += 1;
+        for vm in survey.vms.iter().flat_map(|listing| &listing.entries) {
+            if let Some(vm) = self.vms.get_mut(&vm.name) {
+                vm.shown_to = epoch;
+            }
+        }
+        let now = self.now;
+        for pool in 0..self.pools.len() {
+            let Some(name) = self.pools.get(pool).map(|pool| pool.name.clone()) else { continue };
+            let Some(shell) = self.process.as_mut().and_then(|p| p.pools.get_mut(pool)) else {
+                continue;
+            };
+            let surveyed = shell.roster.survey(&name, survey, now);
+            for (name, state) in surveyed.adopt {
+                self.adopt(pool, &name, state);
+            }
+            for (name, seen) in surveyed.observe {
+                self.apply(&name, Event::Observed(seen));
+            }
+            self.plan_pool(pool);
+        }
+        let soon = self.process.as_ref().is_some_and(|process| process.expects_change());
+        self.after(if soon { 10.0 } else { 60.0 }, Happening::SweepBegins { epoch });
+    }
+}

@@ -1,0 +1,436 @@
+//! The world's clock and queue: what happens next, to whom.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    time::Duration,
+};
+
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+use super::{
+    Counters, Faults, Mutant, Report, Violation,
+    cloud::TrueVm,
+    forge::{TrueJob, TrueRegistration},
+    shell::Process,
+    sweep::Snapshots,
+};
+use crate::{
+    invariant,
+    name::{FleetId, PoolName, RunnerName},
+    pool::{Policy, Survey},
+    port::Time,
+    runner::{Answer, Effect, Event, Limits},
+    scaler,
+};
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// Jobs are pushed to a pool.
+    JobsArrive { pool: usize },
+    /// One of the rare faults strikes.
+    Mischief,
+    /// The operator does something.
+    OperatorActs,
+    /// A pool's image changes.
+    ShapeChanges,
+    /// The process dies.
+    Crash,
+    /// The process starts.
+    Start,
+    /// All faults end, and no more jobs come.
+    Calm,
+    /// After the calm: has the world converged?
+    Look,
+
+    /// A VM that was accepted is made.
+    Built(RunnerName),
+    /// A VM whose create had failed appears.
+    Appears { name: RunnerName, epoch: u32, late: bool },
+    /// A guest's listener connects.
+    Online(RunnerName),
+    /// A guest takes up the job that was assigned to it.
+    Acquire { name: RunnerName, job: u64 },
+    /// A job that nobody took up goes back to the queue.
+    Requeue { name: RunnerName, job: u64 },
+    /// A job ends.
+    JobEnds { name: RunnerName, job: u64 },
+    /// A listener learns that its registration is gone.
+    Unlistened(RunnerName),
+    /// A guest powers off.
+    PowerOff(RunnerName),
+    /// A guest's order to stand down ends by itself.
+    Lapse(RunnerName),
+    /// A deleted VM is gone.
+    Erased(RunnerName),
+    /// The forge gives up on a job whose runner died.
+    Abandon { name: RunnerName, job: u64 },
+
+    /// A call reaches the other side.
+    Perform { epoch: u32, op: u64, name: RunnerName, call: Call },
+    /// An answer reaches the process.
+    Answer { epoch: u32, op: u64, name: RunnerName, answer: Answer },
+    /// The shell gives an answer up.
+    TimeOut { epoch: u32, op: u64, name: RunnerName, effect: Effect },
+    /// A report or webhook reaches the process, if one is there.
+    Deliver { name: RunnerName, event: Event },
+    /// A runner's timer.
+    Tick { epoch: u32, name: RunnerName, armed: u64 },
+    /// The shell begins a sweep.
+    SweepBegins { epoch: u32 },
+    /// A sweep's listings arrive.
+    SweepEnds { epoch: u32, survey: Survey },
+    /// The demand source speaks.
+    Demand { epoch: u32, pool: usize },
+    /// A pool plans although nothing happened.
+    Replan { epoch: u32, pool: usize },
+}
+
+/// A call on its way to the other side.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Call {
+    Register,
+    Create,
+    StandDown,
+    GoOn { order: u64 },
+    Deregister { forced: bool, silent: bool },
+    Delete { forced: bool, silent: bool },
+}
+
+struct Due {
+    at: Time,
+    seq: u64,
+    what: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+/// One pool, as the configuration describes it, and its queue of jobs.
+pub(super) struct Pool {
+    pub name: PoolName,
+    pub policy: Policy,
+    pub scaling: scaler::Policy,
+    pub limits: Limits,
+    /// The limits that the brain is given: the same, but for a mutant.
+    pub believed: Limits,
+    /// Whether its guests report and answer.
+    pub reports: bool,
+    pub waiting: u32,
+    pub unknown_until: Option<Time>,
+    pub shape: u32,
+}
+
+pub(super) struct World {
+    pub now: Time,
+    queue: BinaryHeap<Reverse<Due>>,
+    seq: u64,
+    pub rng: SmallRng,
+    pub faults: Faults,
+    pub mutant: Option<Mutant>,
+    pub fleet: FleetId,
+    pub pools: Vec<Pool>,
+    pub vms: BTreeMap<RunnerName, TrueVm>,
+    pub registrations: BTreeMap<RunnerName, TrueRegistration>,
+    pub jobs: BTreeMap<u64, TrueJob>,
+    pub next_id: u64,
+    pub process: Option<Process>,
+    pub epoch: u32,
+    pub snapshots: Snapshots,
+    pub foreign: BTreeSet<RunnerName>,
+    pub calm_since: Option<Time>,
+    pub good_looks: u32,
+    /// Pools that something happened to since they were planned.
+    pub unplanned: BTreeSet<usize>,
+    pub over: bool,
+    seed: u64,
+    calm_at: Time,
+    pub violations: Vec<Violation>,
+    pub counters: Counters,
+    trace: VecDeque<String>,
+    trace_lines: usize,
+}
+
+/// How many violations a run collects before it ends: what follows the first is mostly its echo.
+const ENOUGH: usize = 4;
+/// No seed needs as many; a world that spins is ended with a violation.
+const MOST_STEPS: u64 = 2_000_000;
+
+impl World {
+    pub fn new(
+        seed: u64,
+        hours: f64,
+        faults: Faults,
+        mutant: Option<Mutant>,
+        trace_lines: usize,
+    ) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let now = Time::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        let pools =
+            ["report", "mute"].into_iter().map(|text| pool(text, &mut rng, mutant)).collect();
+        let mut world = Self {
+            now,
+            queue: BinaryHeap::new(),
+            seq: 0,
+            rng,
+            faults,
+            mutant,
+            fleet: name_of("ci"),
+            pools,
+            vms: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            next_id: 1,
+            process: None,
+            epoch: 0,
+            snapshots: Snapshots::default(),
+            foreign: BTreeSet::new(),
+            calm_since: None,
+            good_looks: 0,
+            unplanned: BTreeSet::new(),
+            over: false,
+            seed,
+            calm_at: now + Duration::from_secs_f64(hours * 3600.0),
+            violations: Vec::new(),
+            counters: Counters { runs: 1, ..Counters::default() },
+            trace: VecDeque::new(),
+            trace_lines,
+        };
+        world.settle_foreigners();
+        world.after(0.0, Happening::Start);
+        for pool in 0..world.pools.len() {
+            world.after(5.0, Happening::JobsArrive { pool });
+        }
+        let at = world.calm_at;
+        world.at(at, Happening::Calm);
+        for what in [Happening::Mischief, Happening::OperatorActs] {
+            world.after(60.0, what);
+        }
+        world.rarely(world.faults.crashes, Happening::Crash);
+        world.rarely(world.faults.shape_changes, Happening::ShapeChanges);
+        world
+    }
+
+    /// A second fleet in the same project and scope, whose id begins like ours and whose pool has the
+    /// name of one of ours.
+    fn settle_foreigners(&mut self) {
+        let fleet: FleetId = name_of("ci-big");
+        for token in 1..=3 {
+            let Some(pool) = self.pools.first().map(|pool| pool.name.clone()) else { return };
+            let name = RunnerName::new(&fleet, &pool, token);
+            self.foreign.insert(name.clone());
+            self.place_foreigner(name);
+        }
+    }
+
+    pub fn run(mut self) -> Report {
+        while let Some(Reverse(due)) = self.queue.pop() {
+            self.now = due.at;
+            self.counters.steps += 1;
+            self.happen(due.what);
+            self.plan_all();
+            if self.counters.steps > MOST_STEPS {
+                self.violated(invariant::PROGRESS, "the world spins".to_owned());
+                break;
+            }
+            if self.over || self.violations.len() >= ENOUGH {
+                break;
+            }
+        }
+        Report {
+            seed: self.seed,
+            violations: self.violations,
+            counters: self.counters,
+            trace: self.trace.into(),
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::JobsArrive { pool } => self.jobs_arrive(pool),
+            Happening::Mischief => self.mischief(),
+            Happening::OperatorActs => self.operator_acts(),
+            Happening::ShapeChanges => self.shape_changes(),
+            Happening::Crash => self.crash(),
+            Happening::Start => self.start_process(),
+            Happening::Calm => self.calm(),
+            Happening::Look => self.look(),
+            Happening::Built(name) => self.built(&name),
+            Happening::Appears { name, epoch, late } => self.make_vm(&name, epoch, late),
+            Happening::Online(name) => self.online(&name),
+            Happening::Acquire { name, job } => self.acquire(&name, job),
+            Happening::Requeue { name, job } => self.requeue(&name, job),
+            Happening::JobEnds { name, job } => self.job_ends(&name, job),
+            Happening::Unlistened(name) => self.unlistened(&name),
+            Happening::PowerOff(name) => self.power_off(&name),
+            Happening::Lapse(name) => self.lapse(&name),
+            Happening::Erased(name) => self.erased(&name),
+            Happening::Abandon { name, job } => self.abandon(&name, job),
+            Happening::Perform { epoch, op, name, call } => self.perform(epoch, op, &name, call),
+            Happening::Answer { epoch, op, name, answer } => self.answer(epoch, op, &name, answer),
+            Happening::TimeOut { epoch, op, name, effect } => {
+                self.time_out(epoch, op, &name, effect);
+            }
+            Happening::Deliver { name, event } => self.deliver(&name, event),
+            Happening::Tick { epoch, name, armed } => self.tick(epoch, &name, armed),
+            Happening::SweepBegins { epoch } => self.sweep_begins(epoch),
+            Happening::SweepEnds { epoch, survey } => self.sweep_ends(epoch, &survey),
+            Happening::Demand { epoch, pool } => self.demand(epoch, pool),
+            Happening::Replan { epoch, pool } => self.replan(epoch, pool),
+        }
+    }
+
+    fn calm(&mut self) {
+        self.note(|| "calm: no more faults, no more jobs".to_owned());
+        self.faults = Faults::default();
+        self.calm_since = Some(self.now);
+        for pool in &mut self.pools {
+            pool.scaling.fixed = None;
+            pool.unknown_until = None;
+            pool.waiting = 0;
+        }
+        self.after(60.0, Happening::Look);
+    }
+
+    fn shape_changes(&mut self) {
+        if self.calm_since.is_some() {
+            return;
+        }
+        let pool = self.rng.random_range(0..self.pools.len());
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.shape += 1;
+            pool.policy.shape = Some(shape(pool.shape));
+        }
+        self.note(|| format!("pool {pool} has a new image"));
+        self.reconfigure();
+        self.rarely(self.faults.shape_changes, Happening::ShapeChanges);
+    }
+
+    /// Queues something for `at`.
+    pub fn at(&mut self, at: Time, what: Happening) {
+        self.seq += 1;
+        let at = at.max(self.now);
+        self.queue.push(Reverse(Due { at, seq: self.seq, what }));
+    }
+
+    /// Queues something in `seconds`.
+    pub fn after(&mut self, seconds: f64, what: Happening) {
+        let at = self.now + Duration::from_secs_f64(seconds);
+        self.at(at, what);
+    }
+
+    /// Queues something between `least` and `most` seconds from now.
+    pub fn between(&mut self, least: f64, most: f64, what: Happening) {
+        let seconds = self.rng.random_range(least..=most);
+        self.after(seconds, what);
+    }
+
+    /// Queues something that happens `rate` times an hour.
+    pub fn rarely(&mut self, rate: f64, what: Happening) {
+        if rate > 0.0 {
+            let pause = -self.rng.random_range(f64::EPSILON..1.0_f64).ln() * 3600.0 / rate;
+            self.after(pause, what);
+        }
+    }
+
+    pub fn chance(&mut self, p: f64) -> bool {
+        p > 0.0 && self.rng.random_bool(p.min(1.0))
+    }
+
+    pub fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub fn violated(&mut self, invariant: &'static str, detail: String) {
+        self.note(|| format!("VIOLATED {invariant}: {detail}"));
+        self.violations.push(Violation { invariant, at: self.now, detail });
+    }
+
+    /// Whether a trace is kept.
+    pub fn traces(&self) -> bool {
+        self.trace_lines > 0
+    }
+
+    /// Writes a line of the trace, if there is one.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.trace_lines == 0 {
+            return;
+        }
+        if self.trace.len() == self.trace_lines {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(format!("{} {}", self.now.format("%H:%M:%S%.3f"), line()));
+    }
+}
+
+pub(super) fn shape(version: u32) -> String {
+    format!("shape-{version}")
+}
+
+#[expect(clippy::expect_used, reason = "only called with literals, in the first line of every run")]
+fn name_of<T>(text: &str) -> T
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Debug,
+{
+    text.parse().expect("a literal that is a name")
+}
+
+/// A pool of the simulated configuration. Limits are shorter than in life, so that each is met.
+fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Pool {
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    let max = rng.random_range(3..=22);
+    let min = rng.random_range(0..=max / 3);
+    let reports = text == "report";
+    let limits = Limits {
+        launch: minutes(5),
+        register: minutes(6),
+        idle: minutes(rng.random_range(40..=120)),
+        busy: minutes(75),
+        ask: minutes(8),
+        guests_report: reports,
+        ..Limits::default()
+    };
+    Pool {
+        name: name_of(text),
+        policy: Policy {
+            max,
+            replace_at_once: rng.random_range(1..=3),
+            shape: Some(shape(0)),
+            retiring: false,
+        },
+        scaling: scaler::Policy {
+            min,
+            spare: rng.random_range(0..=max / 3 + 1),
+            max,
+            shrink_after: Duration::from_secs(rng.random_range(0..=300)),
+            fixed: None,
+        },
+        believed: match mutant {
+            Some(Mutant::TrustBusyFlag) => Limits { idle_proof: Duration::ZERO, ..limits.clone() },
+            Some(Mutant::DeafToGuests) => Limits { guests_report: false, ..limits.clone() },
+            _ => limits.clone(),
+        },
+        limits,
+        reports,
+        waiting: 0,
+        unknown_until: None,
+        shape: 0,
+    }
+}

@@ -1,0 +1,82 @@
+//! Shells that break one rule each: the invariants must notice, or they would prove nothing.
+#![cfg(feature = "sim")]
+
+use runner_fleet_actors::{
+    invariant::{
+        BUSY, CONVERGES, MAX, NO_JOB_LOST, ONE_EFFECT, PROVEN_QUIET, STAYS_DEAD, UNKNOWN_HOLDS,
+    },
+    sim::{self, Faults, Mutant},
+};
+
+/// Whether one of the first `seeds` worlds shows that `mutant` breaks `invariant`.
+fn caught(mutant: Mutant, invariant: &str, seeds: u64) {
+    let mut others = Vec::new();
+    for seed in 0..seeds {
+        let report = sim::run_mutant(seed, 2.0, &Faults::drawn(seed), mutant);
+        if report.violations.iter().any(|broken| broken.invariant == invariant) {
+            return;
+        }
+        others.extend(report.violations.into_iter().map(|broken| (seed, broken.invariant)));
+    }
+    panic!("{mutant:?} breaks \"{invariant}\" in none of {seeds} seeds, but {others:?}");
+}
+
+#[test]
+fn deleting_the_vm_first_loses_jobs() {
+    caught(Mutant::DeleteFirst, NO_JOB_LOST, 60);
+}
+
+#[test]
+fn without_deadlines_nothing_comes_to_rest() {
+    caught(Mutant::NoDeadline, CONVERGES, 20);
+}
+
+#[test]
+fn without_listings_nothing_comes_to_rest() {
+    caught(Mutant::NoObservation, CONVERGES, 20);
+}
+
+#[test]
+fn one_listing_with_a_busy_flag_is_no_proof() {
+    caught(Mutant::TrustBusyFlag, PROVEN_QUIET, 20);
+}
+
+#[test]
+fn draining_vms_count_toward_max() {
+    caught(Mutant::ForgetMax, MAX, 20);
+}
+
+#[test]
+fn unknown_demand_is_not_zero() {
+    caught(Mutant::ZeroOnUnknown, UNKNOWN_HOLDS, 20);
+}
+
+#[test]
+fn a_deleted_name_must_be_remembered() {
+    caught(Mutant::NoTombstone, STAYS_DEAD, 20);
+}
+
+#[test]
+fn after_a_crash_everything_must_be_adopted() {
+    caught(Mutant::NoAdoption, MAX, 20);
+}
+
+#[test]
+fn a_shrink_must_ask() {
+    caught(Mutant::BlindShrink, NO_JOB_LOST, 60);
+}
+
+#[test]
+fn a_guest_that_says_busy_must_be_heard() {
+    caught(Mutant::DeafToGuests, NO_JOB_LOST, 60);
+}
+
+#[test]
+fn a_word_of_busy_must_not_be_forgotten() {
+    caught(Mutant::ForgetfulOfBusy, BUSY, 60);
+}
+
+#[test]
+fn an_effect_is_not_repeated_while_its_answer_is_due() {
+    caught(Mutant::TwoEffects, ONE_EFFECT, 5);
+}
