@@ -9,6 +9,7 @@
 
 mod assemble;
 mod control;
+mod lock;
 mod online;
 mod renewable;
 mod targets;
@@ -39,7 +40,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::online::check_online;
-use self::{assemble::Ports, control::Door, renewable::Renewable, targets::Targets};
+use self::{
+    assemble::Ports, control::Door, lock::StateLock, renewable::Renewable, targets::Targets,
+};
 use crate::{
     config::{Config, Env},
     guest::Boot,
@@ -114,6 +117,7 @@ pub(crate) struct Daemon {
     journal: Option<Arc<Journal>>,
     stop_deadline: std::time::Duration,
     broken: Arc<AtomicU64>,
+    _lock: StateLock,
 }
 
 impl Daemon {
@@ -133,6 +137,7 @@ impl Daemon {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let started_at = chrono::Utc::now();
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
+        let lock = StateLock::take(&config.fleet.state_dir)?;
         let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
         let journal = match &config.fleet.journal {
             Some(file) => {
@@ -218,7 +223,7 @@ impl Daemon {
             served.await.map_err(|e| e.to_string())?.map_err(|error| format!("the API: {error}"))?
         };
         let fleet = context.run(fleet);
-        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline, broken })
+        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline, broken, _lock: lock })
     }
 
     /// What the API may ask of this daemon.

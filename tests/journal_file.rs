@@ -54,6 +54,21 @@ fn lines_are_appended_and_only_owner_and_group_may_read() {
 }
 
 #[test]
+fn a_line_that_a_kill_tore_does_not_spoil_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    fs::write(&path, "{\"timestamp\":1,\"even").unwrap();
+    let journal = Journal::open(&path, NO_CAP).unwrap();
+    tell(&journal, 1);
+    tell(&journal, 2);
+    assert!(journal.flush(SOON));
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[1..].iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+}
+
+#[test]
 fn a_file_that_logrotate_moved_is_left_and_a_new_one_begun() {
     let folder = tempfile::tempdir().unwrap();
     let (path, moved) = (folder.path().join("journal"), folder.path().join("journal-old"));

@@ -209,6 +209,12 @@ impl FakeOpenstack {
         self.cloud.stats()
     }
 
+    /// The tokens that are good now. Secrets: a test can look for them where none may be.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<String> {
+        self.cloud.with(|state| state.tokens.keys().cloned().collect())
+    }
+
     /// All VMs that are there, oldest first, whosoever they are.
     #[must_use]
     pub fn vms(&self) -> Vec<VmRecord> {

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -41,10 +41,8 @@ impl JournalFile {
     /// Writes lines from the front of `lines` and takes off what is written, until none is left.
     pub fn write(&mut self, lines: &mut VecDeque<String>) -> io::Result<()> {
         while !lines.is_empty() {
-            let mut chunk = Vec::new();
-            if self.torn {
-                chunk.push(b'\n');
-            }
+            // The first byte ends a torn line, where the file turns out to have one.
+            let mut chunk = vec![b'\n'];
             let mut ends = Vec::new();
             for line in lines.iter() {
                 if !ends.is_empty() && chunk.len() + line.len() >= WRITE_MAX {
@@ -54,8 +52,10 @@ impl JournalFile {
                 chunk.push(b'\n');
                 ends.push(chunk.len());
             }
-            let mut file = self.with_room_for(chunk.len())?;
-            let mut written = 0;
+            self.make_room_for(chunk.len())?;
+            let mut file = self.open.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let mut written = usize::from(!self.torn);
+            let unwritten = written;
             let result = loop {
                 match file.write(&chunk[written..]) {
                     Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
@@ -69,7 +69,7 @@ impl JournalFile {
             };
             let whole = ends.iter().take_while(|end| **end <= written).count();
             lines.drain(..whole);
-            if written > 0 {
+            if written > unwritten {
                 self.torn = chunk[written - 1] != b'\n';
             }
             if let Err(error) = result {
@@ -80,8 +80,9 @@ impl JournalFile {
         Ok(())
     }
 
-    /// The file, open, still at its path, and with room for so many bytes.
-    fn with_room_for(&mut self, bytes: usize) -> io::Result<&File> {
+    /// Opens the file where it is not open, or no longer at its path, and rotates it where it has no
+    /// room for so many bytes.
+    fn make_room_for(&mut self, bytes: usize) -> io::Result<()> {
         if self.open.as_ref().is_some_and(|file| !self.is_at_path(file)) {
             self.close();
         }
@@ -94,14 +95,16 @@ impl JournalFile {
         if size > 0 && size.saturating_add(bytes) > self.max_bytes {
             self.rotate()?;
         }
-        self.open.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+        Ok(())
     }
 
     fn open_path(&mut self) -> io::Result<File> {
         let file = OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?;
-        if file.metadata()?.len() == 0 {
-            self.torn = false;
-        }
+        self.torn = match file.metadata()?.len() {
+            0 => false,
+            // A process that was killed in mid-write must not cost the first line of the next one.
+            length => last_byte(&self.path, length).unwrap_or(b'\n') != b'\n',
+        };
         Ok(file)
     }
 
@@ -129,4 +132,11 @@ impl JournalFile {
         self.open = Some(self.open_path()?);
         Ok(())
     }
+}
+
+/// The last byte of a file; `None` where it cannot be read.
+fn last_byte(path: &Path, length: u64) -> Option<u8> {
+    let mut byte = [0];
+    File::open(path).ok()?.read_exact_at(&mut byte, length.checked_sub(1)?).ok()?;
+    Some(byte[0])
 }
