@@ -5,11 +5,12 @@
 //! `Order`, because an operator's wish needs an answer; `Configure`, because a reload must not
 //! restart a pool. Plans are coalesced: any number of transitions in one turn make one plan.
 
+mod orders;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient,
-    SpawnHandle,
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle,
 };
 use tokio::sync::watch;
 
@@ -31,6 +32,8 @@ use crate::{
     sweep::expectation,
 };
 
+pub use orders::{Order, Refused};
+
 /// The scaler's word: how many runners the pool should have.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -38,36 +41,6 @@ pub struct SetTarget(pub Target);
 
 impl Message for Survey {
     type Result = ();
-}
-
-/// An operator's or the guest channel's wish.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<u32, Refused>")]
-pub enum Order {
-    /// Drain one runner; refused while it is busy.
-    Drain(RunnerName),
-    /// Delete one runner whatever it does.
-    Force(RunnerName),
-    /// Drain every idle runner.
-    Flush,
-    /// Tell one runner what its guest or the forge says.
-    Tell(RunnerName, Box<Event>),
-}
-
-/// Why an order was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// There is no such runner.
-    #[error("there is no runner {0}; see `runner-fleet runners`")]
-    NoRunner(RunnerName),
-    /// The runner has a job.
-    #[error(
-        "{0} is busy; it ends with its job. To kill the job as well: `runner-fleet delete {0} --force`"
-    )]
-    Busy(RunnerName),
-    /// The daemon is about to stop.
-    #[error("the daemon is stopping and takes no orders")]
-    Stopping,
 }
 
 /// How a pool is set up. Changed as a whole by a reload.
@@ -540,53 +513,6 @@ impl Handler<Died<RunnerName>> for PoolActor {
                 self.plan_soon(ctx);
             }
         }
-    }
-}
-
-impl Handler<Order> for PoolActor {
-    type Result = MessageResult<Order>;
-
-    fn handle(&mut self, order: Order, _ctx: &mut Self::Context) -> Self::Result {
-        if self.halting {
-            return MessageResult(Err(Refused::Stopping));
-        }
-        let now = self.now();
-        let phase = |name: &RunnerName| self.roster.get(name).map(|m| m.state.phase());
-        let result = match order {
-            Order::Drain(name) => match phase(&name) {
-                None => Err(Refused::NoRunner(name)),
-                Some(Phase::Busy) => Err(Refused::Busy(name)),
-                Some(_) => {
-                    self.roster.asked(&name, now);
-                    self.tell(&name, Event::Drain(DrainReason::Operator));
-                    Ok(1)
-                }
-            },
-            Order::Force(name) => match phase(&name) {
-                None => Err(Refused::NoRunner(name)),
-                Some(_) => {
-                    self.tell(&name, Event::Force);
-                    Ok(1)
-                }
-            },
-            Order::Flush => {
-                let idle = self.roster.idle_oldest_first(now);
-                for name in &idle {
-                    self.roster.asked(name, now);
-                    self.tell(name, Event::Drain(DrainReason::Operator));
-                }
-                Ok(u32::try_from(idle.len()).unwrap_or(u32::MAX))
-            }
-            Order::Tell(name, event) => match phase(&name) {
-                None => Err(Refused::NoRunner(name)),
-                Some(_) => {
-                    self.tell(&name, *event);
-                    Ok(1)
-                }
-            },
-        };
-        self.outfit.stir.send_modify(|stir| stir.changes += 1);
-        MessageResult(result)
     }
 }
 
