@@ -21,6 +21,7 @@ mod faults;
 mod forge;
 mod guest;
 mod judge;
+mod pools;
 mod shell;
 mod sweep;
 mod world;
