@@ -24,6 +24,8 @@ pub(super) struct Process {
     runners: BTreeMap<RunnerName, RunnerShell>,
     /// Names that were deleted with nothing left of them.
     pub buried: BTreeSet<RunnerName>,
+    /// When each runner of this process ended.
+    pub ended: BTreeMap<RunnerName, Time>,
 }
 
 /// A pool's actor and its scaler's.
@@ -101,7 +103,8 @@ impl World {
             })
             .collect();
         let runners = BTreeMap::new();
-        self.process = Some(Process { pools, runners, buried: BTreeSet::new() });
+        self.process =
+            Some(Process { pools, runners, buried: BTreeSet::new(), ended: BTreeMap::new() });
         let epoch = self.epoch;
         self.note(|| format!("process {epoch} starts"));
         self.after(0.1, Happening::SweepBegins { epoch });
@@ -265,9 +268,11 @@ impl World {
     }
 
     fn bury(&mut self, name: &RunnerName) {
+        let now = self.now;
         let gone = !self.vms.contains_key(name) && !self.registrations.contains_key(name);
         if let Some(process) = &mut self.process {
             process.runners.remove(name);
+            process.ended.insert(name.clone(), now);
             if gone {
                 process.buried.insert(name.clone());
             }
