@@ -32,6 +32,7 @@ use crate::{
 
 pub mod actor;
 mod adopt;
+mod busy;
 pub mod drain;
 pub mod evidence;
 mod waiting;
@@ -331,7 +332,7 @@ impl State {
             Self::Creating { .. } | Self::Registering { .. } | Self::Idle { .. } => {
                 waiting::next(self, event, now, limits)
             }
-            Self::Busy { since, job, known } => busy(since, job, known, event, now, limits),
+            Self::Busy { since, job, known } => busy::next(since, job, known, event, now, limits),
             Self::Draining { since, drain, known } => {
                 drain::next(since, drain, known, event, now, limits)
             }
@@ -488,66 +489,6 @@ impl Known {
             | Event::Drain(_)
             | Event::Force => {}
         }
-    }
-}
-
-/// Busy: nothing but the job's end, its VM's end, force or its own limit move it.
-fn busy(since: Time, job: Job, mut known: Known, event: Event, now: Time, limits: &Limits) -> Next {
-    let finished = |job: Job, end: Option<JobEnd>, known: Known| {
-        Drain::new(DrainReason::Finished, now).of_job(job, end).with(known)
-    };
-    match event {
-        Event::Observed(mut seen) => {
-            known.take_in(&mut seen);
-            if known.vm_stopped() {
-                // A powered-off guest runs nothing, whatever the forge still believes.
-                return finished(job, None, known).delete(now, limits);
-            }
-            if known.vm_gone(limits.idle_proof) {
-                return Drain::new(DrainReason::VmVanished, now)
-                    .of_job(job, None)
-                    .vm_gone()
-                    .with(known)
-                    .deregister(now, limits);
-            }
-            // A registration that is gone for good: the job ended, or its listener has cancelled it.
-            // A guest that used to report gets longer, because its own word is the better one.
-            let proof = if known.answers(limits) { limits.ask } else { limits.idle_proof };
-            if known.registration_absent.spans(proof) {
-                return finished(job, None, known).settle(now, limits);
-            }
-            (State::Busy { since, job, known }, Vec::new())
-        }
-        Event::Guest(Report::JobStarted(told)) | Event::JobStarted(told) => {
-            (State::Busy { since, job: merged(job, told), known }, Vec::new())
-        }
-        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
-            finished(job, Some(end), known).settle(now, limits)
-        }
-        Event::Guest(Report::Stopped(end)) => finished(job, Some(end), known).delete(now, limits),
-        Event::Force => {
-            Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
-        }
-        Event::Tick if now >= since + limits.busy => {
-            Drain::new(DrainReason::JobOverdue, now).killing(job).with(known).delete(now, limits)
-        }
-        // A wish to drain is refused: the runner ends with its job anyway.
-        Event::Drain(_)
-        | Event::Tick
-        | Event::Answered(_)
-        | Event::Guest(Report::Booted | Report::RunnerStarted) => {
-            (State::Busy { since, job, known }, Vec::new())
-        }
-    }
-}
-
-/// What two sources say of one job: each field from whoever knows it, the newer first.
-fn merged(old: Job, new: Job) -> Job {
-    Job {
-        repository: new.repository.or(old.repository),
-        workflow: new.workflow.or(old.workflow),
-        event: new.event.or(old.event),
-        run_id: new.run_id.or(old.run_id),
     }
 }
 

@@ -9,7 +9,8 @@
 //! `Mutant`, and shows that the invariants bite.
 //!
 //! What is promised about `max` over a crash: a VM counts from the moment that this process asked for
-//! it or saw it listed. A VM that appears after its absence was proven counts once it is listed.
+//! it or saw it listed. A VM that appears after its absence was proven counts once a listing shows it
+//! that began after its runner's end.
 
 use std::fmt;
 
@@ -21,6 +22,7 @@ mod faults;
 mod forge;
 mod guest;
 mod judge;
+mod pools;
 mod shell;
 mod sweep;
 mod world;

@@ -418,3 +418,26 @@ fn what_is_found_after_a_restart_becomes_the_state_that_loses_nothing() {
     assert_eq!(of(None, registered(true, true)), Draining);
     assert_eq!(of(None, None), Draining);
 }
+
+#[test]
+fn a_guest_that_has_answered_is_not_taken_for_silent() {
+    let until = at(2000);
+    let limited = PortError::certain(ErrorClass::RateLimited { until }, "rate limited");
+    let (state, _) = step(deregistering(), Event::Answered(Answer::Deregistered(Err(limited))));
+    let (state, effects) = listings(state, (120, 1100), |at| both(false, at));
+    assert_eq!(
+        (state.phase(), effects),
+        (Idle, vec![GoOn]),
+        "its word to stand down has lapsed, so the drain is given up rather than forced through"
+    );
+}
+
+#[test]
+fn a_vm_in_error_that_may_have_run_is_not_deleted_at_once() {
+    let failed = |class| shows_vm(VmStatus::Error { class, fault: "fault".into() });
+    let (state, effects) = step(creating(), failed(ErrorClass::Transient));
+    let reason = DrainReason::LaunchFailed { class: ErrorClass::Transient };
+    assert_eq!((state.reason(), effects), (Some(&reason), vec![]), "it is proven quiet first");
+    let (_, effects) = step(creating(), failed(ErrorClass::NoCapacity));
+    assert_eq!(effects, [DeleteVm], "no host ever took it");
+}

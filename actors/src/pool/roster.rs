@@ -167,17 +167,23 @@ impl Roster {
 
     /// Turns a survey into news for each runner of `pool`, and finds the ones that nobody owns.
     pub fn survey(&mut self, pool: &PoolName, survey: &Survey, now: Time) -> Surveyed {
-        if let Some(listing) = &survey.vms {
+        // Listings can arrive in another order than they began: an older one is no news.
+        if let Some(listing) = &survey.vms
+            && self.vms.as_ref().is_none_or(|last| listing.as_of > last.as_of)
+        {
             self.cloud_whole = listing.complete;
             if listing.complete {
-                self.cloud_seen = self.cloud_seen.max(Some(listing.as_of));
+                self.cloud_seen = Some(listing.as_of);
             }
             self.vms = Some(Arc::clone(listing));
+            self.note_lingering(pool, listing);
         }
-        if let Some(listing) = &survey.registrations {
+        if let Some(listing) = &survey.registrations
+            && self.registrations.as_ref().is_none_or(|last| listing.as_of > last.as_of)
+        {
             self.forge_whole = listing.complete;
             if listing.complete {
-                self.forge_seen = self.forge_seen.max(Some(listing.as_of));
+                self.forge_seen = Some(listing.as_of);
             }
             self.registrations = Some(Arc::clone(listing));
         }
@@ -195,9 +201,6 @@ impl Roster {
                 (name.clone(), Observation { vm, registration, vm_as_of, registration_as_of })
             })
             .collect();
-        if let Some(listing) = &survey.vms {
-            self.note_lingering(pool, listing);
-        }
         Surveyed { observe, adopt: self.strangers(pool, now) }
     }
 

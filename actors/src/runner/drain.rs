@@ -62,6 +62,8 @@ pub struct Drain {
     pub tries: u32,
     /// Whether the guest said that it stands down now.
     pub stands_down: bool,
+    /// Whether the guest has answered in this drain: then it is not silent, and is only ever asked.
+    pub answered: bool,
     /// Whether the guest was told to stand down and may do so still, also where its answer was lost.
     pub told: bool,
     /// Whether the guest said that its runner application ended.
@@ -104,6 +106,7 @@ impl Drain {
             not_before: now,
             tries: 0,
             stands_down: false,
+            answered: false,
             told: false,
             guest_stopped: false,
             delete_taken: false,
@@ -297,6 +300,7 @@ pub(super) fn next(
         }
         Event::Answered(Answer::StoodDown(Ok(StandDown::StandingDown))) => {
             drain.stands_down = true;
+            drain.answered = true;
         }
         Event::Answered(Answer::StoodDown(Ok(StandDown::Busy))) if drain.may_turn_back() => {
             drain.told = false;
@@ -374,7 +378,8 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                 // A guest that can answer is asked; only where it cannot, or was asked in vain all
                 // the time, listings must do, and one of them must be newer than the drain.
                 let answers = known.answers(limits);
-                let silent = answers && now >= give_up && known.quiet.spans(limits.ask);
+                let in_vain = answers && !drain.answered && now >= give_up;
+                let silent = in_vain && known.quiet.spans(limits.ask);
                 let mute = !answers
                     && known.quiet.spans(limits.idle_proof)
                     && known.quiet.newer_than(drain.step_since);

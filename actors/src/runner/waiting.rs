@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::{DrainReason, Job, Phase},
-    port::{PortError, Time, VmStatus},
+    port::{ErrorClass, PortError, Time, VmStatus},
 };
 
 /// What follows from an event while no job runs.
@@ -118,9 +118,11 @@ fn observed(
         };
         return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
     }
-    let never_ran = phase == Phase::Creating && !known.was_online && !known.reports;
-    if let (true, Some(VmStatus::Error { class, fault })) = (never_ran, &known.vm_status) {
-        // Nothing can run in it: its place is freed at once.
+    let unheard = phase == Phase::Creating && !known.was_online && !known.reports;
+    if let (true, Some(VmStatus::Error { class, fault })) = (unheard, &known.vm_status)
+        && matches!(class, ErrorClass::NoCapacity | ErrorClass::Quota | ErrorClass::Invalid)
+    {
+        // No host took it, so nothing can run in it: its place is freed at once.
         let class = *class;
         known.last_error = Some(PortError::certain(class, fault.clone()));
         return out(DrainReason::LaunchFailed { class }, known).delete(now, limits);
@@ -129,9 +131,14 @@ fn observed(
         return (State::Busy { since: now, job: Job::default(), known }, Vec::new());
     }
     if let Some(VmStatus::Error { class, fault }) = &known.vm_status {
-        // It ran before, so a job may run in it still: the careful way out.
-        known.last_error = Some(PortError::certain(*class, fault.clone()));
-        return out(DrainReason::VmFailed, known).ask(now, limits);
+        // It ran before or may have, so a job may run in it still: the careful way out.
+        let class = *class;
+        known.last_error = Some(PortError::certain(class, fault.clone()));
+        let reason = match phase {
+            Phase::Creating => DrainReason::LaunchFailed { class },
+            _ => DrainReason::VmFailed,
+        };
+        return out(reason, known).ask(now, limits);
     }
     if known.registration_absent.spans(limits.idle_proof) {
         return out(DrainReason::RegistrationVanished, known).settle(now, limits);

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rand::Rng;
-
 use super::{
     Mutant,
     judge::Evidence,
@@ -12,12 +10,12 @@ use super::{
 };
 use crate::{
     event::{DrainReason, Phase},
-    invariant::{self, Before, Broken},
+    invariant::{self, Before},
     name::RunnerName,
-    pool::{Policy, Roster, plan},
-    port::{Demand, StandDown, Time},
+    pool::{Policy, Roster},
+    port::{StandDown, Time},
     runner::{Answer, Effect, Event, State},
-    scaler::{self, Target},
+    scaler::Target,
 };
 
 /// One process of the daemon.
@@ -26,6 +24,8 @@ pub(super) struct Process {
     runners: BTreeMap<RunnerName, RunnerShell>,
     /// Names that were deleted with nothing left of them.
     pub buried: BTreeSet<RunnerName>,
+    /// When each runner of this process ended.
+    pub ended: BTreeMap<RunnerName, Time>,
 }
 
 /// A pool's actor and its scaler's.
@@ -34,8 +34,8 @@ pub(super) struct PoolShell {
     pub target: Target,
     pub policy: Policy,
     /// Whether demand or an operator has ever set its target.
-    heard: bool,
-    replan_at: Option<Time>,
+    pub heard: bool,
+    pub replan_at: Option<Time>,
 }
 
 /// A runner's actor.
@@ -103,7 +103,8 @@ impl World {
             })
             .collect();
         let runners = BTreeMap::new();
-        self.process = Some(Process { pools, runners, buried: BTreeSet::new() });
+        self.process =
+            Some(Process { pools, runners, buried: BTreeSet::new(), ended: BTreeMap::new() });
         let epoch = self.epoch;
         self.note(|| format!("process {epoch} starts"));
         self.after(0.1, Happening::SweepBegins { epoch });
@@ -133,142 +134,7 @@ impl World {
         self.pools.iter().position(|config| config.name == pool)
     }
 
-    /// New policies reach the process.
-    pub fn reconfigure(&mut self) {
-        if let Some(process) = &mut self.process {
-            for (shell, config) in process.pools.iter_mut().zip(&self.pools) {
-                shell.policy = config.policy.clone();
-            }
-        }
-        for pool in 0..self.pools.len() {
-            self.plan_pool(pool);
-        }
-    }
-
-    /// Demand reaches the scaler.
-    pub fn demand(&mut self, epoch: u32, pool: usize) {
-        if epoch != self.epoch || self.process.is_none() {
-            return;
-        }
-        self.between(10.0, 30.0, Happening::Demand { epoch, pool });
-        self.scale(pool);
-    }
-
-    /// Something about demand changed: sources that are pushed to say so at once.
-    pub fn demand_changes(&mut self, pool: usize) {
-        if self.process.is_some() && self.chance(0.5) {
-            self.scale(pool);
-        }
-    }
-
-    fn scale(&mut self, pool: usize) {
-        let now = self.now;
-        let Some(config) = self.pools.get(pool) else { return };
-        let running = self.jobs.values().filter(|job| job.pool == pool).count();
-        let running = u32::try_from(running).unwrap_or(u32::MAX);
-        let unknown = config.unknown_until.is_some_and(|until| now < until);
-        let truth = Demand { waiting: config.waiting, running, as_of: now };
-        let demand = match self.mutant {
-            Some(Mutant::ZeroOnUnknown) if unknown => {
-                Some(Demand { waiting: 0, running: 0, ..truth })
-            }
-            _ => (!unknown).then_some(truth),
-        };
-        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
-        else {
-            return;
-        };
-        let new = scaler::target(demand, &shell.target, &config.scaling, now);
-        let broken = invariant::target(unknown, &shell.target, &new, &config.scaling);
-        let changed = new.runners != shell.target.runners;
-        shell.target = new;
-        shell.heard |= !unknown || config.scaling.fixed.is_some();
-        let words = shell.target.because.clone();
-        self.report(broken);
-        if changed {
-            self.note(|| format!("pool {pool}: target: {words}"));
-        }
-        self.plan_pool(pool);
-    }
-
-    fn report(&mut self, broken: impl IntoIterator<Item = Broken>) {
-        for Broken { name, seen } in broken {
-            self.violated(name, seen);
-        }
-    }
-
-    pub fn replan(&mut self, epoch: u32, pool: usize) {
-        if epoch == self.epoch {
-            self.plan_pool(pool);
-        }
-    }
-
-    /// Marks a pool to be planned once the present happening is done, so that no plan runs inside
-    /// another.
-    pub fn plan_pool(&mut self, pool: usize) {
-        self.unplanned.insert(pool);
-    }
-
-    /// Plans the marked pools.
-    pub fn plan_all(&mut self) {
-        while let Some(pool) = self.unplanned.pop_first() {
-            self.plan_now(pool);
-        }
-    }
-
-    /// Plans a pool and does what the plan says.
-    fn plan_now(&mut self, pool: usize) {
-        let now = self.now;
-        let (epoch, mutant) = (self.epoch, self.mutant);
-        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
-        else {
-            return;
-        };
-        let live = shell.roster.live();
-        let target = shell.target.over(live);
-        let mut plan = plan(target, &shell.roster, &shell.policy, now);
-        let mut broken = invariant::plan(&plan, &shell.roster, &shell.policy);
-        let shrinks = plan.drain.iter().any(|(_, reason)| *reason == DrainReason::Shrink);
-        if shrinks && !shell.heard && live <= shell.policy.max {
-            let seen = "a pool shrinks before demand was ever known".to_owned();
-            broken.push(Broken { name: invariant::UNKNOWN_HOLDS, seen });
-        }
-        if mutant == Some(Mutant::ForgetMax) && shell.roster.cloud_seen.is_some() {
-            plan.create = target.saturating_sub(live);
-        }
-        let replan = plan.again_at.filter(|at| shell.replan_at != Some(*at));
-        if replan.is_some() {
-            shell.replan_at = replan;
-        }
-        self.report(broken);
-        if let Some(at) = replan {
-            self.at(at, Happening::Replan { epoch, pool });
-        }
-        if plan.create > 0 || !plan.drain.is_empty() {
-            self.note(|| {
-                format!(
-                    "pool {pool}: create {}, drain {}: {}",
-                    plan.create,
-                    plan.drain.len(),
-                    plan.because.join("; ")
-                )
-            });
-        }
-        for _ in 0..plan.create {
-            self.launch(pool);
-        }
-        for (name, reason) in plan.drain {
-            if let Some(shell) = self.process.as_mut().and_then(|p| p.pools.get_mut(pool)) {
-                shell.roster.asked(&name, now);
-            }
-            self.apply(&name, Event::Drain(reason));
-            if mutant == Some(Mutant::DeleteFirst) {
-                self.delete_now(&name, super::judge::Cause::Drain);
-            }
-        }
-    }
-
-    fn launch(&mut self, pool: usize) {
+    pub fn launch(&mut self, pool: usize) {
         let token = self.token();
         let Some(config) = self.pools.get(pool) else { return };
         let name = RunnerName::new(&self.fleet, &config.name, token);
@@ -402,9 +268,11 @@ impl World {
     }
 
     fn bury(&mut self, name: &RunnerName) {
+        let now = self.now;
         let gone = !self.vms.contains_key(name) && !self.registrations.contains_key(name);
         if let Some(process) = &mut self.process {
             process.runners.remove(name);
+            process.ended.insert(name.clone(), now);
             if gone {
                 process.buried.insert(name.clone());
             }
@@ -504,46 +372,5 @@ impl World {
     /// A report or webhook, if a process is there to hear it.
     pub fn deliver(&mut self, name: &RunnerName, event: Event) {
         self.apply(name, event);
-    }
-
-    /// The operator drains, forces, or sets a target.
-    pub fn operator_acts(&mut self) {
-        if self.calm_since.is_some() {
-            return;
-        }
-        self.between(30.0, 90.0, Happening::OperatorActs);
-        if !self.chance(self.faults.operator / 60.0) {
-            return;
-        }
-        let names: Vec<_> = self.process.iter().flat_map(|p| p.names().cloned()).collect();
-        let pick = |rng: &mut rand::rngs::SmallRng| {
-            (!names.is_empty()).then(|| names[rng.random_range(0..names.len())].clone())
-        };
-        let pool = self.rng.random_range(0..self.pools.len());
-        match self.rng.random_range(0..4) {
-            0 => {
-                if let Some(name) = pick(&mut self.rng) {
-                    self.apply(&name, Event::Drain(DrainReason::Operator));
-                }
-            }
-            1 => {
-                if let Some(name) = pick(&mut self.rng) {
-                    self.apply(&name, Event::Force);
-                }
-            }
-            2 => {
-                let fixed = self.rng.random_range(0..25);
-                if let Some(pool) = self.pools.get_mut(pool) {
-                    pool.scaling.fixed = Some(fixed);
-                }
-                self.scale(pool);
-            }
-            _ => {
-                if let Some(pool) = self.pools.get_mut(pool) {
-                    pool.scaling.fixed = None;
-                }
-                self.scale(pool);
-            }
-        }
     }
 }

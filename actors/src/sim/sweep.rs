@@ -123,9 +123,14 @@ impl World {
             return;
         }
         self.counters.listings += 1;
-        for vm in survey.vms.iter().flat_map(|listing| &listing.entries) {
-            if let Some(vm) = self.vms.get_mut(&vm.name) {
-                vm.shown_to = epoch;
+        let ended = self.process.as_ref().map(|process| &process.ended);
+        if let Some(listing) = &survey.vms {
+            for entry in &listing.entries {
+                let late = ended.and_then(|ended| ended.get(&entry.name));
+                let tells = late.is_none_or(|ended| listing.as_of > *ended);
+                if let (Some(vm), true) = (self.vms.get_mut(&entry.name), tells) {
+                    vm.shown_to = epoch;
+                }
             }
         }
         let now = self.now;

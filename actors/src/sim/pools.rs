@@ -1,0 +1,194 @@
+//! The mirror of the pool's and scaler's shells, and the operator who turns their knobs.
+
+use rand::Rng;
+
+use super::{
+    Mutant,
+    world::{Happening, World},
+};
+use crate::{
+    event::DrainReason,
+    invariant::{self, Broken},
+    pool::plan,
+    port::Demand,
+    runner::Event,
+    scaler,
+};
+
+impl World {
+    /// New policies reach the process.
+    pub fn reconfigure(&mut self) {
+        if let Some(process) = &mut self.process {
+            for (shell, config) in process.pools.iter_mut().zip(&self.pools) {
+                shell.policy = config.policy.clone();
+            }
+        }
+        for pool in 0..self.pools.len() {
+            self.plan_pool(pool);
+        }
+    }
+
+    /// Demand reaches the scaler.
+    pub fn demand(&mut self, epoch: u32, pool: usize) {
+        if epoch != self.epoch || self.process.is_none() {
+            return;
+        }
+        self.between(10.0, 30.0, Happening::Demand { epoch, pool });
+        self.scale(pool);
+    }
+
+    /// Something about demand changed: sources that are pushed to say so at once.
+    pub fn demand_changes(&mut self, pool: usize) {
+        if self.process.is_some() && self.chance(0.5) {
+            self.scale(pool);
+        }
+    }
+
+    fn scale(&mut self, pool: usize) {
+        let now = self.now;
+        let Some(config) = self.pools.get(pool) else { return };
+        let running = self.jobs.values().filter(|job| job.pool == pool).count();
+        let running = u32::try_from(running).unwrap_or(u32::MAX);
+        let unknown = config.unknown_until.is_some_and(|until| now < until);
+        let truth = Demand { waiting: config.waiting, running, as_of: now };
+        let demand = match self.mutant {
+            Some(Mutant::ZeroOnUnknown) if unknown => {
+                Some(Demand { waiting: 0, running: 0, ..truth })
+            }
+            _ => (!unknown).then_some(truth),
+        };
+        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
+        else {
+            return;
+        };
+        let new = scaler::target(demand, &shell.target, &config.scaling, now);
+        let broken = invariant::target(unknown, &shell.target, &new, &config.scaling);
+        let changed = new.runners != shell.target.runners;
+        shell.target = new;
+        shell.heard |= !unknown || config.scaling.fixed.is_some();
+        let words = shell.target.because.clone();
+        self.report(broken);
+        if changed {
+            self.note(|| format!("pool {pool}: target: {words}"));
+        }
+        self.plan_pool(pool);
+    }
+
+    pub fn report(&mut self, broken: impl IntoIterator<Item = Broken>) {
+        for Broken { name, seen } in broken {
+            self.violated(name, seen);
+        }
+    }
+
+    pub fn replan(&mut self, epoch: u32, pool: usize) {
+        if epoch == self.epoch {
+            self.plan_pool(pool);
+        }
+    }
+
+    /// Marks a pool to be planned once the present happening is done, so that no plan runs inside
+    /// another.
+    pub fn plan_pool(&mut self, pool: usize) {
+        self.unplanned.insert(pool);
+    }
+
+    /// Plans the marked pools.
+    pub fn plan_all(&mut self) {
+        while let Some(pool) = self.unplanned.pop_first() {
+            self.plan_now(pool);
+        }
+    }
+
+    /// Plans a pool and does what the plan says.
+    fn plan_now(&mut self, pool: usize) {
+        let now = self.now;
+        let (epoch, mutant) = (self.epoch, self.mutant);
+        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
+        else {
+            return;
+        };
+        let live = shell.roster.live();
+        let target = shell.target.over(live);
+        let mut plan = plan(target, &shell.roster, &shell.policy, now);
+        let mut broken = invariant::plan(&plan, &shell.roster, &shell.policy);
+        let shrinks = plan.drain.iter().any(|(_, reason)| *reason == DrainReason::Shrink);
+        if shrinks && !shell.heard && live <= shell.policy.max {
+            let seen = "a pool shrinks before demand was ever known".to_owned();
+            broken.push(Broken { name: invariant::UNKNOWN_HOLDS, seen });
+        }
+        if mutant == Some(Mutant::ForgetMax) && shell.roster.cloud_seen.is_some() {
+            plan.create = target.saturating_sub(live);
+        }
+        let replan = plan.again_at.filter(|at| shell.replan_at != Some(*at));
+        if replan.is_some() {
+            shell.replan_at = replan;
+        }
+        self.report(broken);
+        if let Some(at) = replan {
+            self.at(at, Happening::Replan { epoch, pool });
+        }
+        if plan.create > 0 || !plan.drain.is_empty() {
+            self.note(|| {
+                format!(
+                    "pool {pool}: create {}, drain {}: {}",
+                    plan.create,
+                    plan.drain.len(),
+                    plan.because.join("; ")
+                )
+            });
+        }
+        for _ in 0..plan.create {
+            self.launch(pool);
+        }
+        for (name, reason) in plan.drain {
+            if let Some(shell) = self.process.as_mut().and_then(|p| p.pools.get_mut(pool)) {
+                shell.roster.asked(&name, now);
+            }
+            self.apply(&name, Event::Drain(reason));
+            if mutant == Some(Mutant::DeleteFirst) {
+                self.delete_now(&name, super::judge::Cause::Drain);
+            }
+        }
+    }
+
+    /// The operator drains, forces, or sets a target.
+    pub fn operator_acts(&mut self) {
+        if self.calm_since.is_some() {
+            return;
+        }
+        self.between(30.0, 90.0, Happening::OperatorActs);
+        if !self.chance(self.faults.operator / 60.0) {
+            return;
+        }
+        let names: Vec<_> = self.process.iter().flat_map(|p| p.names().cloned()).collect();
+        let pick = |rng: &mut rand::rngs::SmallRng| {
+            (!names.is_empty()).then(|| names[rng.random_range(0..names.len())].clone())
+        };
+        let pool = self.rng.random_range(0..self.pools.len());
+        match self.rng.random_range(0..4) {
+            0 => {
+                if let Some(name) = pick(&mut self.rng) {
+                    self.apply(&name, Event::Drain(DrainReason::Operator));
+                }
+            }
+            1 => {
+                if let Some(name) = pick(&mut self.rng) {
+                    self.apply(&name, Event::Force);
+                }
+            }
+            2 => {
+                let fixed = self.rng.random_range(0..25);
+                if let Some(pool) = self.pools.get_mut(pool) {
+                    pool.scaling.fixed = Some(fixed);
+                }
+                self.scale(pool);
+            }
+            _ => {
+                if let Some(pool) = self.pools.get_mut(pool) {
+                    pool.scaling.fixed = None;
+                }
+                self.scale(pool);
+            }
+        }
+    }
+}
