@@ -34,7 +34,7 @@ use crate::{
         actor::{ScalerActor, Serve},
     },
     supervision::{self, Intensity, Restart},
-    sweep::{Cadence, Expectation, expectation, task::Sweeper},
+    sweep::{Cadence, Expectation, Means, Purse, expectation, task::Sweeper},
 };
 
 pub use orders::{Fix, Reconcile, Reload, Route, RouteError, Stop};
@@ -254,15 +254,20 @@ impl FleetActor {
                 Some(scope) => {
                     let forge = Arc::clone(&self.setup.forge);
                     let (asked, concerned) = (scope.clone(), scope.clone());
+                    let mut purse = Purse::default();
+                    let expect = move || expected(&model, |pool| pool.scope == concerned);
+                    let expect_now = expect.clone();
                     actix_rt::spawn(sweeper.run(
                         move || {
                             let (forge, scope) = (Arc::clone(&forge), asked.clone());
                             async move { forge.list(&scope).await }
                         },
                         move |listing| {
+                            let means = purse.pay(&listing, expect_now());
                             fleet.do_send(SweptForge { scope: scope.clone(), listing });
+                            means
                         },
-                        move || expected(&model, |pool| pool.scope == concerned),
+                        expect,
                     ))
                 }
                 None => {
@@ -276,6 +281,7 @@ impl FleetActor {
                         },
                         move |listing| {
                             fleet.do_send(SweptCloud { provider: name.clone(), listing });
+                            Means::Enough
                         },
                         move || expected(&model, |pool| pool.provider == concerned),
                     ))

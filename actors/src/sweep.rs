@@ -12,7 +12,11 @@ use crate::{
     port::{ErrorClass, PortError, Time},
 };
 
+mod purse;
+
 pub mod task;
+
+pub use purse::{Means, Purse};
 
 /// What the pools concerned expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,11 +86,11 @@ pub fn expectation(pool: &PoolSnapshot) -> Expectation {
 
 /// The pause after a sweep that went well.
 #[must_use]
-pub fn pause(expectation: Expectation, cadence: &Cadence) -> Duration {
-    match expectation {
-        Expectation::Changing => cadence.changing,
-        Expectation::Working => cadence.working,
-        Expectation::Quiet => cadence.quiet,
+pub fn pause(expectation: Expectation, means: Means, cadence: &Cadence) -> Duration {
+    match (means, expectation) {
+        (Means::Spent, _) | (_, Expectation::Quiet) => cadence.quiet,
+        (Means::Enough, Expectation::Working) => cadence.working,
+        (Means::Enough, Expectation::Changing) => cadence.changing,
     }
 }
 

@@ -84,10 +84,10 @@ pub struct Drain {
     pub job_killed: bool,
 }
 
-/// How long a finished runner's registration may take to vanish by itself before it is removed: the
-/// next listing shows it for nothing, a call costs one. Too short wastes a call a job, too long
-/// leaves a dead entry on GitHub's page.
-const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(90);
+/// How long a finished runner's registration may take to vanish by itself before it is removed:
+/// listings show it for nothing, a call costs one. Two of them must agree, and the quiet pace is one
+/// a minute, so anything shorter wastes a call a job; longer leaves a dead entry on GitHub's page.
+const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(150);
 
 /// A drain about to begin, together with what is known.
 pub(super) struct Outset {

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Cadence, Expectation, after_failure, pause};
+use super::{Cadence, Expectation, Means, after_failure, pause};
 use crate::{
     event::FleetEvent,
     pool::actor::Stir,
@@ -31,17 +31,19 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Lists for ever: `list` asks, `deliver` hands out, `expect` tells how soon the next is wanted.
+    /// Lists for ever: `list` asks, `deliver` hands out and tells what may be spent on the next one,
+    /// `expect` tells how soon it is wanted.
     pub(crate) async fn run<T, F>(
         mut self,
         list: impl Fn() -> F,
-        deliver: impl Fn(Arc<Listing<T>>),
+        mut deliver: impl FnMut(Arc<Listing<T>>) -> Means,
         expect: impl Fn() -> Expectation,
     ) where
         F: Future<Output = Result<Listing<T>, PortError>> + Send + 'static,
         T: Send + Sync + 'static,
     {
         let mut failures = 0;
+        let mut means = Means::Enough;
         loop {
             let urgent = self.stir.borrow_and_update().at_once;
             let swept = match tokio::time::timeout(SWEEP_LIMIT, self.io.spawn(list())).await {
@@ -66,7 +68,7 @@ impl Sweeper {
                     if !listing.complete {
                         tracing::warn!(side = %self.side, faults = ?listing.faults, "a listing is partial");
                     }
-                    deliver(Arc::new(listing));
+                    means = deliver(Arc::new(listing));
                     None
                 }
                 Err(error) => {
@@ -85,7 +87,7 @@ impl Sweeper {
             // The pause is measured from here and recomputed whenever something stirs, so that a
             // plan made during a long pause shortens it.
             loop {
-                let at = due.unwrap_or_else(|| now + pause(expect(), &self.cadence));
+                let at = due.unwrap_or_else(|| now + pause(expect(), means, &self.cadence));
                 let wait = (at - self.clock.now()).to_std().unwrap_or_default();
                 if wait.is_zero() {
                     break;

@@ -35,7 +35,7 @@ use runner_fleet_actors::{
 use tokio::sync::oneshot;
 
 /// Runs `test` on an actix system whose time is paused: it jumps to the next timer when all wait.
-pub fn on_paused_time<F: Future<Output = ()> + 'static>(test: F) {
+pub fn on_paused_time<F: Future + 'static>(test: F) -> F::Output {
     System::with_tokio_rt(|| {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -43,7 +43,7 @@ pub fn on_paused_time<F: Future<Output = ()> + 'static>(test: F) {
             .build()
             .unwrap()
     })
-    .block_on(test);
+    .block_on(test)
 }
 
 #[derive(Default)]
@@ -58,6 +58,32 @@ pub struct Outside {
     pub next_id: u64,
     pub calls: u64,
     pub keep_events: bool,
+    pub forge: ForgeCalls,
+    listed: Vec<Registration>,
+}
+
+/// What the forge was asked, and the jobs that it gave out and that came to their end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForgeCalls {
+    pub registers: u64,
+    pub deregisters: u64,
+    pub lists: u64,
+    /// Listings that showed the same as the one before.
+    pub unchanged: u64,
+    pub jobs: u64,
+}
+
+impl ForgeCalls {
+    /// What happened from here to `later`.
+    pub fn until(&self, later: &Self) -> Self {
+        Self {
+            registers: later.registers - self.registers,
+            deregisters: later.deregisters - self.deregisters,
+            lists: later.lists - self.lists,
+            unchanged: later.unchanged - self.unchanged,
+            jobs: later.jobs - self.jobs,
+        }
+    }
 }
 
 /// Cloud, forge and observer in one: a VM boots, registers and idles until told otherwise.
@@ -67,6 +93,8 @@ pub struct World {
     pub clock: Arc<TokioClock>,
     pub boot: Duration,
     pub call: Duration,
+    /// Where set, a runner gets a job as soon as it is online, of about this length.
+    pub jobs: Option<Duration>,
 }
 
 impl World {
@@ -77,6 +105,7 @@ impl World {
             clock: Arc::new(TokioClock::starting_at(origin)),
             boot: Duration::from_secs(20),
             call: Duration::from_millis(200),
+            jobs: None,
         }
     }
 
@@ -94,6 +123,27 @@ impl World {
         self.with(|outside| {
             outside.registrations.remove(name);
             outside.vms.get_mut(name).unwrap().status = VmStatus::Stopped;
+        });
+    }
+
+    /// A job of half to one and a half times `length`, by the runner's number.
+    async fn serve_a_job(&self, name: &RunnerName, length: Duration) {
+        let Some(number) = self.with(|outside| {
+            let registration = outside.registrations.get_mut(name)?;
+            registration.busy = Some(true);
+            Some(registration.id.0)
+        }) else {
+            return;
+        };
+        let spread =
+            (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as f64 / f64::from(u32::MAX);
+        tokio::time::sleep(length.mul_f64(0.5 + spread)).await;
+        self.with(|outside| {
+            outside.forge.jobs += 1;
+            outside.registrations.remove(name);
+            if let Some(vm) = outside.vms.get_mut(name) {
+                vm.status = VmStatus::Stopped;
+            }
         });
     }
 
@@ -137,6 +187,9 @@ impl Provider for World {
                     }
                 }
             });
+            if let Some(length) = world.jobs {
+                world.serve_a_job(&order.name, length).await;
+            }
         });
         Ok(id)
     }
@@ -169,6 +222,7 @@ impl Forge for World {
     async fn register(&self, order: &RegisterOrder) -> Result<Registered, PortError> {
         self.pass().await;
         Ok(self.with(|outside| {
+            outside.forge.registers += 1;
             outside.next_id += 1;
             let id = RegistrationId(outside.next_id);
             let registration =
@@ -185,6 +239,7 @@ impl Forge for World {
         _id: Option<RegistrationId>,
     ) -> Result<(), PortError> {
         self.pass().await;
+        self.with(|outside| outside.forge.deregisters += 1);
         self.with(|outside| match outside.registrations.get(name) {
             Some(registration) if registration.busy == Some(true) => Err(PortError::certain(
                 runner_fleet_actors::port::ErrorClass::Busy,
@@ -200,7 +255,13 @@ impl Forge for World {
     async fn list(&self, _scope: &Scope) -> Result<Listing<Registration>, PortError> {
         let as_of = self.clock.now();
         self.pass().await;
-        let entries = self.with(|outside| outside.registrations.values().cloned().collect());
+        let entries = self.with(|outside| {
+            let entries: Vec<_> = outside.registrations.values().cloned().collect();
+            outside.forge.lists += 1;
+            outside.forge.unchanged += u64::from(outside.listed == entries);
+            outside.listed.clone_from(&entries);
+            entries
+        });
         Ok(Listing { entries, complete: true, as_of, faults: Vec::new() })
     }
 
