@@ -1,0 +1,240 @@
+//! From listings to pools: the loops that list, and who gets which part of what they bring.
+//!
+//! A VM belongs to the pool that its name and its scope tag say, a registration to the pool that has
+//! its VM. Whatever belongs to no configured pool gets a retiring one, so that nothing is nobody's.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix::{AsyncContext, Context, Handler, Message};
+
+use super::{FleetActor, PoolChild};
+use crate::{
+    event::SharedModel,
+    name::{RunnerName, Scope},
+    pool::{Survey, actor::PoolKey},
+    port::{Listing, Registration, Vm},
+    sweep::{Expectation, Means, Purse, expectation, task::Sweeper},
+};
+
+impl FleetActor {
+    /// One sweeping loop a provider and a scope; loops that nobody needs any more end.
+    pub(super) fn sweep_what_is_needed(&mut self, ctx: &mut Context<Self>) {
+        let mut wanted: BTreeMap<String, Option<Scope>> =
+            self.setup.providers.keys().map(|name| (format!("provider {name}"), None)).collect();
+        for key in self.pools.keys() {
+            wanted.insert(format!("scope {}", key.scope), Some(key.scope.clone()));
+        }
+        self.sweeps.retain(|side, task| {
+            let keep = wanted.contains_key(side);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for (side, scope) in wanted {
+            if self.sweeps.contains_key(&side) {
+                continue;
+            }
+            let cadence = match scope {
+                Some(_) => self.setup.forge_cadence,
+                None => self.setup.cloud_cadence,
+            };
+            let sweeper = Sweeper {
+                side: side.clone(),
+                cadence,
+                clock: Arc::clone(&self.setup.clock),
+                observer: Arc::clone(&self.setup.observer),
+                stir: self.stir.subscribe(),
+                io: self.setup.io.clone(),
+            };
+            let fleet = ctx.address();
+            let model = Arc::clone(&self.setup.model);
+            let task = match scope {
+                Some(scope) => {
+                    let forge = Arc::clone(&self.setup.forge);
+                    let (asked, concerned) = (scope.clone(), scope.clone());
+                    let mut purse = Purse::default();
+                    let expect = move || expected(&model, |pool| pool.scope == concerned);
+                    let expect_now = expect.clone();
+                    actix_rt::spawn(sweeper.run(
+                        move || {
+                            let (forge, scope) = (Arc::clone(&forge), asked.clone());
+                            async move { forge.list(&scope).await }
+                        },
+                        move |listing| {
+                            let means = purse.pay(&listing, expect_now());
+                            fleet.do_send(SweptForge { scope: scope.clone(), listing });
+                            means
+                        },
+                        expect,
+                    ))
+                }
+                None => {
+                    let name = side.trim_start_matches("provider ").to_owned();
+                    let Some(provider) = self.setup.providers.get(&name).cloned() else { continue };
+                    let concerned = name.clone();
+                    actix_rt::spawn(sweeper.run(
+                        move || {
+                            let provider = Arc::clone(&provider);
+                            async move { provider.list().await }
+                        },
+                        move |listing| {
+                            fleet.do_send(SweptCloud { provider: name.clone(), listing });
+                            Means::Enough
+                        },
+                        move || expected(&model, |pool| pool.provider == concerned),
+                    ))
+                }
+            };
+            self.sweeps.insert(side, task);
+        }
+    }
+
+    /// Which pool a VM belongs to: its name says which pool, its tag where it is registered.
+    fn owner(provider: &str, vm: &Vm, pools: &BTreeMap<PoolKey, PoolChild>) -> Option<PoolKey> {
+        let pool = vm.name.pool();
+        let scope = vm.scope.clone().or_else(|| {
+            pools
+                .keys()
+                .find(|key| key.pool == pool && key.provider == provider)
+                .map(|key| key.scope.clone())
+        })?;
+        Some(PoolKey { pool, provider: provider.to_owned(), scope })
+    }
+}
+
+fn expected(
+    model: &SharedModel,
+    concerns: impl Fn(&crate::event::PoolSnapshot) -> bool,
+) -> Expectation {
+    model
+        .pools
+        .iter()
+        .filter(|pool| concerns(pool))
+        .map(|pool| expectation(&pool))
+        .max()
+        .unwrap_or(Expectation::Quiet)
+}
+
+/// A cloud was listed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SweptCloud {
+    /// Which.
+    pub provider: String,
+    /// What was seen.
+    pub listing: Arc<Listing<Vm>>,
+}
+
+impl Handler<SweptCloud> for FleetActor {
+    type Result = ();
+
+    fn handle(&mut self, SweptCloud { provider, listing }: SweptCloud, ctx: &mut Self::Context) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let mut shares: BTreeMap<PoolKey, Vec<Vm>> = BTreeMap::new();
+        for vm in &listing.entries {
+            match Self::owner(&provider, vm, &self.pools) {
+                Some(key) => shares.entry(key).or_default().push(vm.clone()),
+                None => self.fault(
+                    Some(vm.name.pool()),
+                    format!(
+                        "VM {} of a pool that is not configured does not say where it is registered; \
+                         delete it by hand, or configure a pool {} on provider {provider}",
+                        vm.name,
+                        vm.name.pool()
+                    ),
+                ),
+            }
+        }
+        let unknown: Vec<_> =
+            shares.keys().filter(|key| !self.pools.contains_key(key)).cloned().collect();
+        for key in unknown {
+            self.retire(key, ctx);
+        }
+        for (key, child) in self.pools.iter().filter(|(key, _)| key.provider == provider) {
+            let share = Listing {
+                entries: shares.remove(key).unwrap_or_default(),
+                complete: listing.complete,
+                as_of: listing.as_of,
+                faults: Vec::new(),
+            };
+            child.addr.do_send(Survey { vms: Some(Arc::new(share)), registrations: None });
+        }
+        if let Some(port) = self.setup.providers.get(&provider) {
+            self.setup.model.ports.insert(provider.clone(), port.status());
+        }
+        self.clouds.insert(provider, listing);
+    }
+}
+
+/// A scope of the forge was listed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SweptForge {
+    /// Which.
+    pub scope: Scope,
+    /// What was seen.
+    pub listing: Arc<Listing<Registration>>,
+}
+
+impl Handler<SweptForge> for FleetActor {
+    type Result = ();
+
+    fn handle(&mut self, SweptForge { scope, listing }: SweptForge, ctx: &mut Self::Context) {
+        if self.stopping.is_some() {
+            return;
+        }
+        // A registration goes to the pool that has its VM; one without a VM to the configured pool
+        // of that name. Only once every cloud was seen can "without a VM" be said at all.
+        let clouds_known = self.setup.providers.keys().all(|name| self.clouds.contains_key(name));
+        let mut at: BTreeMap<&RunnerName, PoolKey> = BTreeMap::new();
+        for (provider, cloud) in &self.clouds {
+            for vm in &cloud.entries {
+                if let Some(key) = Self::owner(provider, vm, &self.pools) {
+                    at.insert(&vm.name, key);
+                }
+            }
+        }
+        let mut shares: BTreeMap<PoolKey, Vec<Registration>> = BTreeMap::new();
+        let mut homeless: Vec<PoolKey> = Vec::new();
+        for registration in &listing.entries {
+            let pool = registration.name.pool();
+            let key = at.get(&registration.name).cloned().or_else(|| {
+                let mut keys =
+                    self.pools.iter().filter(|(k, _)| k.pool == pool && k.scope == scope);
+                let first = keys.next();
+                keys.find(|(_, child)| !child.shadow).or(first).map(|(key, _)| key.clone())
+            });
+            match key {
+                Some(key) => shares.entry(key).or_default().push(registration.clone()),
+                None if clouds_known => {
+                    if let Some(provider) = self.setup.providers.keys().next() {
+                        homeless.push(PoolKey {
+                            pool,
+                            provider: provider.clone(),
+                            scope: scope.clone(),
+                        });
+                    }
+                }
+                None => {}
+            }
+        }
+        for (key, child) in self.pools.iter().filter(|(key, _)| key.scope == scope) {
+            let share = Listing {
+                entries: shares.remove(key).unwrap_or_default(),
+                complete: listing.complete,
+                as_of: listing.as_of,
+                faults: Vec::new(),
+            };
+            child.addr.do_send(Survey { vms: None, registrations: Some(Arc::new(share)) });
+        }
+        for key in homeless {
+            if !self.pools.contains_key(&key) {
+                self.retire(key, ctx);
+            }
+        }
+        self.setup.model.ports.insert("github".to_owned(), self.setup.forge.status());
+    }
+}
