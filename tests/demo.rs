@@ -16,7 +16,8 @@ fn a_demo_with_every_fault_leaks_nothing_and_kills_nobody() {
     assert!(ended.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&ended.stdout));
     let summary: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     let number = |key: &str| summary[key].as_u64().unwrap();
-    for never in ["leaked_vms", "leaked_registrations", "busy_runners_killed", "invariants_broken"] {
+    for never in ["leaked_vms", "leaked_registrations", "busy_runners_killed", "invariants_broken"]
+    {
         assert_eq!(number(never), 0, "{never}");
     }
     assert_eq!(number("jobs_queued"), 30);
