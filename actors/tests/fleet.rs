@@ -306,3 +306,67 @@ fn a_deleted_vm_frees_its_place_as_soon_as_two_listings_lack_it() {
         running.stop().await;
     });
 }
+
+#[test]
+fn a_pool_that_moves_to_another_scope_lets_its_busy_runner_finish_where_it_is() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        let busy = running.names(Phase::Idle)[0].clone();
+        world.take_job(&busy);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        let mut moved = pool("small", 2, 4);
+        let mut blueprint = (*moved.configure.blueprint).clone();
+        blueprint.scope = "other-org".parse().unwrap();
+        moved.configure.blueprint = std::sync::Arc::new(blueprint);
+        let reload = Reload { providers: Default::default(), pools: vec![moved] };
+        running.fleet.send(reload).await.unwrap();
+        let new_home: runner_fleet_actors::name::Scope = "other-org".parse().unwrap();
+        let at_new_home = |name: &runner_fleet_actors::name::RunnerName| {
+            world.with(|w| w.scopes.get(name) == Some(&new_home))
+        };
+        running
+            .until("two idle at the new scope, the old idle one gone", |r| {
+                let idle = r.names(Phase::Idle);
+                idle.len() == 2 && idle.iter().all(at_new_home) && r.model.runners.len() == 3
+            })
+            .await;
+        tokio::time::sleep(Duration::from_secs(1800)).await;
+        assert_eq!(running.names(Phase::Busy), vec![busy.clone()]);
+        assert!(!world.with(|w| w.deletes.contains(&busy)), "a busy VM was deleted by the move");
+        world.finish_job(&busy);
+        running
+            .until("nothing is left at the old scope", |r| {
+                r.model.runners.len() == 2 && world.with(|w| w.vms.len() == 2)
+            })
+            .await;
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_restart_after_a_move_knows_the_old_runners_by_the_scope_on_their_vms() {
+    on_paused_time(async {
+        let world = World::new();
+        let first = start(&world, vec![pool("small", 1, 4)]);
+        first.until("one idle", |r| r.count(Phase::Idle) == 1).await;
+        let busy = first.names(Phase::Idle)[0].clone();
+        world.take_job(&busy);
+        first.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        first.stop().await;
+        let mut moved = pool("small", 1, 4);
+        let mut blueprint = (*moved.configure.blueprint).clone();
+        blueprint.scope = "other-org".parse().unwrap();
+        moved.configure.blueprint = std::sync::Arc::new(blueprint);
+        let second = start(&world, vec![moved]);
+        second
+            .until("busy again, and a new one", |r| {
+                r.names(Phase::Busy) == vec![busy.clone()] && r.count(Phase::Idle) == 1
+            })
+            .await;
+        tokio::time::sleep(Duration::from_secs(1800)).await;
+        assert!(!world.with(|w| w.deletes.contains(&busy)), "a busy VM was deleted by the restart");
+        second.stop().await;
+    });
+}

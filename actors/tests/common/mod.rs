@@ -50,6 +50,7 @@ pub fn on_paused_time<F: Future + 'static>(test: F) -> F::Output {
 pub struct Outside {
     pub vms: BTreeMap<RunnerName, Vm>,
     pub registrations: BTreeMap<RunnerName, Registration>,
+    pub scopes: BTreeMap<RunnerName, Scope>,
     pub launches: Vec<(Time, RunnerName)>,
     pub deletes: Vec<RunnerName>,
     pub events: Vec<FleetEvent>,
@@ -228,6 +229,7 @@ impl Forge for World {
             let registration =
                 Registration { name: order.name.clone(), id, online: false, busy: Some(false) };
             outside.registrations.insert(order.name.clone(), registration);
+            outside.scopes.insert(order.name.clone(), order.scope.clone());
             Registered { id, jit_config: Secret::new("jit") }
         }))
     }
@@ -252,11 +254,13 @@ impl Forge for World {
         })
     }
 
-    async fn list(&self, _scope: &Scope) -> Result<Listing<Registration>, PortError> {
+    async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
         let as_of = self.clock.now();
         self.pass().await;
         let entries = self.with(|outside| {
-            let entries: Vec<_> = outside.registrations.values().cloned().collect();
+            let here = |name: &RunnerName| outside.scopes.get(name) == Some(scope);
+            let entries: Vec<_> =
+                outside.registrations.values().filter(|r| here(&r.name)).cloned().collect();
             outside.forge.lists += 1;
             outside.forge.unchanged += u64::from(outside.listed == entries);
             outside.listed.clone_from(&entries);
