@@ -95,6 +95,8 @@ pub(crate) struct Pace {
     pub forge: Cadence,
     /// How much older than it says a listing's content may be.
     pub listing_lag: std::time::Duration,
+    /// How long fewer runners must be wanted before idle ones go.
+    pub shrink_after: std::time::Duration,
 }
 
 impl Default for Pace {
@@ -103,6 +105,7 @@ impl Default for Pace {
             cloud: Cadence::CLOUD,
             forge: Cadence::FORGE,
             listing_lag: runner_fleet_actors::runner::Limits::default().listing_lag,
+            shrink_after: std::time::Duration::from_secs(20),
         }
     }
 }
@@ -173,7 +176,7 @@ impl Daemon {
             pools: config
                 .pools
                 .iter()
-                .map(|p| assemble::pool(p, &user_data, &targets, pace.listing_lag))
+                .map(|p| assemble::pool(p, &user_data, &targets, &pace))
                 .collect(),
             clock: Arc::clone(&clock),
             observer: Arc::new(observers),
@@ -207,7 +210,7 @@ impl Daemon {
             info: Mutex::new(info),
             config: tokio::sync::Mutex::new(config),
             path: path.to_owned(),
-            listing_lag: pace.listing_lag,
+            pace,
             targets,
             user_data,
             forge,

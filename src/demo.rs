@@ -81,6 +81,7 @@ fn demo(args: &DemoArgs) -> Result<Summary, String> {
         cloud: Pace::default().cloud.faster(whole),
         forge: Pace::default().forge.faster(whole),
         listing_lag: Pace::default().listing_lag / whole.max(1),
+        shrink_after: Pace::default().shrink_after / whole.max(1),
     };
     actix::System::new().block_on(async {
         let daemon = Daemon::start(config, &path, pace, None, io.handle()).await?;

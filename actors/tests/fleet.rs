@@ -370,3 +370,31 @@ fn a_restart_after_a_move_knows_the_old_runners_by_the_scope_on_their_vms() {
         second.stop().await;
     });
 }
+
+#[test]
+fn a_restart_knows_its_busy_runners_before_it_judges_its_spare_ones() {
+    on_paused_time(async {
+        let world = World::new();
+        let spare = || {
+            let mut setup = pool("small", 0, 10);
+            setup.configure.scaling.spare = 3;
+            setup
+        };
+        let first = start(&world, vec![spare()]);
+        first.until("three idle", |r| r.count(Phase::Idle) == 3).await;
+        for name in first.names(Phase::Idle).into_iter().take(2) {
+            world.take_job(&name);
+        }
+        first
+            .until("two busy, three spare", |r| {
+                r.count(Phase::Busy) == 2 && r.count(Phase::Idle) == 3
+            })
+            .await;
+        first.stop().await;
+        let second = start(&world, vec![spare()]);
+        second.until("adopted", |r| r.count(Phase::Busy) == 2 && r.count(Phase::Idle) == 3).await;
+        tokio::time::sleep(Duration::from_secs(1800)).await;
+        assert_eq!(world.with(|w| (w.launches.len(), w.deletes.len())), (5, 0));
+        second.stop().await;
+    });
+}

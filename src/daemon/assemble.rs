@@ -11,7 +11,7 @@ use runner_fleet_actors::{
     runner, scaler,
 };
 
-use super::targets::Targets;
+use super::{Pace, targets::Targets};
 use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
     github::{Auth, Github, GithubConfig, TokenSource},
@@ -116,7 +116,7 @@ pub(super) fn pool(
     pool: &Pool,
     user_data: &Arc<dyn UserData>,
     targets: &Targets,
-    listing_lag: Duration,
+    pace: &Pace,
 ) -> PoolSetup {
     PoolSetup {
         configure: Configure {
@@ -138,12 +138,12 @@ pub(super) fn pool(
                 min: pool.min,
                 spare: pool.spare,
                 max: pool.max,
-                // A pool's own busy runners are its demand: one that ends leaves with its job, so
-                // there is nothing that a wait could spare.
-                shrink_after: Duration::ZERO,
+                // A pool's own busy runners are its demand. A listing late by one turn must not drain
+                // runners that the next one asks for again; a longer wait keeps idle VMs paid for.
+                shrink_after: pace.shrink_after,
                 fixed: targets.of(&pool.name),
             },
-            limits: limits(&pool.limits, listing_lag),
+            limits: limits(&pool.limits, pace.listing_lag),
             provider: pool.provider.clone(),
         },
         demand: None,

@@ -15,7 +15,7 @@ use runner_fleet_actors::{
     port::{Clock, Forge, Provider, UserData},
 };
 
-use super::{assemble, renewable::Renewable, targets::Targets};
+use super::{Pace, assemble, renewable::Renewable, targets::Targets};
 use crate::{
     config::Config,
     http::{
@@ -34,7 +34,7 @@ pub(super) struct Door {
     pub info: Mutex<FleetInfo>,
     pub config: tokio::sync::Mutex<Config>,
     pub path: PathBuf,
-    pub listing_lag: std::time::Duration,
+    pub pace: Pace,
     pub targets: Targets,
     pub user_data: Arc<dyn UserData>,
     pub forge: Arc<Renewable<dyn Forge>>,
@@ -115,7 +115,7 @@ impl Door {
         let pools = new
             .pools
             .iter()
-            .map(|p| assemble::pool(p, &self.user_data, &self.targets, self.listing_lag))
+            .map(|p| assemble::pool(p, &self.user_data, &self.targets, &self.pace))
             .collect();
         let providers = self
             .providers

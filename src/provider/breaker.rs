@@ -1,7 +1,9 @@
 //! When to stop asking a cloud that does not work. Pure: a history and a time in, a decision out.
 //!
-//! The breaker opens after some failures in a row, each further failure makes the next pause longer,
-//! up to a bound, and after a pause one call is let through to see. The pauses have no jitter: one
+//! The breaker opens after some failures in a row, each call that fails after a pause makes the next
+//! pause longer, up to a bound, and after a pause one call is let through to see. Calls that were
+//! under way when it opened fail together and count no further: fifty calls that meet one outage
+//! are one outage. The pauses have no jitter: one
 //! breaker stands before one cloud, and there is no crowd to scatter.
 
 use std::time::Duration;
@@ -15,13 +17,14 @@ pub struct Policy {
     pub failures: u32,
     /// The first pause; each failure after it doubles the next.
     pub first: Duration,
-    /// The longest pause.
+    /// The longest pause. One call a minute is no load on a dead cloud; a longer pause only keeps
+    /// people waiting for one that is back.
     pub longest: Duration,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { failures: 5, first: Duration::from_secs(5), longest: Duration::from_secs(5 * 60) }
+        Self { failures: 5, first: Duration::from_secs(5), longest: Duration::from_secs(60) }
     }
 }
 
@@ -77,8 +80,11 @@ pub fn decide(history: &History, now: Time, policy: &Policy) -> Decision {
 /// Takes one outcome in. Only failures of the cloud itself count; one that says no, because of a
 /// quota or an unknown image, works. A rate limit says neither: it has a pause of its own.
 #[must_use]
-pub fn after(history: History, error: Option<&PortError>, now: Time) -> History {
+pub fn after(history: History, error: Option<&PortError>, now: Time, policy: &Policy) -> History {
+    let opened = pause(history.failures, policy).zip(history.last);
+    let straggler = opened.is_some_and(|(pause, last)| now < last + pause);
     match error.map(|e| e.class) {
+        Some(ErrorClass::Transient | ErrorClass::Auth) if straggler => history,
         Some(ErrorClass::Transient | ErrorClass::Auth) => History {
             failures: history.failures.saturating_add(1),
             last: Some(now),
@@ -99,7 +105,15 @@ mod tests {
 
     fn down(failures: u32) -> History {
         let broken = PortError::certain(ErrorClass::Transient, "down");
-        (0..failures).fold(History::default(), |h, _| after(h, Some(&broken), at(100)))
+        let mut history = History::default();
+        for _ in 0..failures {
+            // Each as soon as the pause before it is over.
+            let now = pause(history.failures, &POLICY)
+                .zip(history.last)
+                .map_or(at(100), |(pause, last)| last + pause);
+            history = after(history, Some(&broken), now, &POLICY);
+        }
+        history
     }
 
     const POLICY: Policy =
@@ -109,6 +123,17 @@ mod tests {
     fn it_opens_at_the_limit_and_not_before() {
         assert_eq!(decide(&down(2), at(100), &POLICY), Decision::Closed);
         assert_eq!(decide(&down(3), at(100), &POLICY), Decision::Open { until: at(105) });
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_outage() {
+        let broken = PortError::certain(ErrorClass::Transient, "down");
+        let crowd =
+            (0..50).fold(History::default(), |h, _| after(h, Some(&broken), at(100), &POLICY));
+        assert_eq!(decide(&crowd, at(100), &POLICY), Decision::Open { until: at(105) });
+        assert_eq!(decide(&crowd, at(105), &POLICY), Decision::Probe);
+        let probed = after(crowd, Some(&broken), at(105), &POLICY);
+        assert_eq!(decide(&probed, at(105), &POLICY), Decision::Open { until: at(115) });
     }
 
     #[test]
@@ -131,10 +156,11 @@ mod tests {
     fn a_cloud_that_says_no_works() {
         for class in [ErrorClass::Quota, ErrorClass::Invalid, ErrorClass::NoCapacity] {
             let no = PortError::certain(class, "no");
-            assert_eq!(after(down(9), Some(&no), at(101)).failures, 0, "{class}");
+            assert_eq!(after(down(9), Some(&no), at(101), &POLICY).failures, 0, "{class}");
         }
-        assert_eq!(after(down(9), None, at(101)).failures, 0);
+        assert_eq!(after(down(9), None, at(101), &POLICY).failures, 0);
         let class = ErrorClass::RateLimited { until: at(200) };
-        assert_eq!(after(down(2), Some(&PortError::certain(class, "slow")), at(101)).failures, 2);
+        let slow = PortError::certain(class, "slow");
+        assert_eq!(after(down(2), Some(&slow), at(101), &POLICY).failures, 2);
     }
 }

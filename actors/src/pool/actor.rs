@@ -125,6 +125,9 @@ impl Outfit {
     }
 }
 
+/// Surveys with both sides known after which every adopted runner has judged the first of them.
+const ADOPTED_AFTER: u32 = 2;
+
 /// The actor of one pool.
 pub struct PoolActor {
     outfit: Outfit,
@@ -138,6 +141,7 @@ pub struct PoolActor {
     timer: Option<(Time, SpawnHandle)>,
     because: Vec<String>,
     crashed: u32,
+    surveys: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
 }
@@ -170,6 +174,7 @@ impl PoolActor {
             timer: None,
             because: Vec::new(),
             crashed: 0,
+            surveys: 0,
             halting: false,
             emptied,
         }
@@ -233,7 +238,8 @@ impl PoolActor {
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
-        let Some(target) = self.target.as_ref().map(|target| target.runners) else { return };
+        let live = self.roster.live();
+        let Some(target) = self.target.as_ref().map(|target| target.over(live)) else { return };
         let policy = &self.outfit.configure.policy;
         let plan = plan(target, &self.roster, policy, now);
         let broken = invariant::plan(&plan, &self.roster, policy);
@@ -309,8 +315,11 @@ impl PoolActor {
         if self.outfit.shadow {
             return;
         }
+        // Right after a start the runners are adopted but have not yet said that they are busy: what
+        // is not known is not published, and unknown demand shrinks nothing.
+        let known = self.surveys >= ADOPTED_AFTER;
         self.outfit.occupancy.send_if_modified(|occupancy| {
-            let changed = occupancy.is_none_or(|before| before.running != counts.busy);
+            let changed = known && occupancy.is_none_or(|before| before.running != counts.busy);
             if changed {
                 *occupancy = Some(Demand { waiting: 0, running: counts.busy, as_of: now });
             }
@@ -392,6 +401,9 @@ impl Handler<Survey> for PoolActor {
         let now = self.now();
         let pool = self.name().clone();
         let surveyed = self.roster.survey(&pool, &survey, now);
+        if self.surveyed() {
+            self.surveys = self.surveys.saturating_add(1);
+        }
         for (name, seen) in surveyed.observe {
             self.tell(&name, Event::Observed(seen));
         }
