@@ -75,10 +75,17 @@ pub fn decide(history: &History, now: Time, policy: &Policy) -> Decision {
 }
 
 /// Takes one outcome in. Only failures of the cloud itself count; one that says no, because of a
-/// quota or an unknown image, works. A rate limit says neither: it has a pause of its own.
+/// quota or an unknown image, works. A rate limit says neither: it has a pause of its own. Nor does
+/// a failure during a pause: that call was under way when the breaker opened, and counting a crowd
+/// that fails together one by one would turn an outage of seconds into the longest pause.
 #[must_use]
-pub fn after(history: History, error: Option<&PortError>, now: Time) -> History {
+pub fn after(history: History, error: Option<&PortError>, now: Time, policy: &Policy) -> History {
+    let paused = match (pause(history.failures, policy), history.last) {
+        (Some(pause), Some(last)) => now < last + pause,
+        _ => false,
+    };
     match error.map(|e| e.class) {
+        Some(ErrorClass::Transient | ErrorClass::Auth) if paused => history,
         Some(ErrorClass::Transient | ErrorClass::Auth) => History {
             failures: history.failures.saturating_add(1),
             last: Some(now),
@@ -99,7 +106,7 @@ mod tests {
 
     fn down(failures: u32) -> History {
         let broken = PortError::certain(ErrorClass::Transient, "down");
-        (0..failures).fold(History::default(), |h, _| after(h, Some(&broken), at(100)))
+        History { failures, ..after(History::default(), Some(&broken), at(100), &POLICY) }
     }
 
     const POLICY: Policy =
@@ -131,10 +138,22 @@ mod tests {
     fn a_cloud_that_says_no_works() {
         for class in [ErrorClass::Quota, ErrorClass::Invalid, ErrorClass::NoCapacity] {
             let no = PortError::certain(class, "no");
-            assert_eq!(after(down(9), Some(&no), at(101)).failures, 0, "{class}");
+            assert_eq!(after(down(9), Some(&no), at(101), &POLICY).failures, 0, "{class}");
         }
-        assert_eq!(after(down(9), None, at(101)).failures, 0);
+        assert_eq!(after(down(9), None, at(101), &POLICY).failures, 0);
         let class = ErrorClass::RateLimited { until: at(200) };
-        assert_eq!(after(down(2), Some(&PortError::certain(class, "slow")), at(101)).failures, 2);
+        let slow = PortError::certain(class, "slow");
+        assert_eq!(after(down(2), Some(&slow), at(101), &POLICY).failures, 2);
+    }
+
+    #[test]
+    fn a_crowd_that_fails_together_opens_it_for_the_first_pause_only() {
+        let broken = PortError::certain(ErrorClass::Transient, "down");
+        let fail = |history, at| after(history, Some(&broken), at, &POLICY);
+        let history = (0..50).fold(History::default(), |history, _| fail(history, at(100)));
+        assert_eq!(decide(&history, at(100), &POLICY), Decision::Open { until: at(105) });
+        // The probe fails as well, and with it whatever was slower to come back.
+        let history = fail(fail(fail(history, at(105)), at(105)), at(106));
+        assert_eq!(decide(&history, at(106), &POLICY), Decision::Open { until: at(115) });
     }
 }

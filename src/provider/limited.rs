@@ -225,7 +225,8 @@ impl<P: Provider + ?Sized> Limited<P> {
     fn learn(&self, error: Option<&PortError>) {
         let now = self.clock.now();
         let mut state = self.state();
-        state.history = breaker::after(std::mem::take(&mut state.history), error, now);
+        let history = std::mem::take(&mut state.history);
+        state.history = breaker::after(history, error, now, &self.limits.breaker);
         let Some(error) = error else { return };
         match error.class {
             ErrorClass::RateLimited { until }
