@@ -75,15 +75,32 @@ fn every(pause: Duration) -> Cadence {
     Cadence { changing: pause, working: pause, quiet: pause }
 }
 
+const POOL: u32 = 50;
+const REPLACEMENTS: usize = 300;
+
 async fn reaction(io: &Handle) -> bool {
+    let good = reported(io).await;
+    good & listed(io, 1).await & listed(io, 20).await
+}
+
+async fn pool_of_fifty(io: &Handle) -> (Outside, Running) {
     let outside = quick(io).await;
     let cadences = [every(MS(50)), every(MS(50))];
-    let fleet = Running::start(io, &outside, 50, 400, cadences).await;
-    let idle = || fleet.model.runners.iter().filter(|r| r.state == Phase::Idle).count();
-    until("fifty idle", || idle() >= 50).await;
+    let fleet = Running::start(io, &outside, POOL, 400, cadences).await;
+    all_idle(&fleet).await;
+    (outside, fleet)
+}
 
-    let mut reported = Vec::new();
-    while reported.len() < 300 {
+async fn all_idle(fleet: &Running) {
+    let idle = || fleet.model.runners.iter().filter(|r| r.state == Phase::Idle).count();
+    until("all idle", || idle() >= POOL as usize).await;
+}
+
+/// Guests report their end, one at a time.
+async fn reported(io: &Handle) -> bool {
+    let (outside, fleet) = pool_of_fifty(io).await;
+    let mut took = Vec::new();
+    while took.len() < REPLACEMENTS {
         let name = first_idle(&fleet);
         let before = outside.jit_calls().len();
         let fact = Utc::now();
@@ -91,32 +108,33 @@ async fn reaction(io: &Handle) -> bool {
         let order = Order::Tell(name, event);
         fleet.fleet.send(Route { pool: pool_name(), order }).await.unwrap().unwrap();
         until("a replacement", || outside.jit_calls().len() > before).await;
-        reported.push(since(fact, outside.jit_calls()[before]));
-        until("fifty idle again", || idle() >= 50).await;
-    }
-    let told = verdict("a guest reports its end, one at a time", reported);
-
-    let mut good = told;
-    for at_once in [1, 20] {
-        let mut listed = Vec::new();
-        while listed.len() < 300 {
-            let before = outside.jit_calls().len();
-            let facts = fleet.stopped.lock().unwrap().news.len();
-            for _ in 0..at_once {
-                outside.github.queue_job(&scope(), &[LABEL.to_owned()], MS(5));
-            }
-            until("all replaced", || outside.jit_calls().len() >= before + at_once).await;
-            // The n-th replacement answers the n-th fact: both are in the order of their arrival.
-            let news = fleet.stopped.lock().unwrap().news[facts..].to_vec();
-            let facts = news.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count));
-            let calls = outside.jit_calls();
-            listed.extend(facts.zip(&calls[before..]).map(|(fact, call)| since(fact, *call)));
-            until("fifty idle again", || idle() >= 50).await;
-        }
-        good &= verdict(&format!("a listing shows the VM off, {at_once} jobs at once"), listed);
+        took.push(since(fact, outside.jit_calls()[before]));
+        all_idle(&fleet).await;
     }
     fleet.stop().await;
-    good
+    verdict("a guest reports its end, one at a time", took)
+}
+
+/// Listings show that VMs are off, whose jobs ended `at_once`.
+async fn listed(io: &Handle, at_once: usize) -> bool {
+    let (outside, fleet) = pool_of_fifty(io).await;
+    let mut took = Vec::new();
+    while took.len() < REPLACEMENTS {
+        let before = outside.jit_calls().len();
+        let facts = fleet.stopped.lock().unwrap().news.len();
+        for _ in 0..at_once {
+            outside.github.queue_job(&scope(), &[LABEL.to_owned()], MS(5));
+        }
+        until("all replaced", || outside.jit_calls().len() >= before + at_once).await;
+        // The n-th replacement answers the n-th fact: both are in the order of their arrival.
+        let news = fleet.stopped.lock().unwrap().news[facts..].to_vec();
+        let facts = news.iter().flat_map(|(at, count)| std::iter::repeat_n(*at, *count));
+        let calls = outside.jit_calls();
+        took.extend(facts.zip(&calls[before..]).map(|(fact, call)| since(fact, *call)));
+        all_idle(&fleet).await;
+    }
+    fleet.stop().await;
+    verdict(&format!("a listing shows the VM off, {at_once} jobs at once"), took)
 }
 
 fn first_idle(fleet: &Running) -> RunnerName {
