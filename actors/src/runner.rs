@@ -25,9 +25,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{DrainReason, Job, JobEnd, Phase},
-    name::{RegistrationId, VmId},
-    port::{Deletion, ErrorClass, PortError, StandDown, Time, VmStatus},
+    event::{DrainReason, Job, Phase},
+    port::{ErrorClass, Time, VmStatus},
 };
 
 pub mod actor;
@@ -35,11 +34,13 @@ mod adopt;
 mod busy;
 pub mod drain;
 pub mod evidence;
+mod signal;
 mod waiting;
 
 pub use adopt::{adopt, revive};
 pub use drain::{Drain, Step};
 pub use evidence::{Known, Observation, Sighting};
+pub use signal::{Answer, Effect, Event, LaunchFailure, Report};
 
 /// How long a runner may stay in each state. All configurable per pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,157 +86,6 @@ impl Default for Limits {
             effect: Duration::from_secs(120),
             listing_lag: LISTING_LAG,
             guests_report: false,
-        }
-    }
-}
-
-/// What the shell is asked to do. By name, so that repeating one is harmless.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Ask the forge for a JIT config, then the provider for a VM. One effect, so that no secret
-    /// passes through the brain.
-    Launch,
-    /// Ask the guest whether it has a job, and to take none until told.
-    StandDown,
-    /// Tell the guest to take jobs again. Has no answer: an order without a next word ends by itself.
-    GoOn,
-    /// Remove the registration.
-    Deregister,
-    /// Delete the VM.
-    DeleteVm,
-}
-
-impl Effect {
-    /// How long the shell waits for its answer.
-    #[must_use]
-    pub fn limit(self, limits: &Limits) -> Duration {
-        match self {
-            Self::Launch => limits.launch,
-            Self::StandDown | Self::GoOn | Self::Deregister | Self::DeleteVm => limits.effect,
-        }
-    }
-}
-
-/// Why a launch failed, and what it may have left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaunchFailure {
-    /// What failed.
-    pub error: PortError,
-    /// Whether a VM may exist.
-    pub vm_possible: bool,
-    /// Whether a registration may exist.
-    pub registration_possible: bool,
-    /// Its number, where it is known to exist.
-    pub registration: Option<RegistrationId>,
-}
-
-/// The answer to an effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// To `Launch`: the cloud has taken the order.
-    Launched {
-        /// The VM.
-        vm: VmId,
-        /// The registration.
-        registration: RegistrationId,
-    },
-    /// To `Launch`: it failed.
-    LaunchFailed(LaunchFailure),
-    /// To `StandDown`.
-    StoodDown(Result<StandDown, PortError>),
-    /// To `Deregister`.
-    Deregistered(Result<(), PortError>),
-    /// To `DeleteVm`.
-    VmDeleted(Result<Deletion, PortError>),
-}
-
-impl Answer {
-    /// The effect that it answers.
-    #[must_use]
-    pub fn effect(&self) -> Effect {
-        match self {
-            Self::Launched { .. } | Self::LaunchFailed(_) => Effect::Launch,
-            Self::StoodDown(_) => Effect::StandDown,
-            Self::Deregistered(_) => Effect::Deregister,
-            Self::VmDeleted(_) => Effect::DeleteVm,
-        }
-    }
-}
-
-/// What the guest says of itself. A replay changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// The VM is up.
-    Booted,
-    /// The runner application listens for jobs.
-    RunnerStarted,
-    /// A job began.
-    JobStarted(Job),
-    /// The job ended.
-    JobCompleted(JobEnd),
-    /// The runner application ended: the guest's last word before it powers off.
-    Stopped(JobEnd),
-}
-
-/// Everything that can happen to a runner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Time passed. Early and repeated ticks change nothing.
-    Tick,
-    /// A listing of the cloud or the forge.
-    Observed(Observation),
-    /// An effect came back.
-    Answered(Answer),
-    /// The guest reported.
-    Guest(Report),
-    /// The forge says that its job began.
-    JobStarted(Job),
-    /// The forge says that its job ended.
-    JobCompleted(JobEnd),
-    /// The pool or an operator wishes it gone. Refused while it is busy.
-    Drain(DrainReason),
-    /// An operator wishes it gone whatever it does.
-    Force,
-}
-
-impl Event {
-    /// The event in words, for "why is it in this state?".
-    #[must_use]
-    pub fn words(&self) -> String {
-        match self {
-            Self::Tick => "its time limit passed".to_owned(),
-            Self::Observed(seen) => match (&seen.vm, &seen.registration) {
-                (Sighting::Unknown, _) => "a listing of the forge showed it".to_owned(),
-                (_, Sighting::Unknown) => "a listing of the cloud showed it".to_owned(),
-                _ => "a listing showed it".to_owned(),
-            },
-            Self::Answered(Answer::Launched { .. }) => "the cloud took the order".to_owned(),
-            Self::Answered(Answer::LaunchFailed(failure)) => {
-                format!("the launch failed: {}", failure.error)
-            }
-            Self::Answered(Answer::StoodDown(Ok(StandDown::StandingDown))) => {
-                "the guest stands down".to_owned()
-            }
-            Self::Answered(Answer::StoodDown(Ok(StandDown::Busy))) => {
-                "the guest has a job".to_owned()
-            }
-            Self::Answered(Answer::Deregistered(Ok(()))) => "its registration is gone".to_owned(),
-            Self::Answered(Answer::VmDeleted(Ok(_))) => "its VM is deleted".to_owned(),
-            Self::Answered(
-                Answer::StoodDown(Err(error))
-                | Answer::Deregistered(Err(error))
-                | Answer::VmDeleted(Err(error)),
-            ) => error.to_string(),
-            Self::Guest(Report::Booted) => "the guest has booted".to_owned(),
-            Self::Guest(Report::RunnerStarted) => "the guest listens for jobs".to_owned(),
-            Self::Guest(Report::JobStarted(_)) => "the guest has begun a job".to_owned(),
-            Self::Guest(Report::JobCompleted(_)) => "the guest has ended its job".to_owned(),
-            Self::Guest(Report::Stopped(_)) => "the guest's runner application ended".to_owned(),
-            Self::JobStarted(_) => "the forge reports its job begun".to_owned(),
-            Self::JobCompleted(_) => "the forge reports its job ended".to_owned(),
-            Self::Drain(reason) => format!("asked to drain: {}", reason.as_str()),
-            Self::Force => "deleted by force".to_owned(),
         }
     }
 }
