@@ -273,7 +273,11 @@ impl Outside {
             invariants_broken: broken,
             leaked_vms: number(cloud.present),
             leaked_registrations: jobs.registrations,
-            busy_runners_killed: number(killed.len()) + number(seen.registration_taken.len()),
+            // GitHub's own count: whatever was lost and did not vanish with its VM was killed.
+            busy_runners_killed: jobs
+                .lost
+                .saturating_sub(number(gone.len()))
+                .max(number(killed.len()) + number(seen.registration_taken.len())),
         }
     }
 }

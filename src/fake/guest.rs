@@ -87,7 +87,13 @@ impl StandIns {
         let Some(mut listener) = self.connect(jit_config.expose()).await else {
             return vm.power_off();
         };
-        if let Next::Job(job) = listener.next_job().await {
+        let next = tokio::select! {
+            // A job that was assigned in the VM's last instant is a job that was taken away.
+            biased;
+            next = listener.next_job() => next,
+            () = vm.killed() => return,
+        };
+        if let Next::Job(job) = next {
             tokio::select! {
                 () = tokio::time::sleep(job.runs_for) => listener.complete(true),
                 () = listener.deregistered() => {
