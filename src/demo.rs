@@ -35,6 +35,10 @@ use crate::{
 const SCOPE: &str = "octo-org";
 const LABEL: &str = "linux-small";
 const TOKEN: &str = "demo-token-of-the-fake-github";
+/// Seconds from a create to ACTIVE, shortest and longest, before the speed.
+const BOOT: (f64, f64) = (15.0, 40.0);
+/// Seconds from ACTIVE to a runner that is online, likewise.
+const GUEST_START: (f64, f64) = (10.0, 25.0);
 /// How long the fleet may take to empty itself at the end, by the wall clock.
 const EMPTYING: Duration = Duration::from_secs(60);
 
@@ -102,9 +106,9 @@ async fn start_outside(seed: u64, speed: f64) -> std::io::Result<Outside> {
         ..github::Options::default()
     })
     .await?;
-    let guests = StandIns::new(github.clone(), scaled(10.0)..=scaled(25.0), seed);
+    let guests = StandIns::new(github.clone(), scaled(GUEST_START.0)..=scaled(GUEST_START.1), seed);
     let cloud = FakeOpenstack::start(openstack::Options {
-        boot: scaled(15.0)..=scaled(40.0),
+        boot: scaled(BOOT.0)..=scaled(BOOT.1),
         delete: scaled(3.0)..=scaled(10.0),
         api_latency: Duration::from_millis(5),
         seed,
@@ -262,7 +266,8 @@ impl Outside {
             jobs_served: jobs.completed,
             jobs_lost_to_vanished_vms: number(gone.len()),
             wait_ms: Spread::of(&jobs.waits),
-            cold_start_ms: ((27.5 + 17.5) * 1000.0 / speed) as u64,
+            cold_start_ms: ((BOOT.0 + BOOT.1 + GUEST_START.0 + GUEST_START.1) / 2.0 * 1000.0
+                / speed) as u64,
             launches: cloud.creates,
             peak_vms: number(cloud.peak),
             max_vms: args.max,

@@ -20,7 +20,8 @@ pub(super) struct Summary {
     /// Jobs whose VM the story took away: no fleet can save them.
     pub jobs_lost_to_vanished_vms: u64,
     pub wait_ms: Spread,
-    /// What the fake cloud and guest themselves need from create to online, in the mean.
+    /// What the fake cloud and guest themselves need from create to online: the mean of what they are
+    /// set to, not a measurement.
     pub cold_start_ms: u64,
     pub launches: u64,
     pub peak_vms: u64,
@@ -29,8 +30,7 @@ pub(super) struct Summary {
     pub github_calls_that_count: u64,
     pub github_calls_per_job: f64,
     pub cloud_calls: u64,
-    /// From a runner's end at GitHub to its replacement's create at the cloud is not seen here;
-    /// this is from a finished runner's drain to the next launch that was decided.
+    /// Invariants of the brain that were seen broken: defects.
     pub invariants_broken: u64,
     pub leaked_vms: u64,
     pub leaked_registrations: u64,
@@ -77,7 +77,7 @@ impl Summary {
                 "a job waited (p50 / p95 / max)",
                 format!("{} / {} / {} ms", wait.p50, wait.p95, wait.max),
             ),
-            ("the cloud's own cold start, mean", format!("{} ms", self.cold_start_ms)),
+            ("the fakes' own cold start, as set", format!("{} ms", self.cold_start_ms)),
             ("launches", self.launches.to_string()),
             ("VMs at most", format!("{} of {} allowed", self.peak_vms, self.max_vms)),
             (
