@@ -22,6 +22,7 @@ mod pool;
 mod provider;
 mod read;
 mod secret;
+mod size;
 
 use std::{
     collections::BTreeMap,
@@ -37,8 +38,9 @@ pub use self::{
     github::{Github, GithubAuth},
     limits::Limits,
     pool::Pool,
-    provider::{Provider, ProviderKind},
+    provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     secret::{Env, SecretError, SecretSource},
+    size::{SizeError, format_size, parse_size},
 };
 use self::{file::FileUse, read::Reader};
 
