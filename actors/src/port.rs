@@ -402,8 +402,12 @@ pub trait Guests: Send + Sync {
 /// Renders what a VM runs at its first boot. Pure; the JIT config goes in, cloud-init user data
 /// comes out, and both are secrets.
 pub trait UserData: Send + Sync {
-    /// The user data for one runner.
-    fn render(&self, name: &RunnerName, jit_config: &Secret) -> Secret;
+    /// The user data for one runner. Never waits.
+    ///
+    /// # Errors
+    /// Where something that the VM could not do without is not known yet; it always leaves nothing
+    /// behind.
+    fn render(&self, name: &RunnerName, jit_config: &Secret) -> Result<Secret, PortError>;
 }
 
 /// Jobs that wait and run for a pool.
