@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     config::{Config, Env},
-    guest::Boot,
+    guest::Guest,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
     log::LogControl,
@@ -161,7 +161,7 @@ impl Daemon {
             .into_iter()
             .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
             .collect();
-        let user_data: Arc<dyn UserData> = Arc::new(Boot);
+        let user_data: Arc<dyn UserData> = Arc::new(Guest::default());
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
         let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
@@ -330,6 +330,9 @@ impl Observer for Observers {
                 runner = runner.as_ref().map(tracing::field::display),
                 class = %error.class, %error, "fault"
             ),
+            FleetEvent::GuestLog { pool, runner, log, .. } => {
+                tracing::warn!(%pool, %runner, %log, "a guest's last words");
+            }
             FleetEvent::InvariantBroken { name, seen, .. } => {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
