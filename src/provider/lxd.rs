@@ -48,14 +48,16 @@ use dashmap::DashMap;
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
-        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Time,
-        Vm,
+        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        Time, Vm,
     },
 };
+use tokio::sync::broadcast;
 
 mod answer;
 mod api;
 mod check;
+mod events;
 mod launch;
 mod order;
 mod remove;
@@ -65,6 +67,7 @@ mod vm;
 
 use api::Api;
 pub use api::Timeouts;
+use events::Hub;
 
 use crate::config::LxdAccess;
 
@@ -119,10 +122,12 @@ struct Inner {
     turns: DashMap<RunnerName, Arc<tokio::sync::Mutex<()>>>,
     /// An instance keeps its address for its life, and asking for it costs a look into the guest.
     addresses: DashMap<RunnerName, IpAddr>,
+    hub: Hub,
 }
 
 impl Lxd {
     /// Reads the certificates and calls nobody: an LXD that is down must not stop the daemon's start.
+    /// Called inside the runtime that its events are to be read on.
     ///
     /// # Errors
     /// `Invalid` where a certificate or a key cannot be used.
@@ -138,8 +143,16 @@ impl Lxd {
             launches: DashMap::new(),
             turns: DashMap::new(),
             addresses: DashMap::new(),
+            hub: Hub::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// Launches in the background may live on for a while; nobody hears of them any more.
+impl Drop for Lxd {
+    fn drop(&mut self) {
+        self.inner.hub.close();
     }
 }
 
@@ -177,5 +190,9 @@ impl Provider for Lxd {
 
     fn status(&self) -> PortStatus {
         self.inner.api.status()
+    }
+
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        self.inner.hub.subscribe(&self.inner)
     }
 }

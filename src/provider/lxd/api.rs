@@ -169,6 +169,20 @@ impl Api {
         self.way.place()
     }
 
+    pub(super) fn host(&self) -> &str {
+        self.way.host()
+    }
+
+    /// The bare connection, for the stream of events.
+    pub(super) async fn connect(&self) -> Result<Box<dyn Wire>, PortError> {
+        self.way.connect().await
+    }
+
+    /// Where events are streamed.
+    pub(super) fn events(&self) -> String {
+        self.target(&Call::read("", ["events"]).query("type", "lifecycle"))
+    }
+
     /// Makes the call and returns whatever was answered, also a failure.
     ///
     /// # Errors

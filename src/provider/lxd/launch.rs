@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
-    port::{Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus},
+    port::{Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus},
 };
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -150,12 +150,24 @@ impl Inner {
             }
             _ => None,
         };
+        // Only who left with a promise is still to be told; everybody else has the answer itself.
+        let told = match (&next, &made) {
+            (Some(Launch::Failed { vm, .. }), _) => Some(vm.status.clone()),
+            (None, Ok(_)) if *left && !*unwanted => Some(VmStatus::Active),
+            _ => None,
+        };
         match next {
-            Some(next) => *entry = next,
+            Some(next) => {
+                *entry = next;
+                drop(entry);
+            }
             None => {
                 drop(entry);
                 self.launches.remove(name);
             }
+        }
+        if let Some(status) = told {
+            self.hub.tell(Change { name: name.clone(), status, as_of: self.now() });
         }
         made
     }
@@ -301,9 +313,9 @@ impl Inner {
     async fn failed(&self, order: &LaunchOrder, error: PortError) -> Result<VmId, PortError> {
         let name = &order.name;
         match self.look(name).await {
-            Ok(None) if error.certain => {}
-            // Not there yet, or nobody knows.
-            Ok(None) | Err(_) => return Err(PortError { certain: false, ..error }),
+            // Not there, or not there yet: as certain as the failure itself.
+            Ok(None) => return Err(self.explain(order, error).await),
+            Err(_) => return Err(PortError { certain: false, ..error }),
             Ok(Some(Seen::Ours(own))) if runs_as_ordered(&own) => {
                 tracing::info!(runner = %name, "vm is there although its creation seemed to fail");
                 return Ok(own.vm.id);
@@ -334,8 +346,8 @@ impl Inner {
             };
             return PortError { class, ..error };
         }
-        let what = format!("{} ({})", error.what, missing.join("; "));
-        PortError { class: ErrorClass::Invalid, what, ..error }
+        // What names something that is not there has made nothing.
+        PortError::certain(ErrorClass::Invalid, format!("{} ({})", error.what, missing.join("; ")))
     }
 }
 
