@@ -59,6 +59,7 @@ mod api;
 mod check;
 mod events;
 mod launch;
+mod memory;
 mod order;
 mod remove;
 mod sweep;
@@ -122,6 +123,7 @@ struct Inner {
     turns: DashMap<RunnerName, Arc<tokio::sync::Mutex<()>>>,
     /// An instance keeps its address for its life, and asking for it costs a look into the guest.
     addresses: DashMap<RunnerName, IpAddr>,
+    memory: memory::Ledger,
     hub: Hub,
 }
 
@@ -143,6 +145,7 @@ impl Lxd {
             launches: DashMap::new(),
             turns: DashMap::new(),
             addresses: DashMap::new(),
+            memory: memory::Ledger::default(),
             hub: Hub::new(),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -55,6 +55,8 @@ pub(super) struct Call<'a> {
     pub(super) path: Vec<&'a str>,
     pub(super) query: Vec<(&'a str, String)>,
     pub(super) body: Option<Value>,
+    /// Not in the fleet's project but in all of them.
+    pub(super) all_projects: bool,
 }
 
 impl<'a> Call<'a> {
@@ -66,6 +68,7 @@ impl<'a> Call<'a> {
             path: path.into(),
             query: Vec::new(),
             body: None,
+            all_projects: false,
         }
     }
 
@@ -76,6 +79,10 @@ impl<'a> Call<'a> {
         body: Option<Value>,
     ) -> Self {
         Self { purpose: Purpose::Change, method, body, ..Self::read(tried, path) }
+    }
+
+    pub(super) fn everywhere(self) -> Self {
+        Self { all_projects: true, ..self }
     }
 
     pub(super) fn query(mut self, key: &'a str, value: impl Into<String>) -> Self {
@@ -285,7 +292,11 @@ impl Api {
             }));
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("project", &self.project);
+        if call.all_projects {
+            query.append_pair("all-projects", "true");
+        } else {
+            query.append_pair("project", &self.project);
+        }
         for (key, value) in &call.query {
             query.append_pair(key, value);
         }

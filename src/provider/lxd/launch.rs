@@ -128,6 +128,7 @@ impl Inner {
         made: Result<VmId, PortError>,
     ) -> Result<VmId, PortError> {
         let name = &order.name;
+        self.has_ended(name).await;
         let known = self.launches.get(name).map(|entry| entry.value().clone());
         if let Some(Launch::UnderWay { unwanted: true, .. }) = known {
             let removed = self.remove(name).await;
@@ -201,6 +202,7 @@ impl Inner {
         if let Some(id) = self.already_there(name).await? {
             return Ok(id);
         }
+        self.let_through(name, lxd).await?;
         let resolved = order::resolve(&self.api, &order.shape, lxd).await?;
         let call = order::create(&self.fleet, order, lxd, resolved, server);
         let operation = match self.begin(&call, order).await {
