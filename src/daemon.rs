@@ -330,6 +330,9 @@ impl Observer for Observers {
                 runner = runner.as_ref().map(tracing::field::display),
                 class = %error.class, %error, "fault"
             ),
+            FleetEvent::GuestLog { pool, runner, log, .. } => {
+                tracing::warn!(%pool, %runner, %log, "a guest's last words");
+            }
             FleetEvent::InvariantBroken { name, seen, .. } => {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");

@@ -144,8 +144,8 @@ pub fn arrow(from: Phase, to: Phase) -> Option<Broken> {
 }
 
 fn one_effect(still: Option<Effect>, after: &State, effects: &[Effect]) -> Option<Broken> {
-    // The word to go on has no answer, so it is never in flight.
-    let asked: Vec<_> = effects.iter().filter(|effect| **effect != Effect::GoOn).collect();
+    // A word without an answer is never in flight.
+    let asked: Vec<_> = effects.iter().filter(|effect| effect.has_answer()).collect();
     let noted = after.known().and_then(|known| known.in_flight).map(|flight| flight.effect);
     let holds = match asked.as_slice() {
         [] => true,

@@ -281,6 +281,25 @@ pub trait Provider: Send + Sync {
 
     /// What the provider says of itself. Never blocks.
     fn status(&self) -> PortStatus;
+
+    /// Changes of single VMs, told by the cloud itself the moment they happen; `None` where it tells
+    /// none. A hint that makes things quick, never the only way to learn: what a receiver missed, or
+    /// a broken connection swallowed, is found by the next listing. A receiver that ends (because the
+    /// provider was renewed) is asked for again.
+    fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
+        None
+    }
+}
+
+/// A VM has another condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its name, which is the runner's.
+    pub name: RunnerName,
+    /// Its condition. A VM that went away because its guest powered off is `Stopped`.
+    pub status: VmStatus,
+    /// When this was so, by the daemon's clock: listings that began earlier are older news.
+    pub as_of: Time,
 }
 
 /// One registration, as a listing shows it.
@@ -374,6 +393,10 @@ pub trait Guests: Send + Sync {
     /// Tells a guest that stands down to take jobs again. Best effort: an order that gets no further
     /// word ends by itself in the guest.
     async fn go_on(&self, name: &RunnerName);
+
+    /// Tells a guest that stands down to end: its registration is gone, there is nothing to wait for.
+    /// Best effort, as `go_on`.
+    async fn end(&self, name: &RunnerName);
 }
 
 /// Renders what a VM runs at its first boot. Pure; the JIT config goes in, cloud-init user data

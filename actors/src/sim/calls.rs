@@ -23,13 +23,14 @@ impl World {
             Effect::Launch => Call::Register,
             Effect::StandDown => Call::StandDown,
             Effect::GoOn => Call::GoOn { order: op },
+            Effect::End => Call::End { order: op },
             Effect::Deregister => Call::Deregister { forced, silent },
             Effect::DeleteVm => Call::Delete { forced, silent },
         };
         // A call that is held up somewhere still ends before the shell stops waiting for it.
         let most = if self.chance(0.05) { 60.0 } else { 2.0 };
         self.between(0.05, most, Happening::Perform { epoch, op, name: name.clone(), call });
-        if effect == Effect::GoOn {
+        if !effect.has_answer() {
             return;
         }
         if let Some(config) = self.pools.get(pool) {
@@ -69,7 +70,7 @@ impl World {
             }),
             Effect::Deregister => Answer::Deregistered(Err(error)),
             Effect::DeleteVm => Answer::VmDeleted(Err(error)),
-            Effect::StandDown | Effect::GoOn => Answer::StoodDown(Err(error)),
+            Effect::StandDown | Effect::GoOn | Effect::End => Answer::StoodDown(Err(error)),
         };
         self.answer(epoch, op, name, answer);
     }

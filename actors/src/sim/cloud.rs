@@ -267,6 +267,7 @@ impl World {
             Call::Create => self.create(epoch, op, name),
             Call::StandDown => self.stand_down(epoch, op, name),
             Call::GoOn { order } => self.go_on(name, order),
+            Call::End { order } => self.end(name, order),
             Call::Deregister { forced, silent } => {
                 self.deregister(epoch, op, name, Cause::of_drain(forced, silent));
             }

@@ -9,7 +9,7 @@ use super::{
     world::{Happening, World},
 };
 use crate::{
-    event::JobEnd,
+    event::{GuestTimes, JobEnd},
     name::RunnerName,
     port::{ErrorClass, PortError, StandDown, Time, VmStatus},
     runner::{Answer, Event, Report},
@@ -151,6 +151,21 @@ impl World {
         }
     }
 
+    /// The word to end reaches the guest: a frozen listener is ended, and the guest powers off.
+    pub fn end(&mut self, name: &RunnerName, order: u64) {
+        self.counters.guest_calls += 1;
+        let lost = self.chance(self.faults.order_lost);
+        if let Some(vm) = self.vms.get_mut(name)
+            && !lost
+            && vm.guest.order <= order
+            && vm.guest.frozen_until.take().is_some()
+        {
+            vm.guest.order = order;
+            vm.guest.over = true;
+            self.powers_off_soon(name);
+        }
+    }
+
     pub fn lapse(&mut self, name: &RunnerName) {
         let now = self.now;
         if let Some(vm) = self.vms.get_mut(name)
@@ -218,7 +233,7 @@ impl World {
         if !self.vms.get(name).is_some_and(|vm| vm.guest.reports && !vm.guest.dud) {
             return;
         }
-        let event = Event::Guest(report);
+        let event = Event::Guest(report, GuestTimes::default());
         if self.chance(self.faults.report_replayed) {
             let (name, event) = (name.clone(), event.clone());
             self.between(1.0, 600.0, Happening::Deliver { name, event });

@@ -53,8 +53,8 @@ impl Evidence {
     pub fn take_in(&mut self, event: &Event) {
         match event {
             Event::Observed(seen) => self.listing(seen),
-            Event::Guest(Report::JobStarted(_)) => self.told_busy = true,
-            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_)) => self.told_busy = false,
+            Event::Guest(Report::JobStarted(_), _) => self.told_busy = true,
+            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => self.told_busy = false,
             Event::JobStarted(_) => self.told_busy = true,
             Event::JobCompleted(_) => self.told_busy = false,
             Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {

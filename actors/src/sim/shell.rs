@@ -263,7 +263,7 @@ impl World {
             (self.mutant, event),
             (Some(Mutant::NoDeadline), Event::Tick)
                 | (Some(Mutant::NoObservation), Event::Observed(_))
-                | (Some(Mutant::DeafToGuests), Event::Guest(_))
+                | (Some(Mutant::DeafToGuests), Event::Guest(..))
         )
     }
 
@@ -287,7 +287,7 @@ impl World {
                 return;
             };
             let mut crowded = false;
-            if *effect != Effect::GoOn {
+            if effect.has_answer() {
                 crowded = runner.op.replace(op).is_some();
             }
             let (state, evidence, pool) = (runner.state.clone(), runner.evidence, runner.pool);

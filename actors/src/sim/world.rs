@@ -94,6 +94,7 @@ pub(super) enum Call {
     Create,
     StandDown,
     GoOn { order: u64 },
+    End { order: u64 },
     Deregister { forced: bool, silent: bool },
     Delete { forced: bool, silent: bool },
 }
