@@ -22,6 +22,8 @@ mod faults;
 mod forge;
 mod guest;
 mod judge;
+mod listener;
+mod orders;
 mod pools;
 mod shell;
 mod sweep;
@@ -56,6 +58,14 @@ pub enum Mutant {
     ForgetfulOfBusy,
     /// Repeats an effect while its answer is due.
     TwoEffects,
+    /// A guest that freezes its listener and does not look for a job.
+    FreezesUnlooked,
+    /// A guest that looks for a job first and freezes its listener afterwards.
+    LooksUnfrozen,
+    /// Gives the order to stand down and deregisters without waiting for the answer.
+    DeregistersUnanswered,
+    /// Tells a guest that stands down neither to go on nor to end.
+    NeverSaysMore,
 }
 
 /// One broken invariant.

@@ -265,9 +265,7 @@ impl World {
         match call {
             Call::Register => self.register(epoch, op, name),
             Call::Create => self.create(epoch, op, name),
-            Call::StandDown => self.stand_down(epoch, op, name),
-            Call::GoOn { order } => self.go_on(name, order),
-            Call::End { order } => self.end(name, order),
+            Call::Order { word } => self.order(epoch, op, name, word),
             Call::Deregister { forced, silent } => {
                 self.deregister(epoch, op, name, Cause::of_drain(forced, silent));
             }

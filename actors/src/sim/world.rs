@@ -12,6 +12,7 @@ use super::{
     Counters, Faults, Mutant, Report, Violation,
     cloud::TrueVm,
     forge::{TrueJob, TrueRegistration},
+    orders::{Slot, Word},
     shell::Process,
     sweep::Snapshots,
 };
@@ -19,7 +20,7 @@ use crate::{
     invariant,
     name::{FleetId, PoolName, RunnerName},
     pool::{Policy, Survey},
-    port::Time,
+    port::{StandDown, Time},
     runner::{Answer, Effect, Event, Limits},
     scaler,
 };
@@ -50,8 +51,14 @@ pub(super) enum Happening {
     Appears { name: RunnerName, epoch: u32, late: bool },
     /// A guest's listener connects.
     Online(RunnerName),
-    /// A guest takes up the job that was assigned to it.
-    Acquire { name: RunnerName, job: u64 },
+    /// A job's message reaches a guest.
+    Message { name: RunnerName, job: u64 },
+    /// A listener takes its next step with a job.
+    Step { name: RunnerName, job: u64 },
+    /// A listener's request to acquire a job reaches the forge.
+    ForgeAcquires { name: RunnerName, job: u64 },
+    /// The answer to it reaches the guest.
+    Acquired { name: RunnerName, job: u64, granted: bool },
     /// A job that nobody took up goes back to the queue.
     Requeue { name: RunnerName, job: u64 },
     /// A job ends.
@@ -60,8 +67,20 @@ pub(super) enum Happening {
     Unlistened(RunnerName),
     /// A guest powers off.
     PowerOff(RunnerName),
+    /// A guest's poll for orders is answered.
+    Fetched { name: RunnerName, number: u64 },
+    /// An order reaches a guest.
+    Ordered { name: RunnerName, number: u64, word: Word },
+    /// A guest whose listener is frozen looks for a job.
+    LooksInside { name: RunnerName, number: u64, until: Time },
+    /// A guest that was in doubt looks again.
+    LooksAgain { name: RunnerName, number: u64, until: Time },
+    /// A guest's answer reaches the daemon.
+    Said { name: RunnerName, number: u64, word: StandDown },
+    /// The daemon waits no longer for it.
+    Withdraw { epoch: u32, op: u64, name: RunnerName },
     /// A guest's order to stand down ends by itself.
-    Lapse(RunnerName),
+    Lapse { name: RunnerName, number: u64 },
     /// A deleted VM is gone.
     Erased(RunnerName),
     /// The forge gives up on a job whose runner died.
@@ -92,9 +111,7 @@ pub(super) enum Happening {
 pub(super) enum Call {
     Register,
     Create,
-    StandDown,
-    GoOn { order: u64 },
-    End { order: u64 },
+    Order { word: Word },
     Deregister { forced: bool, silent: bool },
     Delete { forced: bool, silent: bool },
 }
@@ -153,12 +170,18 @@ pub(super) struct World {
     pub process: Option<Process>,
     pub epoch: u32,
     pub snapshots: Snapshots,
+    /// The newest order for each guest; the process's own, lost with it.
+    pub hub: BTreeMap<RunnerName, Slot>,
     pub foreign: BTreeSet<RunnerName>,
     pub calm_since: Option<Time>,
     pub good_looks: u32,
     /// Pools that something happened to since they were planned.
     pub unplanned: BTreeSet<usize>,
     pub over: bool,
+    /// Seconds of the longest job.
+    pub longest_job: f64,
+    /// Whether nothing excuses a guest that is left standing down.
+    pub no_excuse: bool,
     seed: u64,
     calm_at: Time,
     pub violations: Vec<Violation>,
@@ -200,11 +223,14 @@ impl World {
             process: None,
             epoch: 0,
             snapshots: Snapshots::default(),
+            hub: BTreeMap::new(),
             foreign: BTreeSet::new(),
             calm_since: None,
             good_looks: 0,
             unplanned: BTreeSet::new(),
             over: false,
+            longest_job: 2400.0,
+            no_excuse: false,
             seed,
             calm_at: now + Duration::from_secs_f64(hours * 3600.0),
             violations: Vec::new(),
@@ -274,12 +300,25 @@ impl World {
             Happening::Built(name) => self.built(&name),
             Happening::Appears { name, epoch, late } => self.make_vm(&name, epoch, late),
             Happening::Online(name) => self.online(&name),
-            Happening::Acquire { name, job } => self.acquire(&name, job),
+            Happening::Message { name, job } => self.message(&name, job),
+            Happening::Step { name, job } => self.step(&name, job),
+            Happening::ForgeAcquires { name, job } => self.forge_acquires(&name, job),
+            Happening::Acquired { name, job, granted } => self.acquired(&name, job, granted),
             Happening::Requeue { name, job } => self.requeue(&name, job),
             Happening::JobEnds { name, job } => self.job_ends(&name, job),
             Happening::Unlistened(name) => self.unlistened(&name),
             Happening::PowerOff(name) => self.power_off(&name),
-            Happening::Lapse(name) => self.lapse(&name),
+            Happening::Fetched { name, number } => self.fetched(&name, number),
+            Happening::Ordered { name, number, word } => self.ordered(&name, number, word),
+            Happening::LooksInside { name, number, until } => {
+                self.looks_inside(&name, number, until);
+            }
+            Happening::LooksAgain { name, number, until } => {
+                self.looks_again(&name, number, until);
+            }
+            Happening::Said { name, number, word } => self.said(&name, number, word),
+            Happening::Withdraw { epoch, op, name } => self.withdraw(epoch, op, &name),
+            Happening::Lapse { name, number } => self.lapse(&name, number),
             Happening::Erased(name) => self.erased(&name),
             Happening::Abandon { name, job } => self.abandon(&name, job),
             Happening::Perform { epoch, op, name, call } => self.perform(epoch, op, &name, call),
