@@ -18,9 +18,11 @@ use crate::port::Time;
 
 mod calls;
 mod cloud;
+mod duel;
 mod faults;
 mod forge;
 mod guest;
+mod happening;
 mod judge;
 mod listener;
 mod orders;
@@ -180,6 +182,12 @@ pub fn traced(
     lines: usize,
 ) -> Report {
     world::World::new(seed, hours, *faults, mutant, lines).run()
+}
+
+/// One drain against one job, in the smallest world in which they can meet.
+#[must_use]
+pub fn duel(seed: u64, mutant: Option<Mutant>, lines: usize) -> Report {
+    world::World::duel(seed, mutant, lines).run()
 }
 
 /// Like `run`, with a shell that breaks one rule.

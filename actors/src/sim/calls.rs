@@ -1,8 +1,9 @@
 //! Calls on their way out and answers on their way back: delays, losses, time-outs.
 
 use super::{
+    happening::{Call, Happening},
     orders::Word,
-    world::{Call, Happening, World},
+    world::World,
 };
 use crate::{
     name::RunnerName,

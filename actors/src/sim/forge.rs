@@ -3,8 +3,9 @@
 use rand::Rng;
 
 use super::{
+    happening::{Call, Happening},
     judge::Cause,
-    world::{Call, Happening, World},
+    world::World,
 };
 use crate::{
     event::{Job, JobEnd},

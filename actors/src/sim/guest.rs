@@ -3,9 +3,10 @@
 use rand::Rng;
 
 use super::{
+    happening::Happening,
     judge::Cause,
     listener::{Hand, Unread},
-    world::{Happening, World},
+    world::World,
 };
 use crate::{
     event::{GuestTimes, JobEnd},

@@ -5,10 +5,7 @@
 //! to acquire a job that has left acts at the forge although nobody reads its answer. That, and not
 //! the job's run, is where an order to stand down can do harm.
 
-use super::{
-    judge::Cause,
-    world::{Happening, World},
-};
+use super::{happening::Happening, judge::Cause, world::World};
 use crate::{
     name::RunnerName,
     runner::{Event, Report},

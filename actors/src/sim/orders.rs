@@ -6,12 +6,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Mutant,
-    guest::alive,
-    listener::Stage,
-    world::{Happening, World},
-};
+use super::{Mutant, guest::alive, happening::Happening, listener::Stage, world::World};
 use crate::{
     invariant,
     name::RunnerName,

@@ -3,11 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Mutant,
-    judge::Evidence,
-    world::{Happening, World},
-};
+use super::{Mutant, happening::Happening, judge::Evidence, world::World};
 use crate::{
     event::{DrainReason, Phase},
     invariant::{self, Before},
@@ -61,6 +57,11 @@ impl Process {
     /// Whether a runner counts a VM of that name.
     pub fn holds(&self, name: &RunnerName) -> bool {
         self.runners.get(name).is_some_and(|runner| runner.state.holds_vm())
+    }
+
+    /// The state of a runner that it has.
+    pub fn phase(&self, name: &RunnerName) -> Option<Phase> {
+        self.runners.get(name).map(|runner| runner.state.phase())
     }
 
     pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
