@@ -13,6 +13,7 @@ use runner_fleet_actors::{
 };
 
 use super::{
+    guest::{self, Guest},
     limits::{self, Limits},
     provider::Provider,
     read::Section,
@@ -48,6 +49,8 @@ pub struct Pool {
     pub max: u32,
     /// How long each state may last.
     pub limits: Limits,
+    /// What its VMs run.
+    pub guest: Guest,
     /// Idle runners of an old shape that are replaced at the same time. Default 1.
     pub replace_at_once: u32,
 }
@@ -112,6 +115,7 @@ fn read(
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
     let limits = limits::read(section.section("limits"));
+    let guest = guest::read(section.section("guest"));
     section.finish();
     Some(Pool {
         name: name?,
@@ -124,6 +128,7 @@ fn read(
         spare,
         max,
         limits,
+        guest,
         replace_at_once,
     })
 }

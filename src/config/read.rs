@@ -9,6 +9,7 @@ mod unknown;
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fmt::Display,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -290,6 +291,21 @@ impl<'a> Section<'a> {
                         show(entry.get_ref())
                     ),
                 ),
+            }
+        }
+        texts
+    }
+
+    /// A table of texts, which may be empty. Its keys are whatever they are.
+    pub fn text_table(&self, key: &'static str) -> BTreeMap<String, String> {
+        let Some(section) = self.section(key) else { return BTreeMap::new() };
+        let mut texts = BTreeMap::new();
+        for (name, value) in section.table {
+            match value.get_ref().as_str() {
+                Some(text) => {
+                    texts.insert(name.get_ref().to_string(), text.to_owned());
+                }
+                None => section.wrong(name.get_ref(), value.get_ref(), "a text in quotes"),
             }
         }
         texts

@@ -13,6 +13,7 @@
 //! ([`Options::listen`]).
 
 mod answers;
+mod applications;
 mod faults;
 mod gate;
 mod job_side;
@@ -28,9 +29,10 @@ use std::{
     time::Duration,
 };
 
-use runner_fleet_actors::name::Scope;
+use runner_fleet_actors::{name::Scope, port::Time};
 use tokio::{sync::Notify, time::Instant};
 
+pub use applications::Offered;
 pub use faults::{Faults, Once};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
@@ -110,6 +112,9 @@ pub struct Options {
     /// How long a runner application over HTTP may be silent before it counts as offline and the
     /// job that it has acquired as lost.
     pub silence: Duration,
+    /// Whether it tells until when versions of the runner application are taken; a GitHub Enterprise
+    /// Server does not.
+    pub schedules: bool,
     /// Gets every exchange.
     pub recorder: Option<Recorder>,
 }
@@ -128,6 +133,7 @@ impl Default for Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             assignment_timeout: Duration::from_secs(15),
             silence: Duration::from_secs(10),
+            schedules: true,
             recorder: None,
         }
     }
@@ -231,7 +237,10 @@ impl FakeGithub {
             weather: Notify::new(),
             options,
         });
-        let router = job_side::routes().fallback(gate::serve).with_state(Arc::clone(&shared));
+        let router = job_side::routes()
+            .route("/_downloads/{filename}", axum::routing::get(applications::archive))
+            .fallback(gate::serve)
+            .with_state(Arc::clone(&shared));
         let turning = tokio::spawn(turn(Arc::clone(&shared)));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
@@ -285,6 +294,17 @@ impl FakeGithub {
     /// Replaces the runner groups.
     pub fn set_groups(&self, groups: Vec<Group>) {
         self.shared.world().groups = groups;
+    }
+
+    /// Replaces the runner applications on offer. At the start there is version 2.336.0 for Linux on
+    /// x64 and arm64, with empty archives.
+    pub fn offer(&self, applications: Vec<Offered>) {
+        self.shared.world().shelf.offer(applications);
+    }
+
+    /// Sets the dates from which on a version can no longer register and gets no jobs.
+    pub fn retire(&self, version: &str, registration: Option<Time>, runtime: Option<Time>) {
+        self.shared.world().shelf.ends.insert(version.to_owned(), (registration, runtime));
     }
 
     /// Registers a runner past the API: somebody else's, or one that nobody remembers.

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Hands the machine to the guest. The unit powers the machine off when the guest ends, however it
 # ends; where there is no such unit or no systemd, this does.
 systemctl start --no-block runner-fleet-guest.service && exit 0

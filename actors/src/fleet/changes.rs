@@ -5,7 +5,7 @@
 //! door as a listing's. Whatever is wrong with the stream (it lagged, it ended, it tells of a VM whose
 //! launch is not answered yet) is answered with a listing, never with a guess.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use actix::{Addr, AsyncContext, Context, Handler, Message};
 use tokio::sync::{broadcast::error::RecvError, watch};

@@ -1,6 +1,10 @@
 //! Calls on their way out and answers on their way back: delays, losses, time-outs.
 
-use super::world::{Call, Happening, World};
+use super::{
+    happening::{Call, Happening},
+    orders::Word,
+    world::World,
+};
 use crate::{
     name::RunnerName,
     port::{ErrorClass, PortError},
@@ -21,15 +25,21 @@ impl World {
         let epoch = self.epoch;
         let call = match effect {
             Effect::Launch => Call::Register,
-            Effect::StandDown => Call::StandDown,
-            Effect::GoOn => Call::GoOn { order: op },
-            Effect::End => Call::End { order: op },
+            Effect::StandDown => Call::Order { word: Word::StandDown },
+            Effect::GoOn => Call::Order { word: Word::GoOn },
+            Effect::End => Call::Order { word: Word::End },
             Effect::Deregister => Call::Deregister { forced, silent },
             Effect::DeleteVm => Call::Delete { forced, silent },
         };
-        // A call that is held up somewhere still ends before the shell stops waiting for it.
-        let most = if self.chance(0.05) { 60.0 } else { 2.0 };
-        self.between(0.05, most, Happening::Perform { epoch, op, name: name.clone(), call });
+        // A call that is held up somewhere still ends before the shell stops waiting for it. An order is
+        // kept in the process itself, in the order in which it was given.
+        let most = match call {
+            Call::Order { .. } => 0.0,
+            _ if self.chance(0.05) => 60.0,
+            _ => 2.0,
+        };
+        let least = 0.05_f64.min(most);
+        self.between(least, most, Happening::Perform { epoch, op, name: name.clone(), call });
         if !effect.has_answer() {
             return;
         }

@@ -77,6 +77,11 @@ pub(crate) fn answer(
         },
         Operation::JitConfig => register(&mut shared.world(), scope, body),
         Operation::Groups => groups(shared, scope, query),
+        Operation::Downloads => shared.world().shelf.list(&shared.url),
+        Operation::Deprecation if shared.options.schedules => {
+            shared.world().shelf.schedule(&target.version)
+        }
+        Operation::Deprecation => not_found(),
         Operation::InstallationToken | Operation::RateLimit => not_found(),
     }
 }

@@ -28,7 +28,7 @@ use self::{
     job::JobState,
     registration::{Registration, Session},
 };
-use super::{Group, Options, RegistrationRecord, Stats, faults::Lies};
+use super::{Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies};
 
 pub use job::{JobId, JobRecord, Lost};
 
@@ -43,6 +43,7 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) groups: Vec<Group>,
+    pub(crate) shelf: Shelf,
     registrations: BTreeMap<u64, Registration>,
     by_name: HashMap<(Scope, String), u64>,
     /// Jobs that wait or run. Waiting ones are served in this order.
@@ -75,6 +76,7 @@ impl World {
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             groups: options.groups.clone(),
+            shelf: Shelf::default(),
             registrations: BTreeMap::new(),
             by_name: HashMap::new(),
             jobs: BTreeMap::new(),
