@@ -45,6 +45,7 @@ use self::{
 };
 use crate::{
     config::{Config, Env},
+    github::downloads::{Catalogue, Downloads},
     guest::Boot,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
@@ -155,8 +156,10 @@ impl Daemon {
             let made = io.spawn(async move { assemble::ports(&config, &clock).await }).await;
             made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
         };
-        let Ports { forge, providers } = ports;
+        let Ports { forge, catalogue, providers } = ports;
         let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
+        let catalogue: Arc<Renewable<dyn Catalogue>> = Arc::new(Renewable::new(catalogue));
+        let downloads = Arc::new(Downloads::new(Arc::clone(&clock)));
         let providers: BTreeMap<String, Arc<Renewable<dyn Provider>>> = providers
             .into_iter()
             .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
@@ -214,6 +217,7 @@ impl Daemon {
             targets,
             user_data,
             forge,
+            catalogue: Arc::clone(&catalogue),
             providers: Mutex::new(providers),
             journal: journal.clone(),
             log,
@@ -226,6 +230,11 @@ impl Daemon {
             served.await.map_err(|e| e.to_string())?.map_err(|error| format!("the API: {error}"))?
         };
         let fleet = context.run(fleet);
+        let stop = stop_api.clone();
+        // Idle as long as nobody reads what it brings.
+        io.spawn(async move {
+            stop.run_until_cancelled(downloads.keep_fresh(&*catalogue)).await;
+        });
         Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline, broken, _lock: lock })
     }
 

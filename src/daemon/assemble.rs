@@ -14,7 +14,7 @@ use runner_fleet_actors::{
 use super::{Pace, targets::Targets};
 use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
-    github::{Auth, Github, GithubConfig, TokenSource},
+    github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue},
     provider::{
         Limited, Limits as Rates,
         openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig},
@@ -64,6 +64,7 @@ pub(super) async fn openstack(
 /// All ports of a configuration.
 pub(super) struct Ports {
     pub forge: Arc<dyn Forge>,
+    pub catalogue: Arc<dyn Catalogue>,
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
 }
 
@@ -84,8 +85,9 @@ pub(super) async fn ports(
     }
     match github(config, clock) {
         Ok(github) if faults.is_empty() => {
-            let forge: Arc<dyn Forge> = Arc::new(github);
-            Ok(Ports { forge, providers })
+            let github = Arc::new(github);
+            let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;
+            Ok(Ports { forge, catalogue: github, providers })
         }
         Ok(_) => Err(faults),
         Err(fault) => {

@@ -18,6 +18,7 @@ use runner_fleet_actors::{
 use super::{Pace, assemble, renewable::Renewable, targets::Targets};
 use crate::{
     config::Config,
+    github::downloads::Catalogue,
     http::{
         Control, Refusal,
         api::{self, FleetInfo, Readiness},
@@ -38,6 +39,7 @@ pub(super) struct Door {
     pub targets: Targets,
     pub user_data: Arc<dyn UserData>,
     pub forge: Arc<Renewable<dyn Forge>>,
+    pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
     pub journal: Option<Arc<Journal>>,
     pub log: Option<LogControl>,
@@ -83,7 +85,9 @@ impl Door {
         }
         if old.github != new.github {
             let github = assemble::github(new, &self.clock).map_err(invalid)?;
-            self.forge.renew(Arc::new(github));
+            let github = Arc::new(github);
+            self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
+            self.catalogue.renew(github);
             renewed.push("github is renewed".to_owned());
         }
         let mut known = self.providers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,13 @@ use runner_fleet_actors::{
     },
 };
 
+use crate::github::{
+    applications::Offer,
+    budget::CallKind,
+    downloads::Catalogue,
+    freshness::{Deprecation, Version},
+};
+
 /// A port that stands for whichever was set last. Calls under way end with the one they began with.
 pub(super) struct Renewable<P: ?Sized>(RwLock<Arc<P>>);
 
@@ -45,6 +52,21 @@ impl Provider for Renewable<dyn Provider> {
 
     fn status(&self) -> PortStatus {
         self.now().status()
+    }
+}
+
+#[async_trait]
+impl Catalogue for Renewable<dyn Catalogue> {
+    async fn offer(&self, scope: &Scope, kind: CallKind) -> Result<Offer, PortError> {
+        self.now().offer(scope, kind).await
+    }
+
+    async fn deprecation(
+        &self,
+        scope: &Scope,
+        version: Version,
+    ) -> Result<Option<Deprecation>, PortError> {
+        self.now().deprecation(scope, version).await
     }
 }
 
