@@ -75,7 +75,7 @@ fn every_example_parses() {
         seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     seen.sort();
-    assert_eq!(seen, ["github-app.toml", "minimal.toml", "runner-fleet.toml"]);
+    assert_eq!(seen, ["github-app.toml", "lxd.toml", "minimal.toml", "runner-fleet.toml"]);
 }
 
 /// The full example shows the defaults in comments: they must be the defaults.
@@ -138,7 +138,9 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!(pool.guest.application, Application::Image { path: None });
     let provider = &config.providers["cloud"];
     assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
-    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
+    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind else {
+        panic!("{provider:?}")
+    };
     assert_eq!((cloud.as_deref(), clouds_file), (Some("mycloud"), &None));
 }
 
@@ -168,7 +170,7 @@ fn every_key_arrives() {
     let guests = config.guests.unwrap();
     assert_eq!(guests.listen, "10.77.0.1:8090".parse().unwrap());
     assert_eq!((guests.url.as_str(), guests.tls), ("http://10.77.0.1:8090/", None));
-    let [large, small] = config.pools.as_slice() else { panic!("two pools") };
+    let [large, small, containers] = config.pools.as_slice() else { panic!("three pools") };
     assert_eq!(large.guest.groups, ["docker"]);
     assert_eq!(large.guest.env["LANG"], "C.UTF-8");
     let mirror = Some("https://mirror.example.com/actions-runner/".parse().unwrap());
@@ -186,6 +188,7 @@ fn every_key_arrives() {
     assert_eq!(large.shape.key.as_deref(), Some("operations"));
     assert_eq!(large.shape.availability_zone.as_deref(), Some("nova"));
     assert!(large.shape.config_drive);
+    assert_eq!(containers.shape.lxd.as_ref().and_then(|lxd| lxd.memory), Some(4 << 30));
     assert_eq!((large.min, large.spare, large.max), (2, 3, 40));
     assert_eq!(small.limits.idle, Duration::from_secs(4 * 3600));
     assert_eq!(small.limits.busy, Duration::from_secs(6 * 3600));
@@ -227,7 +230,10 @@ name = "small"
         (":4: fleet.stop_deadline: ", "30 is not allowed: write a duration"),
         (":6: github.url: ", "\"http://github.com\" is not allowed: it must begin with https://"),
         (":7: github.token_file: ", "token_env is given as well; keep one of them"),
-        (":10: providers.cloud.kind: ", "\"aws\" is not allowed: it is one of \"openstack\""),
+        (
+            ":10: providers.cloud.kind: ",
+            "\"aws\" is not allowed: it is one of \"openstack\", \"lxd\"",
+        ),
         (":11: providers.cloud.rate: ", "\"fast\" is not allowed: a number from 0.1 to 1000"),
         (":14: pools[small].scope: ", "\"owner/repo\", \"org\" or \"enterprises/slug\""),
         (":15: pools[small].labels: ", "at least one label"),
