@@ -28,7 +28,7 @@ use std::{
 use chrono::Utc;
 use futures::{StreamExt, stream};
 use runner_fleet_actors::{
-    event::{JobEnd, Phase},
+    event::{GuestTimes, JobEnd, Phase},
     fleet::{Fix, Route},
     name::RunnerName,
     pool::actor::Order,
@@ -104,7 +104,8 @@ async fn reported(io: &Handle) -> bool {
         let name = first_idle(&fleet);
         let before = outside.jit_calls().len();
         let fact = Utc::now();
-        let event = Box::new(Event::Guest(Report::Stopped(JobEnd::default())));
+        let event =
+            Box::new(Event::Guest(Report::Stopped(JobEnd::default()), GuestTimes::default()));
         let order = Order::Tell(name, event);
         fleet.fleet.send(Route { pool: pool_name(), order }).await.unwrap().unwrap();
         until("a replacement", || outside.jit_calls().len() > before).await;

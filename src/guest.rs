@@ -33,4 +33,4 @@ mod settings;
 mod user_data;
 
 pub use settings::{Application, Architecture, Download, Home, Settings};
-pub use user_data::{Guest, jit_config_in};
+pub use user_data::{Guest, data_in, jit_config_in};

@@ -14,6 +14,10 @@ use crate::{
     port::{ErrorClass, PortError, PortStatus, Time},
 };
 
+mod times;
+
+pub use times::GuestTimes;
+
 /// The six states of a runner, without their data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +105,9 @@ pub enum DrainReason {
         #[serde(flatten)]
         class: ErrorClass,
     },
+    /// Its VM ended, or its runner application failed, before it could serve a job; for the pool's
+    /// backoff, as a failed launch.
+    BootFailed,
     /// It was not made, not online, or without a job for longer than its limit.
     Overdue {
         /// The state whose limit passed.
@@ -119,6 +126,15 @@ pub enum DrainReason {
 }
 
 impl DrainReason {
+    /// Whether the runner was lost to a failure rather than ended by its job or by somebody's wish.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::VmVanished | Self::VmFailed | Self::LaunchFailed { .. } | Self::BootFailed
+        )
+    }
+
     /// The reason as one word, for log lines and metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -130,6 +146,7 @@ impl DrainReason {
             Self::Forced => "forced",
             Self::PoolRemoved => "pool_removed",
             Self::LaunchFailed { .. } => "launch_failed",
+            Self::BootFailed => "boot_failed",
             Self::Overdue { .. } => "overdue",
             Self::JobOverdue => "job_overdue",
             Self::VmVanished => "vm_vanished",
@@ -166,6 +183,8 @@ pub struct Transition {
     pub job: Option<Job>,
     /// How the job ended, once it did.
     pub job_end: Option<JobEnd>,
+    /// What its guest has counted, as far as it has said.
+    pub times: GuestTimes,
 }
 
 /// Everything that the fleet tells the outside.
@@ -229,6 +248,31 @@ pub enum FleetEvent {
         runner: Option<RunnerName>,
         /// What failed.
         error: PortError,
+    },
+    /// A guest's last word: its runner application has ended. Told beside the change of state that it
+    /// causes, if it causes one, and not before it.
+    GuestStopped {
+        /// When it was told.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose guest.
+        runner: RunnerName,
+        /// How it ended.
+        end: JobEnd,
+        /// What the guest has counted.
+        times: GuestTimes,
+    },
+    /// The last lines that a guest has logged, told by it on an end that is not the usual one.
+    GuestLog {
+        /// When it was told.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose guest.
+        runner: RunnerName,
+        /// The lines.
+        log: String,
     },
     /// An invariant that the simulation proves was seen broken in production: a defect.
     InvariantBroken {
@@ -305,6 +349,8 @@ pub struct RunnerSnapshot {
     pub deadline: Option<Time>,
     /// Digest of the shape that it was made with.
     pub shape: Option<String>,
+    /// The version of its runner application, if its guest has said.
+    pub version: Option<String>,
 }
 
 /// A pool as the API shows it.

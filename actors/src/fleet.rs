@@ -5,6 +5,7 @@
 //! be kept alive: the init system starts it again, and adoption does the rest. A pool that is
 //! silently missing would be worse than a restart that everybody sees.
 
+mod changes;
 mod orders;
 mod sweeps;
 
@@ -106,6 +107,7 @@ pub struct FleetActor {
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
     sweeps: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
+    listeners: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
     ended: Option<oneshot::Sender<Ending>>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -122,6 +124,7 @@ impl FleetActor {
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             ended: Some(ended),
             stopping: None,
         };
@@ -210,6 +213,7 @@ impl FleetActor {
         };
         self.pools.insert(key, child);
         self.sweep_what_is_needed(ctx);
+        self.hear_every_cloud(ctx);
         self.look_at_once();
     }
 
@@ -224,6 +228,10 @@ impl FleetActor {
     fn retire(&mut self, key: PoolKey, ctx: &mut Context<Self>) {
         tracing::warn!(pool = %key.pool, provider = %key.provider, scope = %key.scope,
             "runners of a pool that is not configured were found; they are drained");
+        // Whether its guests answer is not known any more. Asking some in vain costs minutes, not asking
+        // one that could have answered may cost its job.
+        let guests_report =
+            self.pools.values().any(|child| child.setup.configure.limits.guests_report);
         let setup = PoolSetup {
             configure: Configure {
                 blueprint: Arc::new(Blueprint {
@@ -236,7 +244,7 @@ impl FleetActor {
                 }),
                 policy: Policy { max: 0, replace_at_once: 1, shape: None, retiring: true },
                 scaling: EMPTY,
-                limits: Limits::default(),
+                limits: Limits { guests_report, ..Limits::default() },
                 provider: key.provider,
             },
             demand: None,
@@ -258,6 +266,7 @@ impl FleetActor {
         for (_, task) in std::mem::take(&mut self.sweeps) {
             task.abort();
         }
+        self.hear_nobody();
         if let Some(ended) = self.ended.take() {
             // Nobody listens any more: then nobody needs the news.
             let _unheard = ended.send(ending);

@@ -92,6 +92,18 @@ impl Hands {
                 }
                 None
             }
+            Effect::End => {
+                let hands = Arc::clone(&self);
+                let call = async move {
+                    hands.guests.end(&subject.name).await;
+                    Ok(())
+                };
+                // Best effort as well: a VM that does not end by itself is deleted a moment later.
+                if let Err(error) = self.bounded("tell the guest to end", limit, call).await {
+                    tracing::debug!(%error, "the guest was not told to end");
+                }
+                None
+            }
             Effect::Deregister => {
                 let hands = Arc::clone(&self);
                 let call = async move {
@@ -208,6 +220,8 @@ impl Guests for NoGuests {
     }
 
     async fn go_on(&self, _name: &RunnerName) {}
+
+    async fn end(&self, _name: &RunnerName) {}
 }
 
 /// User data of a pool that creates nothing any more.

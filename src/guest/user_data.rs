@@ -179,14 +179,19 @@ impl UserData for Guest {
     }
 }
 
-/// The JIT config in `user_data`, as a guest that runs it would find it. For stand-in guests.
+/// The guest's data file in `user_data`, as a guest would find it. For stand-ins and tests.
 #[must_use]
-pub fn jit_config_in(user_data: &str) -> Option<Secret> {
+pub fn data_in(user_data: &str) -> Option<Value> {
     let (_, config) = user_data.split_once('\n')?;
     let config: Value = serde_json::from_str(config).ok()?;
     let files = config.get("write_files")?.as_array()?;
     let data = files.iter().find(|file| file.get("path").is_some_and(|path| path == DATA))?;
     let data = BASE64.decode(data.get("content")?.as_str()?).ok()?;
-    let data: Value = serde_json::from_slice(&data).ok()?;
-    Some(Secret::new(data.get("jit_config")?.as_str()?))
+    serde_json::from_slice(&data).ok()
+}
+
+/// The JIT config in `user_data`. For stand-in guests.
+#[must_use]
+pub fn jit_config_in(user_data: &str) -> Option<Secret> {
+    Some(Secret::new(data_in(user_data)?.get("jit_config")?.as_str()?))
 }

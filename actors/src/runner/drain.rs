@@ -66,6 +66,8 @@ pub struct Drain {
     pub answered: bool,
     /// Whether the guest was told to stand down and may do so still, also where its answer was lost.
     pub told: bool,
+    /// Whether the guest that stands down was told to end.
+    pub ended: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -82,6 +84,10 @@ pub struct Drain {
     pub job_end: Option<JobEnd>,
     /// Whether this drain kills a job.
     pub job_killed: bool,
+    /// Whether the VM ended before its runner was seen online, and the forge has not yet shown what
+    /// that means: it removes the registration of a runner whose job is done, and keeps one that
+    /// never came online.
+    pub suspect: bool,
 }
 
 /// How long a finished runner's registration may take to vanish by itself before it is removed:
@@ -108,6 +114,7 @@ impl Drain {
             stands_down: false,
             answered: false,
             told: false,
+            ended: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -115,6 +122,7 @@ impl Drain {
             job: None,
             job_end: None,
             job_killed: false,
+            suspect: false,
         }
     }
 
@@ -136,6 +144,11 @@ impl Drain {
         self
     }
 
+    pub(super) fn all_gone(mut self) -> Self {
+        self.registration_gone = true;
+        self.vm_gone()
+    }
+
     pub(super) fn with(self, known: Known) -> Outset {
         Outset { drain: self, known }
     }
@@ -153,8 +166,10 @@ impl Drain {
     /// Whether the VM, believed gone because no listing had it, may be running all the same: then
     /// the word that it has a job is the better one. Where it is wrong, listings prove it again.
     fn may_be_alive(&self) -> bool {
-        let unproven =
-            matches!(self.reason, DrainReason::LaunchFailed { .. } | DrainReason::Orphan);
+        let unproven = matches!(
+            self.reason,
+            DrainReason::LaunchFailed { .. } | DrainReason::Orphan | DrainReason::VmVanished
+        );
         self.vm_gone && !self.forced && unproven
     }
 
@@ -262,6 +277,7 @@ pub(super) fn next(
     match event {
         Event::Observed(mut seen) => {
             let news = known.take_in(&mut seen);
+            drain.clear_up(&seen, &mut known, now);
             drain.learn(&seen, &known, limits);
             let alive = !drain.vm_dead(&known);
             // A guest that stands down has no job and takes none: what was assigned to it goes back to
@@ -280,23 +296,21 @@ pub(super) fn next(
                 return resume(drain, known, now);
             }
         }
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job)
+        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted(job)
             if drain.may_turn_back() || drain.may_be_alive() =>
         {
             return back_to_busy(drain, known, job, now);
         }
-        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
             drain.job_end.get_or_insert(end);
+            drain.suspect = false;
             if matches!(drain.step, Step::Ask | Step::Deregister) && !drain.vm_gone {
                 drain.reason = DrainReason::Finished;
                 drain.enter(Step::Settle, now);
             }
         }
-        Event::Guest(Report::Stopped(end)) => {
-            let told = drain.job_end.get_or_insert_default();
-            told.conclusion = told.conclusion.take().or(end.conclusion);
-            told.exit_code = told.exit_code.or(end.exit_code);
-            drain.guest_stopped = true;
+        Event::Guest(Report::Stopped(end), _) => {
+            drain.last_word(end, &mut known, now);
         }
         Event::Answered(Answer::StoodDown(Ok(StandDown::StandingDown))) => {
             drain.stands_down = true;
@@ -357,7 +371,10 @@ pub(super) fn next(
         | Event::Drain(_)
         | Event::JobStarted(_)
         | Event::Answered(_)
-        | Event::Guest(Report::Booted | Report::RunnerStarted | Report::JobStarted(_)) => {}
+        | Event::Guest(
+            Report::Booted | Report::RunnerStarted | Report::JobStarted(_) | Report::Version(_),
+            _,
+        ) => {}
     }
     go(since, drain, known, now, limits)
 }
@@ -419,7 +436,7 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                     (Step::Delete, None)
                 } else {
                     drain.due = over;
-                    return hold(since, drain, known);
+                    return settle(since, drain, known);
                 }
             }
             Step::Delete => {
@@ -458,6 +475,15 @@ fn call(
 
 fn hold(since: Time, drain: Drain, known: Known) -> Next {
     (State::Draining { since, drain, known }, Vec::new())
+}
+
+/// Waits for the VM's own end. A guest that stands down would wait with it: once its registration is
+/// gone, it is told to end. One whose answer was lost is not told, because it may have found a job.
+fn settle(since: Time, mut drain: Drain, known: Known) -> Next {
+    let first = drain.stands_down && drain.registration_gone && !drain.ended;
+    drain.ended |= first;
+    let effects = if first { vec![Effect::End] } else { Vec::new() };
+    (State::Draining { since, drain, known }, effects)
 }
 
 /// A job was there after all.

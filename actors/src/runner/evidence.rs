@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, Limits};
 use crate::{
+    event::GuestTimes,
     name::{RegistrationId, VmId},
     port::{PortError, Registration, Time, Vm, VmStatus},
 };
@@ -119,6 +120,10 @@ pub struct Known {
     pub offline: Run,
     /// Whether its guest has ever reported home.
     pub reports: bool,
+    /// What its guest has counted, as far as it has said.
+    pub times: GuestTimes,
+    /// The version of its runner application, if its guest has said.
+    pub version: Option<String>,
     /// The effect whose answer is due: the gate that keeps it at one.
     pub in_flight: Option<super::Flight>,
     /// The last error met on its way.
@@ -223,6 +228,14 @@ impl Known {
     #[must_use]
     pub fn answers(&self, limits: &Limits) -> bool {
         self.reports || (limits.guests_report && self.was_online)
+    }
+
+    /// Whether neither side has it any more, each in at least two listings: a runner whose job is done,
+    /// on a cloud that removes the VM of a guest that powered off. Two sides that agree need no longer
+    /// proof; where they are wrong, what is left is found and adopted.
+    #[must_use]
+    pub fn all_gone(&self) -> bool {
+        self.vm_absent.repeated() && self.registration_absent.repeated()
     }
 
     /// Whether the VM is proven to be gone.

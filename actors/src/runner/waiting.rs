@@ -4,10 +4,10 @@
 //! which fact moves it forward and which limit it has.
 
 use super::{
-    Answer, Drain, Event, Known, Limits, Next, Report, State, evidence::News, failure_class,
+    Answer, Drain, Event, Known, Limits, Next, Report, State, boot, evidence::News, failure_class,
 };
 use crate::{
-    event::{DrainReason, Job, Phase},
+    event::{DrainReason, GuestTimes, Job, Phase},
     port::{ErrorClass, PortError, Time, VmStatus},
 };
 
@@ -39,25 +39,32 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             observed(phase, since, wish, known, news, now, limits)
         }
         // The guest's or the forge's word that a job runs beats every other opinion.
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) => match wish {
+        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted(job) => match wish {
             Some(DrainReason::Forced) => {
                 Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
             }
             _ => (State::Busy { since: now, job, known }, Vec::new()),
         },
-        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.with(known).settle(now, limits)
         }
-        Event::Guest(Report::Stopped(end)) => {
-            let mut drain = Drain::new(DrainReason::Finished, now);
-            drain.job_end = Some(end);
+        Event::Guest(Report::Stopped(end), _) => {
+            if let Some(error) = boot::failed_to_serve(&end, &known) {
+                known.last_error = Some(error);
+                return out(DrainReason::BootFailed, known).delete(now, limits);
+            }
+            let mut drain = Drain::ended(DrainReason::Finished, &known, now);
+            // A guest that counts, and has counted no job, tells of no job's end.
+            if boot::served(&known) || known.times == GuestTimes::default() {
+                drain.job_end = Some(end);
+            }
             drain.with(known).delete(now, limits)
         }
-        Event::Guest(Report::RunnerStarted) if phase != Phase::Idle => {
+        Event::Guest(Report::RunnerStarted, _) if phase != Phase::Idle => {
             idle(wish, known, now, limits)
         }
-        Event::Guest(Report::Booted) if phase == Phase::Creating => match wish {
+        Event::Guest(Report::Booted, _) if phase == Phase::Creating => match wish {
             Some(reason) => wished(reason, known, now, limits),
             None => (State::Registering { since: now, known }, Vec::new()),
         },
@@ -89,7 +96,7 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
                 None => out(DrainReason::Overdue { phase }, known).ask(now, limits),
             }
         }
-        Event::Tick | Event::Answered(_) | Event::Guest(_) => stay(phase, since, wish, known),
+        Event::Tick | Event::Answered(_) | Event::Guest(..) => stay(phase, since, wish, known),
     }
 }
 
@@ -109,14 +116,19 @@ fn observed(
     }
     if known.vm_stopped() {
         // Powered off by itself: the job came and went between two listings, or the guest gave up.
-        return out(DrainReason::Finished, known).delete(now, limits);
+        return Drain::ended(DrainReason::Finished, &known, now).with(known).delete(now, limits);
+    }
+    if phase != Phase::Creating && known.all_gone() {
+        return Drain::new(DrainReason::Finished, now).all_gone().with(known).settle(now, limits);
     }
     if known.vm_gone(limits.idle_proof) {
-        let reason = match phase {
-            Phase::Creating => DrainReason::LaunchFailed { class: failure_class(&known) },
-            _ => DrainReason::VmVanished,
+        let drain = match phase {
+            Phase::Creating => {
+                Drain::new(DrainReason::LaunchFailed { class: failure_class(&known) }, now)
+            }
+            _ => Drain::ended(DrainReason::VmVanished, &known, now),
         };
-        return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
+        return drain.vm_gone().with(known).deregister(now, limits);
     }
     let unheard = phase == Phase::Creating && !known.was_online && !known.reports;
     if let (true, Some(VmStatus::Error { class, fault })) = (unheard, &known.vm_status)
