@@ -24,6 +24,7 @@ mod pool;
 mod provider;
 mod read;
 mod secret;
+mod size;
 
 use std::{
     collections::BTreeMap,
@@ -41,8 +42,9 @@ pub use self::{
     guests::{Certificate, Guests},
     limits::Limits,
     pool::Pool,
-    provider::{Provider, ProviderKind},
+    provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     secret::{Env, SecretError, SecretSource},
+    size::{SizeError, format_size, parse_size},
 };
 use self::{file::FileUse, read::Reader};
 

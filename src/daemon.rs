@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     config::{Config, Env},
-    guest::Boot,
+    guest::Guest,
     home,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
@@ -170,7 +170,7 @@ impl Daemon {
             .into_iter()
             .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
             .collect();
-        let user_data: Arc<dyn UserData> = Arc::new(Boot);
+        let user_data: Arc<dyn UserData> = Arc::new(Guest::default());
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
         let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };

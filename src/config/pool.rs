@@ -1,5 +1,7 @@
 //! `[[pools]]`: what runners there are, where, and how many.
 
+mod shape;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -98,22 +100,8 @@ fn read(
             format_args!("{provider:?} is not one of the [providers.NAME]; there is {known}"),
         );
     }
-    let owned = |text: &str| text.to_owned();
-    let shape = Shape {
-        image: section
-            .needed_text("image", "the image's name or id")
-            .map(owned)
-            .unwrap_or_default(),
-        flavor: section
-            .needed_text("flavor", "the flavor's name or id")
-            .map(owned)
-            .unwrap_or_default(),
-        network: section.text("network").map(owned),
-        security_groups: section.texts("security_groups"),
-        key: section.text("key").map(owned),
-        availability_zone: section.text("availability_zone").map(owned),
-        config_drive: section.flag("config_drive", false),
-    };
+    let kind = provider.and_then(|name| providers.get(name)?.as_ref()).map(|p| &p.kind);
+    let shape = shape::read(&section, kind);
     if !section.has("max") {
         section.missing("max", "how many VMs there may be at most");
     }
