@@ -3,3 +3,4 @@
 pub mod github;
 pub mod guest;
 pub mod openstack;
+mod voice;

@@ -98,6 +98,7 @@ fn the_full_example_tells_the_true_defaults() {
                     "mirror_sha256",
                     "token_credential",
                     "token_env",
+                    "user",
                     "version",
                 ];
                 rest.contains(" = ")
@@ -134,7 +135,7 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!(pool.limits.busy, Duration::from_secs(121 * 3600));
     assert!(!pool.shape.config_drive);
     assert_eq!(pool.guest, Guest::default());
-    assert_eq!((pool.guest.user.as_str(), pool.guest.disable_update), ("runner", true));
+    assert_eq!((pool.guest.user.as_ref(), pool.guest.disable_update), (None, false));
     assert_eq!(pool.guest.application, Application::Image { path: None });
     let provider = &config.providers["cloud"];
     assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
@@ -394,7 +395,7 @@ fn what_a_guest_runs_is_read_whole() {
         &format!(
             "max = 5\n[pools.guest]\nuser = \"ci_1\"\ngroups = [\"docker\", \"kvm\"]\n\
              application = \"download\"\nmirror = \"http://10.0.0.1/r\"\nversion = \"2.330.0\"\n\
-             mirror_sha256 = \"{sha256}\"\narchitecture = \"arm64\"\ndisable_update = false\n\
+             mirror_sha256 = \"{sha256}\"\narchitecture = \"arm64\"\ndisable_update = true\n\
              [pools.guest.env]\nA = \"1\"\nB_2 = \"\""
         ),
     );
@@ -403,7 +404,7 @@ fn what_a_guest_runs_is_read_whole() {
     assert_eq!(
         guest,
         Guest {
-            user: "ci_1".into(),
+            user: Some("ci_1".into()),
             groups: vec!["docker".into(), "kvm".into()],
             env: env.into(),
             application: Application::Download {
@@ -414,7 +415,7 @@ fn what_a_guest_runs_is_read_whole() {
                 }),
                 architecture: Architecture::Arm64,
             },
-            disable_update: false,
+            disable_update: true,
         }
     );
 }
