@@ -250,17 +250,22 @@ fn asked_in_vain(
     limits: &Limits,
     (from, until): (u64, u64),
 ) -> (State, Vec<Effect>) {
-    let mut asked = Vec::new();
+    let mut all = Vec::new();
     for second in (from..=until).step_by(10) {
         let vm = Sighting::Seen(vm(name(1), VmStatus::Active));
         let both = seen(vm, Sighting::Seen(registration(true)), second);
-        let silence = PortError::certain(ErrorClass::Transient, "no answer");
-        for event in [both, Event::Answered(Answer::StoodDown(Err(silence))), Event::Tick] {
+        let mut events = vec![Event::Tick, both];
+        while let Some(event) = events.pop() {
             let (next, effects) = state.next(event, at(second), limits);
-            (state, asked) = (next, [asked, effects].concat());
+            if effects.contains(&Effect::StandDown) {
+                let silence = PortError::certain(ErrorClass::Transient, "no answer");
+                events.push(Event::Answered(Answer::StoodDown(Err(silence))));
+            }
+            all.extend(effects);
+            state = next;
         }
     }
-    (state, asked)
+    (state, all)
 }
 
 #[test]
@@ -271,11 +276,14 @@ fn an_old_guest_in_a_pool_whose_guests_report_goes_once_it_was_asked_in_vain_all
     let adopted = adopt(Some(found.0), Some(found.1), at(100));
     let (asked, effects) = adopted.next(Event::Drain(DrainReason::Shrink), at(105), &limits);
     assert_eq!(effects, [Effect::StandDown]);
+    let silence = PortError::certain(ErrorClass::Transient, "no answer");
+    let silence = Event::Answered(Answer::StoodDown(Err(silence)));
+    let (asked, _) = asked.next(silence, at(106), &limits);
     let (state, effects) = asked_in_vain(asked, &limits, (110, 900));
     let State::Draining { drain, .. } = &state else { panic!("{state:?}") };
     assert_eq!(drain.step, Step::Ask, "a quiet minute is not enough for a guest that may answer");
     assert!(effects.iter().all(|effect| *effect == Effect::StandDown), "{effects:?}");
-    let (_, effects) = asked_in_vain(state, &limits, (910, 1010));
+    let (_, effects) = asked_in_vain(state, &limits, (910, 1080));
     assert_eq!(effects.last(), Some(&Effect::Deregister));
 }
 
