@@ -232,3 +232,25 @@ fn an_image_that_never_comes_online_is_tried_a_few_times_an_hour() {
         running.stop().await;
     });
 }
+
+#[test]
+fn runners_of_a_pool_that_left_are_asked_where_other_guests_of_the_fleet_report() {
+    on_paused_time(async {
+        let world = World::new();
+        let mut stays = pool("small", 1, 1);
+        stays.configure.limits = Limits { guests_report: true, ..Limits::default() };
+        let mut leaves = pool("gone", 1, 1);
+        leaves.configure.limits = stays.configure.limits.clone();
+        let running = start(&world, vec![stays.clone(), leaves]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        let left = running.names(Phase::Idle)[0].clone();
+        assert_eq!(left.pool().as_str(), "gone");
+        running.stop().await;
+        let running = start(&world, vec![stays]);
+        let is_gone = |_: &Running| world.with(|outside| !outside.vms.contains_key(&left));
+        running.until("the pool that left is empty", is_gone).await;
+        let orders = world.with(|outside| outside.orders.clone());
+        assert_eq!(orders.first(), Some(&(left.clone(), "stand down")));
+        running.stop().await;
+    });
+}
