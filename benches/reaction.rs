@@ -218,7 +218,9 @@ async fn ideal(io: &Handle) -> (Duration, Duration) {
             let (group, labels) = (None, vec![LABEL.to_owned()]);
             let order = RegisterOrder { name: name.clone(), scope: scope(), group, labels };
             let registered = forge.register(&order).await.unwrap();
-            let user_data = runner_fleet::guest::Boot.render(&name, &registered.jit_config);
+            let user_data = runner_fleet::guest::Guest::default()
+                .render(&name, &registered.jit_config)
+                .unwrap();
             let order = LaunchOrder {
                 name,
                 pool: pool_name(),

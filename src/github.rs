@@ -14,10 +14,13 @@
 //! number of runners for an hour, so a job that reads one can register runners of its own. They are
 //! not supported.
 
+pub mod applications;
 pub mod auth;
 pub mod budget;
 mod check;
 mod client;
+pub mod downloads;
+pub mod freshness;
 mod groups;
 mod listing;
 mod reading;
@@ -36,6 +39,13 @@ use runner_fleet_actors::{
 
 pub use auth::{Auth, TokenSource};
 pub use check::Access;
+
+use self::{
+    applications::Offer,
+    budget::CallKind,
+    downloads::Catalogue,
+    freshness::{Deprecation, Version},
+};
 
 /// How long a call may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,5 +160,20 @@ impl Forge for Github {
 
     fn status(&self) -> PortStatus {
         self.client.status()
+    }
+}
+
+#[async_trait]
+impl Catalogue for Github {
+    async fn offer(&self, scope: &Scope, kind: CallKind) -> Result<Offer, PortError> {
+        self.client.noted(applications::offer(&self.client, scope, kind).await)
+    }
+
+    async fn deprecation(
+        &self,
+        scope: &Scope,
+        version: Version,
+    ) -> Result<Option<Deprecation>, PortError> {
+        self.client.noted(applications::deprecation(&self.client, scope, version).await)
     }
 }

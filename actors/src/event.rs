@@ -249,6 +249,20 @@ pub enum FleetEvent {
         /// What failed.
         error: PortError,
     },
+    /// A guest's last word: its runner application has ended. Told beside the change of state that it
+    /// causes, if it causes one, and not before it.
+    GuestStopped {
+        /// When it was told.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose guest.
+        runner: RunnerName,
+        /// How it ended.
+        end: JobEnd,
+        /// What the guest has counted.
+        times: GuestTimes,
+    },
     /// The last lines that a guest has logged, told by it on an end that is not the usual one.
     GuestLog {
         /// When it was told.

@@ -8,8 +8,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use crate::{
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{
-        Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Shape,
-        UserData,
+        Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Secret,
+        Shape, UserData,
     },
     runner::{Answer, Effect, LaunchFailure},
 };
@@ -152,12 +152,24 @@ impl Hands {
             }
         };
         let registration = registered.id;
+        let rendered = blueprint.user_data.render(&subject.name, &registered.jit_config);
+        let user_data = match rendered {
+            Ok(user_data) => user_data,
+            Err(error) => {
+                return Answer::LaunchFailed(LaunchFailure {
+                    vm_possible: false,
+                    registration_possible: true,
+                    registration: Some(registration),
+                    error,
+                });
+            }
+        };
         let order = LaunchOrder {
             name: subject.name.clone(),
             pool: blueprint.pool.clone(),
             scope: blueprint.scope.clone(),
             shape: blueprint.shape.clone(),
-            user_data: blueprint.user_data.render(&subject.name, &registered.jit_config),
+            user_data,
             created_at,
         };
         let hands = Arc::clone(&self);
@@ -217,7 +229,7 @@ impl Guests for NoGuests {
 pub struct NoUserData;
 
 impl UserData for NoUserData {
-    fn render(&self, _name: &RunnerName, _jit_config: &crate::port::Secret) -> crate::port::Secret {
-        crate::port::Secret::new("")
+    fn render(&self, _name: &RunnerName, _jit_config: &Secret) -> Result<Secret, PortError> {
+        Ok(Secret::new(""))
     }
 }

@@ -16,7 +16,7 @@ use runner_fleet::{
         openstack::{self, FakeOpenstack},
     },
     github::{Auth, Github, GithubConfig, TokenSource},
-    guest::Boot,
+    guest::Guest,
     provider::{
         Limited, Limits,
         openstack::{
@@ -234,7 +234,7 @@ fn setup(min: u32, max: u32) -> PoolSetup {
                 group: None,
                 labels: vec![LABEL.to_owned()],
                 shape: shape(),
-                user_data: Arc::new(Boot),
+                user_data: Arc::new(Guest::default()),
             }),
             scaling: scaler::Policy {
                 min,

@@ -7,16 +7,17 @@ use runner_fleet_actors::{
     hands::Blueprint,
     name::FleetId,
     pool::{Policy, actor::Configure},
-    port::{Clock, ErrorClass, Forge, PortError, Provider, UserData},
+    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape},
     runner, scaler,
 };
 
-use super::{Pace, targets::Targets};
+use super::{Pace, targets::Targets, user_data::Makings};
 use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
-    github::{Auth, Github, GithubConfig, TokenSource},
+    github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue},
     provider::{
-        Limited, Limits as Rates,
+        Finding, Limited, Limits as Rates,
+        lxd::{Lxd, LxdConfig},
         openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig},
     },
 };
@@ -47,23 +48,57 @@ pub(super) fn github(config: &Config, clock: &Arc<dyn Clock>) -> Result<Github, 
     Github::new(github, Arc::clone(clock))
 }
 
-/// The client of one configured OpenStack, without its limits.
-pub(super) async fn openstack(
-    name: &str,
-    provider: &ProviderConfig,
-    fleet: &FleetId,
-    clock: &Arc<dyn Clock>,
-) -> Result<OpenStack, PortError> {
-    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
-    let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref()).map_err(|faults| {
-        PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
-    })?;
-    OpenStack::connect(OpenStackConfig::new(cloud, fleet.clone()), Arc::clone(clock)).await
+/// The client of one configured cloud, without its limits.
+pub(super) enum Cloud {
+    OpenStack(OpenStack),
+    Lxd(Lxd),
+}
+
+impl Cloud {
+    pub(super) async fn connect(
+        name: &str,
+        provider: &ProviderConfig,
+        fleet: &FleetId,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, PortError> {
+        let invalid = |faults: String| {
+            PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
+        };
+        match &provider.kind {
+            ProviderKind::OpenStack { cloud, clouds_file } => {
+                let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref())
+                    .map_err(|faults| invalid(faults.to_string()))?;
+                let config = OpenStackConfig::new(cloud, fleet.clone());
+                OpenStack::connect(config, Arc::clone(clock)).await.map(Self::OpenStack)
+            }
+            ProviderKind::Lxd(access) => {
+                let config = LxdConfig::new(access.clone(), fleet.clone());
+                let connected = Lxd::connect(config, Arc::clone(clock));
+                connected.map(Self::Lxd).map_err(|error| invalid(error.what))
+            }
+        }
+    }
+
+    /// Whether it could launch these shapes.
+    pub(super) async fn check_online(&self, shapes: &[Shape]) -> Vec<Finding> {
+        match self {
+            Self::OpenStack(cloud) => cloud.check_online(shapes).await,
+            Self::Lxd(cloud) => cloud.check_online(shapes).await,
+        }
+    }
+
+    fn into_provider(self) -> Arc<dyn Provider> {
+        match self {
+            Self::OpenStack(cloud) => Arc::new(cloud),
+            Self::Lxd(cloud) => Arc::new(cloud),
+        }
+    }
 }
 
 /// All ports of a configuration.
 pub(super) struct Ports {
     pub forge: Arc<dyn Forge>,
+    pub catalogue: Arc<dyn Catalogue>,
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
 }
 
@@ -84,8 +119,9 @@ pub(super) async fn ports(
     }
     match github(config, clock) {
         Ok(github) if faults.is_empty() => {
-            let forge: Arc<dyn Forge> = Arc::new(github);
-            Ok(Ports { forge, providers })
+            let github = Arc::new(github);
+            let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;
+            Ok(Ports { forge, catalogue: github, providers })
         }
         Ok(_) => Err(faults),
         Err(fault) => {
@@ -102,7 +138,7 @@ pub(super) async fn limited(
     fleet: &FleetId,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Provider>, PortError> {
-    let inner = Arc::new(openstack(name, provider, fleet, clock).await?);
+    let inner = Cloud::connect(name, provider, fleet, clock).await?.into_provider();
     let rates = Rates {
         concurrency: usize::try_from(provider.concurrency).unwrap_or(usize::MAX),
         rate: provider.rate,
@@ -112,12 +148,8 @@ pub(super) async fn limited(
 }
 
 /// One pool as the fleet takes it.
-pub(super) fn pool(
-    pool: &Pool,
-    user_data: &Arc<dyn UserData>,
-    targets: &Targets,
-    pace: &Pace,
-) -> PoolSetup {
+pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pace) -> PoolSetup {
+    let guests_report = makings.home.is_some();
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -126,7 +158,7 @@ pub(super) fn pool(
                 group: pool.group.clone(),
                 labels: pool.labels.clone(),
                 shape: pool.shape.clone(),
-                user_data: Arc::clone(user_data),
+                user_data: makings.user_data(&pool.guest, &pool.scope),
             }),
             policy: Policy {
                 max: pool.max,
@@ -143,7 +175,7 @@ pub(super) fn pool(
                 shrink_after: pace.shrink_after,
                 fixed: targets.of(&pool.name),
             },
-            limits: limits(&pool.limits, pace.listing_lag),
+            limits: runner::Limits { guests_report, ..limits(&pool.limits, pace.listing_lag) },
             provider: pool.provider.clone(),
         },
         demand: None,

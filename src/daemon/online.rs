@@ -8,14 +8,18 @@ use std::{process::ExitCode, sync::Arc};
 use runner_fleet_actors::port::{Clock, Shape, TokioClock};
 use serde::Serialize;
 
-use super::{assemble, io_runtime};
+use super::{
+    assemble::{self, Cloud},
+    io_runtime,
+};
 use crate::{
     cli::{
         self, Output,
         table::{table, terminal_width},
     },
     config::Config,
-    provider::openstack::check::Grade,
+    home::Tls,
+    provider::Grade,
 };
 
 /// One thing that was asked.
@@ -65,6 +69,14 @@ fn as_table(asked: &[Asked]) -> String {
 async fn ask_all(config: &Config) -> Vec<Asked> {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
     let mut asked = ask_github(config, &clock).await;
+    if let Some(tls) = config.guests.as_ref().and_then(|guests| guests.tls.clone()) {
+        let (grade, what) = match Tls::read(tls) {
+            Ok(_) => (OK, "certificate and key belong together".to_owned()),
+            Err(fault) => (FAULT, fault),
+        };
+        let (whom, about) = ("guests".to_owned(), "certificate".to_owned());
+        asked.push(Asked { grade, whom, about, what });
+    }
     for (name, provider) in &config.providers {
         let whom = format!("provider {name}");
         let shapes: Vec<Shape> = config
@@ -73,7 +85,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             .filter(|pool| pool.provider == *name)
             .map(|pool| pool.shape.clone())
             .collect();
-        match assemble::openstack(name, provider, &config.fleet.id, &clock).await {
+        match Cloud::connect(name, provider, &config.fleet.id, &clock).await {
             Ok(cloud) => {
                 for finding in cloud.check_online(&shapes).await {
                     let grade = match finding.grade {

@@ -8,12 +8,15 @@
 //! Canned answers are the alternative; they prove that a client parses, never that a fleet lives.
 //!
 //! The API is served at the root and below `/api/v3`, so a client takes it for a GitHub Enterprise
-//! Server. The jobs' side is no HTTP: [`FakeGithub::connect`] is what a guest's runner application
-//! does.
+//! Server. A runner application in this process uses [`FakeGithub::connect`]; one in a real guest
+//! uses the calls below `/_jobs` (see [`job_side`]), on an address that its guest can reach
+//! ([`Options::listen`]).
 
 mod answers;
+mod applications;
 mod faults;
 mod gate;
+mod job_side;
 mod listener;
 mod operation;
 mod world;
@@ -21,16 +24,19 @@ mod world;
 use std::{
     collections::BTreeMap,
     io,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use runner_fleet_actors::name::Scope;
+use runner_fleet_actors::{name::Scope, port::Time};
+use tokio::{sync::Notify, time::Instant};
 
+pub use applications::Offered;
 pub use faults::{Faults, Once};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
-pub use world::JobId;
+pub use world::{JobId, JobRecord, Lost};
 
 /// One exchange, as a recorder gets it.
 #[derive(Debug, Clone)]
@@ -99,6 +105,16 @@ pub struct Options {
     pub latency: Duration,
     /// Seed of everything that happens by chance.
     pub seed: u64,
+    /// Where it listens. Port 0 is any free one.
+    pub listen: SocketAddr,
+    /// How long an assigned job waits to be acquired; then it goes back to the queue.
+    pub assignment_timeout: Duration,
+    /// How long a runner application over HTTP may be silent before it counts as offline and the
+    /// job that it has acquired as lost.
+    pub silence: Duration,
+    /// Whether it tells until when versions of the runner application are taken; a GitHub Enterprise
+    /// Server does not.
+    pub schedules: bool,
     /// Gets every exchange.
     pub recorder: Option<Recorder>,
 }
@@ -114,6 +130,10 @@ impl Default for Options {
             rate_limit: Some(5000),
             latency: Duration::ZERO,
             seed: 1,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            assignment_timeout: Duration::from_secs(15),
+            silence: Duration::from_secs(10),
+            schedules: true,
             recorder: None,
         }
     }
@@ -136,16 +156,31 @@ pub struct Stats {
     pub registered: u64,
     /// Jobs that wait for a runner.
     pub queued: u64,
-    /// Jobs that run.
+    /// Jobs that have a runner, assigned or acquired.
     pub running: u64,
     /// Jobs that ran to their end, whatever their result.
     pub completed: u64,
     /// Jobs that ran to their end and failed.
     pub failed: u64,
-    /// Jobs whose runner died or was deregistered in mid-job.
+    /// Jobs whose runner died or was deregistered after it had acquired them.
     pub lost: u64,
-    /// How long each started job waited, in the order in which they started.
+    /// How long each acquired job waited, in the order in which they were acquired.
     pub waits: Vec<Duration>,
+}
+
+/// A registration that there is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrationRecord {
+    /// Its number.
+    pub id: u64,
+    /// Where it is.
+    pub scope: Scope,
+    /// The runner's name.
+    pub name: String,
+    /// Whether its runner application is connected.
+    pub online: bool,
+    /// The job that it has, assigned or acquired.
+    pub job: Option<JobId>,
 }
 
 pub(crate) struct Shared {
@@ -154,6 +189,8 @@ pub(crate) struct Shared {
     world: Mutex<world::World>,
     faults: Mutex<faults::State>,
     limits: Mutex<gate::Limits>,
+    /// Rung when it goes out of reach or comes back.
+    weather: Notify,
 }
 
 impl Shared {
@@ -185,27 +222,32 @@ impl std::fmt::Debug for FakeGithub {
 }
 
 impl FakeGithub {
-    /// Starts one on a free port of 127.0.0.1.
+    /// Starts one.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When [`Options::listen`] cannot be had.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let socket = tokio::net::TcpListener::bind(options.listen).await?;
         let url = format!("http://{}", socket.local_addr()?);
         let shared = Arc::new(Shared {
             url,
             world: Mutex::new(world::World::new(&options)),
             faults: Mutex::new(faults::State::new(&options)),
             limits: Mutex::new(gate::Limits::new(&options)),
+            weather: Notify::new(),
             options,
         });
-        let router = axum::Router::new().fallback(gate::serve).with_state(Arc::clone(&shared));
+        let router = job_side::routes()
+            .route("/_downloads/{filename}", axum::routing::get(applications::archive))
+            .fallback(gate::serve)
+            .with_state(Arc::clone(&shared));
+        let turning = tokio::spawn(turn(Arc::clone(&shared)));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
                 tracing::error!(%error, "the github stand-in stopped");
             }
         });
-        Ok(Self { shared, _serving: Arc::new(Serving(serving)) })
+        Ok(Self { shared, _serving: Arc::new(Serving([serving, turning])) })
     }
 
     /// What goes into `[github] url`.
@@ -254,9 +296,32 @@ impl FakeGithub {
         self.shared.world().groups = groups;
     }
 
+    /// Replaces the runner applications on offer. At the start there is version 2.336.0 for Linux on
+    /// x64 and arm64, with empty archives.
+    pub fn offer(&self, applications: Vec<Offered>) {
+        self.shared.world().shelf.offer(applications);
+    }
+
+    /// Sets the dates from which on a version can no longer register and gets no jobs.
+    pub fn retire(&self, version: &str, registration: Option<Time>, runtime: Option<Time>) {
+        self.shared.world().shelf.ends.insert(version.to_owned(), (registration, runtime));
+    }
+
     /// Registers a runner past the API: somebody else's, or one that nobody remembers.
     pub fn add_registration(&self, scope: &Scope, name: &str, labels: &[String]) -> u64 {
         self.shared.world().add(scope, name, labels)
+    }
+
+    /// All jobs so far, in the order in which they were queued.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<JobRecord> {
+        self.shared.world().records()
+    }
+
+    /// The registrations that there are now, in the order in which they were made.
+    #[must_use]
+    pub fn registrations(&self) -> Vec<RegistrationRecord> {
+        self.shared.world().registered()
     }
 
     /// What has happened so far.
@@ -271,11 +336,28 @@ impl FakeGithub {
     }
 }
 
-/// Ends the serving task with the last clone.
-struct Serving(tokio::task::JoinHandle<()>);
+/// Does what GitHub does by itself, when it is due.
+async fn turn(shared: Arc<Shared>) {
+    let earlier = shared.world().earlier();
+    loop {
+        let next = shared.world().turn(Instant::now());
+        match next {
+            Some(at) => tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = earlier.notified() => {}
+            },
+            None => earlier.notified().await,
+        }
+    }
+}
+
+/// Ends the tasks with the last clone.
+struct Serving([tokio::task::JoinHandle<()>; 2]);
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.abort();
+        for task in &self.0 {
+            task.abort();
+        }
     }
 }

@@ -9,6 +9,8 @@ use runner_fleet_actors::{
 };
 use url::Url;
 
+use super::freshness::Version;
+
 /// The API's base for what a person wrote as `[github] url`: the web address or the API's own.
 ///
 /// - `https://github.com` has its API at `https://api.github.com`;
@@ -96,6 +98,16 @@ pub fn jit_config(scope: &Scope) -> String {
 /// One page of a scope's runner groups.
 pub fn groups(scope: &Scope, page: u32) -> String {
     format!("{}/actions/runner-groups?per_page=100&page={page}", root(scope))
+}
+
+/// The runner applications that are offered to a scope.
+pub fn downloads(scope: &Scope) -> String {
+    format!("{}/actions/runners/downloads", root(scope))
+}
+
+/// The schedule of one version of the runner application.
+pub fn deprecation(scope: &Scope, version: Version) -> String {
+    format!("{}/actions/runners/deprecations/{version}", root(scope))
 }
 
 /// Makes a token of an App's installation.

@@ -329,8 +329,8 @@ impl Observer for World {
 struct Plain;
 
 impl UserData for Plain {
-    fn render(&self, _name: &RunnerName, jit_config: &Secret) -> Secret {
-        jit_config.clone()
+    fn render(&self, _name: &RunnerName, jit_config: &Secret) -> Result<Secret, PortError> {
+        Ok(jit_config.clone())
     }
 }
 

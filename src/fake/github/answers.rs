@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Operation, Shared,
+    faults::Lies,
     operation::Target,
     world::{NotRemoved, World},
 };
@@ -59,14 +60,14 @@ pub(crate) fn answer(
     if !known.is_empty() && !known.contains(scope) {
         return not_found();
     }
-    let busy_lies = shared.faults().busy_lies;
+    let lies = shared.faults().lies.clone();
     match target.operation {
-        Operation::List => list(shared, scope, query, busy_lies),
+        Operation::List => list(shared, scope, query, &lies),
         Operation::Get => match shared.world().get(scope, target.id) {
-            Some(one) => Reply::new(200, one.shown(busy_lies)),
+            Some(one) => Reply::new(200, one.shown(&lies)),
             None => not_found(),
         },
-        Operation::Delete => match shared.world().deregister(scope, target.id, busy_lies) {
+        Operation::Delete => match shared.world().deregister(scope, target.id, &lies) {
             Ok(()) => Reply { status: 204, body: None, headers: Vec::new() },
             Err(NotRemoved::Unknown) => not_found(),
             Err(NotRemoved::Busy) => Reply::error(
@@ -76,6 +77,11 @@ pub(crate) fn answer(
         },
         Operation::JitConfig => register(&mut shared.world(), scope, body),
         Operation::Groups => groups(shared, scope, query),
+        Operation::Downloads => shared.world().shelf.list(&shared.url),
+        Operation::Deprecation if shared.options.schedules => {
+            shared.world().shelf.schedule(&target.version)
+        }
+        Operation::Deprecation => not_found(),
         Operation::InstallationToken | Operation::RateLimit => not_found(),
     }
 }
@@ -87,14 +93,13 @@ fn paging(query: &Query) -> (usize, usize) {
     (number("per_page", 30).min(100), number("page", 1))
 }
 
-fn list(shared: &Shared, scope: &Scope, query: &Query, busy_lies: bool) -> Reply {
+fn list(shared: &Shared, scope: &Scope, query: &Query, lies: &Lies) -> Reply {
     let mut faults = shared.faults();
     let (per_page, page) = paging(query);
     if faults.failing_page == Some(page as u64) {
         return Reply::error(502, "Server Error");
     }
-    let fresh =
-        || -> Vec<Value> { shared.world().of(scope).map(|one| one.shown(busy_lies)).collect() };
+    let fresh = || -> Vec<Value> { shared.world().of(scope).map(|one| one.shown(lies)).collect() };
     let mut all = if faults.is_stale {
         faults.stale.entry(scope.clone()).or_insert_with(fresh).clone()
     } else {
@@ -170,7 +175,7 @@ fn register(world: &mut World, scope: &Scope, body: Option<&Value>) -> Reply {
             format!("Already exists - A runner with the name \"{}\" already exists.", body.name);
         return Reply::error(409, &why);
     };
-    let runner = world.get(scope, id).map(|one| one.shown(false));
+    let runner = world.get(scope, id).map(|one| one.shown(&Lies::default()));
     Reply::new(201, json!({"runner": runner, "encoded_jit_config": world.jit_config(id)}))
 }
 

@@ -9,8 +9,9 @@ use std::{
 use rand::{SeedableRng, rngs::SmallRng};
 use runner_fleet_actors::{name::Scope, port::Time};
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::{Operation, Options, Shared};
+use super::{JobId, Operation, Options, Shared};
 
 /// A fault that happens once, at the next call of its operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,22 @@ pub enum Once {
     Say(u16, String),
 }
 
+/// About which jobs GitHub's busy flag lies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lies {
+    always: bool,
+    until: Option<Instant>,
+    jobs: HashSet<u64>,
+}
+
+impl Lies {
+    pub(crate) fn about(&self, job: u64) -> bool {
+        self.always
+            || self.until.is_some_and(|until| Instant::now() < until)
+            || self.jobs.contains(&job)
+    }
+}
+
 /// The faults' settings.
 pub(crate) struct State {
     pub(crate) latency: Duration,
@@ -39,7 +56,7 @@ pub(crate) struct State {
     pub(crate) outage: bool,
     pub(crate) hang: bool,
     pub(crate) forbidden: bool,
-    pub(crate) busy_lies: bool,
+    pub(crate) lies: Lies,
     pub(crate) misses_one: bool,
     pub(crate) failing_page: Option<u64>,
     pub(crate) odd: Vec<Value>,
@@ -60,7 +77,7 @@ impl State {
             outage: false,
             hang: false,
             forbidden: false,
-            busy_lies: false,
+            lies: Lies::default(),
             misses_one: false,
             failing_page: None,
             odd: Vec::new(),
@@ -104,14 +121,23 @@ impl Faults {
         self.0.faults().latency = latency;
     }
 
-    /// Every call is answered with 503, and no runner can connect.
+    /// Every call is answered with 503, those of runner applications included, and no runner can
+    /// connect. Sessions and jobs outlive it.
     pub fn outage(&self, on: bool) {
         self.0.faults().outage = on;
+        self.weather_changes();
     }
 
-    /// No call is answered at all, and no runner can connect.
+    /// No call is answered at all, and no runner can connect. Sessions and jobs outlive it.
     pub fn hang(&self, on: bool) {
         self.0.faults().hang = on;
+        self.weather_changes();
+    }
+
+    fn weather_changes(&self) {
+        let away = self.0.faults().unreachable();
+        self.0.world().set_away(away);
+        self.0.weather.notify_waiters();
     }
 
     /// Something goes wrong once, at the next call of that operation. Several queue up.
@@ -159,7 +185,21 @@ impl Faults {
     /// The busy flag is false in mid-job, and a deregistration then succeeds and kills the job, as
     /// seen in actions/runner#4422.
     pub fn busy_lies(&self, on: bool) {
-        self.0.faults().busy_lies = on;
+        let mut faults = self.0.faults();
+        faults.lies.always = on;
+        if !on {
+            faults.lies = Lies::default();
+        }
+    }
+
+    /// The same for that long from now.
+    pub fn busy_lies_for(&self, lasts: Duration) {
+        self.0.faults().lies.until = Some(Instant::now() + lasts);
+    }
+
+    /// The same for the runners of these jobs only, from their assignment to their end.
+    pub fn busy_lies_about(&self, jobs: &[JobId]) {
+        self.0.faults().lies.jobs.extend(jobs.iter().map(|job| job.0));
     }
 
     /// Each listing misses one runner and does not say so.

@@ -15,6 +15,10 @@ pub enum Operation {
     JitConfig,
     /// Lists runner groups.
     Groups,
+    /// Lists the runner applications on offer.
+    Downloads,
+    /// Tells until when a version of the runner application is taken.
+    Deprecation,
     /// Makes an installation token.
     InstallationToken,
     /// Shows the rate limit.
@@ -29,9 +33,15 @@ pub(crate) struct Target {
     pub(crate) scope: Option<Scope>,
     /// Number of the runner or installation.
     pub(crate) id: u64,
+    /// The version of the runner application; empty for whatever has none.
+    pub(crate) version: String,
 }
 
 impl Target {
+    fn new(operation: Operation, scope: Option<Scope>, id: u64) -> Self {
+        Self { operation, scope, id, version: String::new() }
+    }
+
     /// The target of a method and a path without `/api/v3`.
     pub(crate) fn of(method: &str, path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -41,10 +51,10 @@ impl Target {
             ["enterprises", slug, "actions", rest @ ..] => (format!("enterprises/{slug}"), rest),
             ["app", "installations", id, "access_tokens"] if method == "POST" => {
                 let id = id.parse().ok()?;
-                return Some(Self { operation: Operation::InstallationToken, scope: None, id });
+                return Some(Self::new(Operation::InstallationToken, None, id));
             }
             ["rate_limit"] if method == "GET" => {
-                return Some(Self { operation: Operation::RateLimit, scope: None, id: 0 });
+                return Some(Self::new(Operation::RateLimit, None, 0));
             }
             _ => return None,
         };
@@ -52,6 +62,11 @@ impl Target {
         let (operation, id) = match (method, rest) {
             ("GET", ["runners"]) => (Operation::List, 0),
             ("POST", ["runners", "generate-jitconfig"]) => (Operation::JitConfig, 0),
+            ("GET", ["runners", "downloads"]) => (Operation::Downloads, 0),
+            ("GET", ["runners", "deprecations", version]) => {
+                let target = Self::new(Operation::Deprecation, Some(scope), 0);
+                return Some(Self { version: (*version).to_owned(), ..target });
+            }
             ("GET", ["runners", id]) => (Operation::Get, id.parse().ok()?),
             ("DELETE", ["runners", id]) => (Operation::Delete, id.parse().ok()?),
             ("GET", ["runner-groups"]) if !matches!(scope, Scope::Repository { .. }) => {
@@ -59,7 +74,7 @@ impl Target {
             }
             _ => return None,
         };
-        Some(Self { operation, scope: Some(scope), id })
+        Some(Self::new(operation, Some(scope), id))
     }
 
     /// GitHub's name of the operation.
@@ -97,6 +112,24 @@ impl Target {
             }
             (Op::JitConfig, Some(Scope::Enterprise(_))) => {
                 "actions/generate-runner-jitconfig-for-enterprise"
+            }
+            (Op::Downloads, Some(Scope::Repository { .. })) => {
+                "actions/list-runner-applications-for-repo"
+            }
+            (Op::Downloads, Some(Scope::Organisation(_))) => {
+                "actions/list-runner-applications-for-org"
+            }
+            (Op::Downloads, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/list-runner-applications-for-enterprise"
+            }
+            (Op::Deprecation, Some(Scope::Repository { .. })) => {
+                "actions/get-runner-version-deprecation-for-repo"
+            }
+            (Op::Deprecation, Some(Scope::Organisation(_))) => {
+                "actions/get-runner-version-deprecation-for-org"
+            }
+            (Op::Deprecation, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/get-runner-version-deprecation-for-enterprise"
             }
             (Op::Groups, Some(Scope::Enterprise(_))) => {
                 "enterprise-admin/list-self-hosted-runner-groups-for-enterprise"
