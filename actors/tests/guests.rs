@@ -1,5 +1,7 @@
 //! What guests and clouds tell by themselves, on real actors and paused time.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 mod common;
 
 use std::time::Duration;
