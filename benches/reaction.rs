@@ -28,7 +28,7 @@ use std::{
 use chrono::Utc;
 use futures::{StreamExt, stream};
 use runner_fleet_actors::{
-    event::{JobEnd, Phase},
+    event::{GuestTimes, JobEnd, Phase},
     fleet::{Fix, Route},
     name::RunnerName,
     pool::actor::Order,
@@ -104,7 +104,8 @@ async fn reported(io: &Handle) -> bool {
         let name = first_idle(&fleet);
         let before = outside.jit_calls().len();
         let fact = Utc::now();
-        let event = Box::new(Event::Guest(Report::Stopped(JobEnd::default())));
+        let event =
+            Box::new(Event::Guest(Report::Stopped(JobEnd::default()), GuestTimes::default()));
         let order = Order::Tell(name, event);
         fleet.fleet.send(Route { pool: pool_name(), order }).await.unwrap().unwrap();
         until("a replacement", || outside.jit_calls().len() > before).await;
@@ -217,7 +218,9 @@ async fn ideal(io: &Handle) -> (Duration, Duration) {
             let (group, labels) = (None, vec![LABEL.to_owned()]);
             let order = RegisterOrder { name: name.clone(), scope: scope(), group, labels };
             let registered = forge.register(&order).await.unwrap();
-            let user_data = runner_fleet::guest::Boot.render(&name, &registered.jit_config);
+            let user_data = runner_fleet::guest::Guest::default()
+                .render(&name, &registered.jit_config)
+                .unwrap();
             let order = LaunchOrder {
                 name,
                 pool: pool_name(),

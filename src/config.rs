@@ -17,11 +17,14 @@ mod fault;
 mod file;
 mod fleet;
 mod github;
+mod guest;
+mod guests;
 mod limits;
 mod pool;
 mod provider;
 mod read;
 mod secret;
+mod size;
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +38,13 @@ pub use self::{
     fault::{Fault, Faults},
     fleet::{Fleet, LogFormat, LogLevel},
     github::{Github, GithubAuth},
+    guest::{Application, Architecture, Guest, Pinned},
+    guests::{Certificate, Guests},
     limits::Limits,
     pool::Pool,
-    provider::{Provider, ProviderKind},
+    provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     secret::{Env, SecretError, SecretSource},
+    size::{SizeError, format_size, parse_size},
 };
 use self::{file::FileUse, read::Reader};
 
@@ -51,6 +57,8 @@ pub struct Config {
     pub api: Api,
     /// `[github]`: the forge and its credentials.
     pub github: Github,
+    /// `[guests]`: where guests report home; `None` = they do not.
+    pub guests: Option<Guests>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -99,6 +107,10 @@ impl Config {
     #[must_use]
     pub fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old_fleet, new_fleet) = (&self.fleet, &new.fleet);
+        let listen = |config: &Self| config.guests.as_ref().map(|guests| guests.listen);
+        let tls = |config: &Self| config.guests.as_ref().and_then(|guests| guests.tls.clone());
+        let certificate = |config: &Self| tls(config).map(|tls| tls.certificate);
+        let key = |config: &Self| tls(config).map(|tls| tls.key);
         [
             ("fleet.id", old_fleet.id != new_fleet.id),
             ("fleet.state_dir", old_fleet.state_dir != new_fleet.state_dir),
@@ -107,6 +119,9 @@ impl Config {
             ("fleet.log_format", old_fleet.log_format != new_fleet.log_format),
             ("api.socket", self.api.socket != new.api.socket),
             ("api.listen", self.api.listen != new.api.listen),
+            ("guests.listen", listen(self) != listen(new)),
+            ("guests.certificate_file", certificate(self) != certificate(new)),
+            ("guests.key_file", key(self) != key(new)),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -134,13 +149,14 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let fleet = fleet::read(root.section("fleet"), env, &root);
     let api = api::read(root.section("api"));
     let github = github::read(root.section("github"), &root);
+    let guests = guests::read(root.section("guests"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, providers, pools })
+            Some(Config { fleet, api, github, guests, providers, pools })
         }
         _ => None,
     };

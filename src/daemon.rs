@@ -12,6 +12,7 @@ mod control;
 mod lock;
 mod online;
 mod renewable;
+mod scopes;
 mod targets;
 
 use std::{
@@ -41,12 +42,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::online::check_online;
 use self::{
-    assemble::Ports, control::Door, lock::StateLock, renewable::Renewable, targets::Targets,
+    assemble::Ports, control::Door, lock::StateLock, renewable::Renewable, scopes::Scopes,
+    targets::Targets,
 };
 use crate::{
     config::{Config, Env},
     github::downloads::{Catalogue, Downloads},
-    guest::Boot,
+    guest::Guest,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
     log::LogControl,
@@ -143,6 +145,10 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
         let lock = StateLock::take(&config.fleet.state_dir)?;
         let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let remembered = scopes
+            .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
+            .map_err(|error| error.to_string())?;
         let journal = match &config.fleet.journal {
             Some(file) => {
                 let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
@@ -164,7 +170,7 @@ impl Daemon {
             .into_iter()
             .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
             .collect();
-        let user_data: Arc<dyn UserData> = Arc::new(Boot);
+        let user_data: Arc<dyn UserData> = Arc::new(Guest::default());
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
         let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
@@ -181,6 +187,7 @@ impl Daemon {
                 .iter()
                 .map(|p| assemble::pool(p, &user_data, &targets, &pace))
                 .collect(),
+            remembered,
             clock: Arc::clone(&clock),
             observer: Arc::new(observers),
             model: Arc::clone(&model),
@@ -215,6 +222,7 @@ impl Daemon {
             path: path.to_owned(),
             pace,
             targets,
+            scopes,
             user_data,
             forge,
             catalogue: Arc::clone(&catalogue),
@@ -339,6 +347,9 @@ impl Observer for Observers {
                 runner = runner.as_ref().map(tracing::field::display),
                 class = %error.class, %error, "fault"
             ),
+            FleetEvent::GuestLog { pool, runner, log, .. } => {
+                tracing::warn!(%pool, %runner, %log, "a guest's last words");
+            }
             FleetEvent::InvariantBroken { name, seen, .. } => {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");

@@ -1,84 +1,36 @@
-//! The guest: what a VM runs at its first boot.
+//! The guest: what runs inside a VM.
 //!
-//! The smallest user data that makes a runner of a VM: it finds the runner application in the image,
-//! starts it with its JIT config, and powers off when it ends, whatever the reason. That power-off
-//! is how the fleet learns that a job is over where nothing reports home.
+//! What for: a VM that knows nothing becomes a runner, takes one job, says what happens to it, and
+//! powers off. [`Guest`] renders the user data that does this, for Ubuntu 22.04, 24.04 and 26.04 and
+//! Debian 12 and 13, on x64 and arm64. [`Settings`] is its typed input, a pool's own.
 //!
-//! The JIT config goes to the runner application by its environment: a command line can be read by
-//! every process of the machine. Nothing foreign is pasted into the script but base64, so there is
-//! nothing to quote.
+//! Rules:
+//!
+//! - **Constant files and one data file.** The user data writes the same files for every runner (a
+//!   Python program, two job hooks, a unit) and `/etc/runner-fleet/guest.json`, which holds all that
+//!   is foreign. It comes as base64 and is read by a JSON parser; nothing foreign is ever pasted into
+//!   shell, Python or YAML, so there is nothing to quote. The cloud-config itself is JSON, YAML's
+//!   subset.
+//! - **Secrets are root's.** The data file is 0600, is removed once read, and what cloud-init keeps
+//!   of the user data is closed to everybody else. The JIT config is the only secret in it besides the
+//!   guest's own token, and useless after its first use. It enters the runner application by its
+//!   environment: every user of a machine may read a command line.
+//! - **The machine powers off when the runner ends, whatever the reason.** The unit does it, so that
+//!   a guest that crashes or is killed ends its machine as well.
+//! - **A job waits for nobody.** A hook is one datagram; the daemon may be away for the whole life of
+//!   a runner, and the job notices nothing.
+//!
+//! The program needs Python 3.9, of which every image with cloud-init has a newer one, and nothing
+//! else. Refused: a static binary (a download at every boot, one more thing to build for each
+//! architecture), and shell (it has no JSON, no long poll beside a wait, and no way to say who may
+//! see what). The refused alternative to one data file is a template in the program's text: it is
+//! what every peer does, and what makes a label with a quote in it a root shell.
+//!
+//! The runner application is taken from the image, from a mirror, or from GitHub's downloads list;
+//! its own dependencies (`bin/installdependencies.sh`) are the image's matter.
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use runner_fleet_actors::{
-    name::RunnerName,
-    port::{Secret, UserData},
-};
+mod settings;
+mod user_data;
 
-/// The runner application takes each of its arguments from `ACTIONS_RUNNER_INPUT_…` as well
-/// (actions/runner, `CommandSettings.cs`).
-const SCRIPT: &str = r#"#!/bin/sh
-# Starts one single-use GitHub Actions runner, then powers the machine off.
-trap 'systemctl poweroff || poweroff || shutdown -P now' EXIT
-for app in /home/*/actions-runner /opt/actions-runner /actions-runner; do
-    [ -x "$app/run.sh" ] && break
-done
-if [ ! -x "$app/run.sh" ]; then
-    echo "runner-fleet: no actions-runner/run.sh in /home/*, /opt or /; use an image that has one" >&2
-    exit 1
-fi
-owner=$(stat -c %U "$app")
-cd "$app" || exit 1
-ACTIONS_RUNNER_INPUT_JITCONFIG=$(printf %s '@JIT@' | base64 -d)
-export ACTIONS_RUNNER_INPUT_JITCONFIG
-if [ "$owner" = root ]; then
-    RUNNER_ALLOW_RUNASROOT=1 ./run.sh
-else
-    setpriv --reuid="$owner" --regid="$(id -g "$owner")" --init-groups \
-        env HOME="$(getent passwd "$owner" | cut -d: -f6)" USER="$owner" ./run.sh
-fi
-"#;
-
-const OPEN: &str = "printf %s '";
-
-/// The user data of runners whose image holds the runner application.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Boot;
-
-impl UserData for Boot {
-    fn render(&self, _name: &RunnerName, jit_config: &Secret) -> Secret {
-        Secret::new(SCRIPT.replace("@JIT@", &BASE64.encode(jit_config.expose())))
-    }
-}
-
-/// The JIT config in `user_data`, as a guest that runs it would find it. For stand-in guests.
-#[must_use]
-pub fn jit_config_in(user_data: &str) -> Option<Secret> {
-    let (_, rest) = user_data.split_once(OPEN)?;
-    let (encoded, _) = rest.split_once('\'')?;
-    let text = BASE64.decode(encoded).ok()?;
-    String::from_utf8(text).ok().map(Secret::new)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_the_jit_config_holds_comes_out_again_and_nothing_of_it_is_shell() {
-        let name = "ci--small--0123456789ab".parse().unwrap();
-        for hostile in ["eyJhIjoxfQ==", "'; reboot #", "$(reboot)", "a\nb\\'\"`", ""] {
-            let data = Boot.render(&name, &Secret::new(hostile));
-            assert_eq!(jit_config_in(data.expose()), Some(Secret::new(hostile)));
-            assert!(hostile.is_empty() || !data.expose().contains(hostile));
-        }
-    }
-
-    #[test]
-    fn a_shell_takes_the_script() {
-        let name = "ci--small--0123456789ab".parse().unwrap();
-        let data = Boot.render(&name, &Secret::new("eyJhIjoxfQ=="));
-        let mut shell = std::process::Command::new("sh");
-        let checked = shell.args(["-n", "-c", data.expose()]).status().unwrap();
-        assert!(checked.success());
-    }
-}
+pub use settings::{Application, Architecture, Download, Home, Settings};
+pub use user_data::{Guest, data_in, jit_config_in};

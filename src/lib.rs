@@ -7,6 +7,7 @@ pub mod demo;
 pub mod fake;
 pub mod github;
 pub mod guest;
+pub mod home;
 pub mod http;
 pub mod journal;
 pub mod log;

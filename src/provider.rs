@@ -3,7 +3,11 @@
 //! An adapter speaks to one kind of cloud; decorators add what is the same for all of them.
 
 pub mod breaker;
+mod finding;
 pub mod limited;
+pub mod lxd;
 pub mod openstack;
+mod text;
 
+pub use finding::{Finding, Grade};
 pub use limited::{Limited, Limits};

@@ -9,8 +9,8 @@
 use std::{path::Path, time::Duration};
 
 use runner_fleet::config::{
-    Config, Env, Faults, GithubAuth, Limits, Listen, LogFormat, LogLevel, ProviderKind,
-    SecretSource,
+    Application, Architecture, Certificate, Config, Env, Faults, GithubAuth, Guest, Limits, Listen,
+    LogFormat, LogLevel, Pinned, ProviderKind, SecretSource,
 };
 
 fn env(pairs: &[(&str, &str)]) -> Env {
@@ -89,7 +89,17 @@ fn the_full_example_tells_the_true_defaults() {
         .map(|line| {
             let uncommented = line.strip_prefix("# ").filter(|rest| {
                 let key = rest.split(" = ").next().unwrap();
-                let a_choice = ["ca_file", "token_env", "token_credential", "app", "clouds_file"];
+                let a_choice = [
+                    "app",
+                    "ca_file",
+                    "certificate_file",
+                    "clouds_file",
+                    "key_file",
+                    "mirror_sha256",
+                    "token_credential",
+                    "token_env",
+                    "version",
+                ];
                 rest.contains(" = ")
                     && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
                     && !a_choice.contains(&key)
@@ -114,6 +124,7 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!(config.fleet.stop_deadline, Duration::from_secs(30));
     assert_eq!(config.api.socket, Path::new("/run/runner-fleet/api.sock"));
     assert_eq!(config.api.listen, None);
+    assert_eq!(config.guests, None, "guests report where somebody says where to");
     assert_eq!(config.github.url.as_str(), "https://github.com/");
     let token = SecretSource::File("/etc/token".into());
     assert_eq!(config.github.auth, GithubAuth::Token(token), "relative to the file's folder");
@@ -122,6 +133,9 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!(pool.limits, Limits::default());
     assert_eq!(pool.limits.busy, Duration::from_secs(121 * 3600));
     assert!(!pool.shape.config_drive);
+    assert_eq!(pool.guest, Guest::default());
+    assert_eq!((pool.guest.user.as_str(), pool.guest.disable_update), ("runner", true));
+    assert_eq!(pool.guest.application, Application::Image { path: None });
     let provider = &config.providers["cloud"];
     assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
     let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
@@ -151,7 +165,18 @@ fn every_key_arrives() {
             token: SecretSource::File("/etc/runner-fleet/api-token".into()),
         }
     );
+    let guests = config.guests.unwrap();
+    assert_eq!(guests.listen, "10.77.0.1:8090".parse().unwrap());
+    assert_eq!((guests.url.as_str(), guests.tls), ("http://10.77.0.1:8090/", None));
     let [large, small] = config.pools.as_slice() else { panic!("two pools") };
+    assert_eq!(large.guest.groups, ["docker"]);
+    assert_eq!(large.guest.env["LANG"], "C.UTF-8");
+    let mirror = Some("https://mirror.example.com/actions-runner/".parse().unwrap());
+    let architecture = Architecture::X64;
+    assert_eq!(
+        small.guest.application,
+        Application::Download { mirror, pinned: None, architecture }
+    );
     assert_eq!(large.name.as_str(), "large");
     assert_eq!(large.scope.to_string(), "my-org");
     assert_eq!(large.group.as_deref(), Some("trusted"));
@@ -306,6 +331,131 @@ fn listening_on_tcp_needs_a_token() {
     assert_refused(&api("token_file = \"t\""), &["is of use only with listen"]);
     let long = format!("socket = \"/run/{}\"", "x".repeat(120));
     assert_refused(&api(&long), &["a Unix socket's may have"]);
+}
+
+fn guests(body: &str) -> String {
+    with("[github]", &format!("[guests]\n{body}\n[github]"))
+}
+
+#[test]
+fn guests_call_where_the_daemon_listens_unless_somebody_says_otherwise() {
+    let read = |body: &str| parse(&guests(body)).unwrap_or_else(|f| panic!("{f}")).guests.unwrap();
+    let plain = read("listen = \"10.0.0.1:8090\"");
+    assert_eq!((plain.url.as_str(), plain.ca_file), ("http://10.0.0.1:8090/", None));
+    let six = read("listen = \"[fd42::1]:8090\"");
+    assert_eq!(six.url.as_str(), "http://[fd42::1]:8090/");
+    let tls = "listen = \"10.0.0.1:8090\"\ncertificate_file = \"c.pem\"\nkey_file = \"k.pem\"";
+    let secure = read(tls);
+    assert_eq!(secure.url.as_str(), "https://10.0.0.1:8090/");
+    let (certificate, key) = ("/etc/c.pem".into(), "/etc/k.pem".into());
+    assert_eq!(secure.tls, Some(Certificate { certificate, key }));
+    assert_eq!(secure.ca_file, Some("/etc/c.pem".into()), "guests trust what they are shown");
+    let other = read(&format!("{tls}\nca_file = \"ca.pem\"\nurl = \"https://fleet.example:1\""));
+    assert_eq!(other.ca_file, Some("/etc/ca.pem".into()));
+    let proxied = read("listen = \"0.0.0.0:8090\"\nurl = \"https://fleet.example/ci\"");
+    assert_eq!((proxied.url.as_str(), proxied.tls), ("https://fleet.example/ci", None));
+}
+
+#[test]
+fn guests_that_could_not_call_are_refused() {
+    let at = |more: &str| guests(&format!("listen = \"10.0.0.1:8090\"\n{more}"));
+    assert_refused(&guests(""), &["guests.listen: is needed"]);
+    assert_refused(&guests("listen = \"fleet:8090\""), &["an address and a port"]);
+    assert_refused(&guests("listen = \"10.0.0.1:0\""), &["it must be a fixed one"]);
+    assert_refused(&guests("listen = \"0.0.0.0:8090\""), &["guests.url: is needed: listen stands"]);
+    assert_refused(&guests("listen = \"[::]:8090\""), &["guests.url: is needed: listen stands"]);
+    assert_refused(&at("key_file = \"k\""), &["guests.key_file: needs certificate_file"]);
+    assert_refused(&at("certificate_file = \"c\""), &["guests.certificate_file: needs key_file"]);
+    assert_refused(&at("ca_file = \"c\""), &["guests.ca_file: is of use only with https"]);
+    assert_refused(
+        &at("certificate_file = \"c\"\nkey_file = \"k\"\nurl = \"http://10.0.0.1:8090\""),
+        &["guests.url: \"http://10.0.0.1:8090\" is not allowed: certificate_file is given"],
+    );
+    for url in ["ftp://10.0.0.1", "10.0.0.1:8090", "http://10.0.0.1?a=b"] {
+        assert_refused(&at(&format!("url = {url:?}")), &["guests.url: "]);
+    }
+    let in_url = at("url = \"http://me:s3cr3t@10.0.0.1\"");
+    assert_refused(&in_url, &["a user or password in the address is not allowed"]);
+    assert!(!refused(&in_url).concat().contains("s3cr3t"));
+    assert_refused(&at("token = \"s3cr3t\""), &["guests.token: a secret is not written here"]);
+}
+
+#[test]
+fn what_a_guest_runs_is_read_whole() {
+    let sha256 = "0".repeat(63) + "F";
+    let text = with(
+        "max = 5",
+        &format!(
+            "max = 5\n[pools.guest]\nuser = \"ci_1\"\ngroups = [\"docker\", \"kvm\"]\n\
+             application = \"download\"\nmirror = \"http://10.0.0.1/r\"\nversion = \"2.330.0\"\n\
+             mirror_sha256 = \"{sha256}\"\narchitecture = \"arm64\"\ndisable_update = false\n\
+             [pools.guest.env]\nA = \"1\"\nB_2 = \"\""
+        ),
+    );
+    let guest = parse(&text).unwrap_or_else(|f| panic!("{f}")).pools.remove(0).guest;
+    let env = [("A", "1"), ("B_2", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(
+        guest,
+        Guest {
+            user: "ci_1".into(),
+            groups: vec!["docker".into(), "kvm".into()],
+            env: env.into(),
+            application: Application::Download {
+                mirror: Some("http://10.0.0.1/r".parse().unwrap()),
+                pinned: Some(Pinned {
+                    version: "2.330.0".into(),
+                    sha256: sha256.to_ascii_lowercase()
+                }),
+                architecture: Architecture::Arm64,
+            },
+            disable_update: false,
+        }
+    );
+}
+
+#[test]
+fn a_guest_that_could_not_start_is_refused() {
+    let guest = |body: &str| with("max = 5", &format!("max = 5\n[pools.guest]\n{body}"));
+    let download = |body: &str| guest(&format!("application = \"download\"\n{body}"));
+    let sha256 = format!("mirror_sha256 = {:?}", "0".repeat(64));
+    let cases: [(String, &[&str]); 16] = [
+        (guest("user = \"root\""), &["pools[small].guest.user: \"root\" is not allowed"]),
+        (guest("user = \"a b\""), &["\"a b\" is not allowed: at most 32"]),
+        (guest("groups = [\"Docker\"]"), &["\"Docker\" is not allowed"]),
+        (guest("env = { \"A-B\" = \"x\" }"), &["\"A-B\" is not allowed: letters"]),
+        (guest("env = { A = 1 }"), &["pools[small].guest.env.A: 1 is not allowed: a text"]),
+        (guest("env = { A = \"x\\ny\" }"), &["the value of \"A\" must be one line"]),
+        (guest("env = { ACTIONS_RUNNER_HOOK_JOB_STARTED = \"x\" }"), &["the fleet sets it itself"]),
+        (guest("application = \"mirror\""), &["it is one of \"image\", \"download\""]),
+        (guest("application_path = \"opt\""), &["a folder in the image, from its root on"]),
+        (guest("mirror = \"http://m/\""), &["is of use only with application = \"download\""]),
+        (download("application_path = \"/opt\""), &["only with application = \"image\""]),
+        (download("version = \"2.330.0\""), &["guest.version: is of use only with mirror"]),
+        (download("mirror = \"http://m/\"\nversion = \"2.330.0\""), &["needs mirror_sha256"]),
+        (download(&format!("mirror = \"http://m/\"\n{sha256}")), &["needs version"]),
+        (
+            download(&format!("mirror = \"http://m/\"\nversion = \"latest\"\n{sha256}")),
+            &["\"latest\" is not allowed: such as"],
+        ),
+        (download("mirror = \"https://me:s3cr3t@m/\""), &["every job could read it"]),
+    ];
+    for (text, expected) in cases {
+        assert_refused(&text, expected);
+    }
+}
+
+#[test]
+fn where_guests_call_waits_for_a_restart() {
+    let listen = |port: u16, more: &str| {
+        parse(&guests(&format!("listen = \"10.0.0.1:{port}\"\n{more}"))).unwrap()
+    };
+    let (none, old) = (parse(GOOD).unwrap(), listen(8090, ""));
+    assert_eq!(none.restart_needed(&old), ["guests.listen"]);
+    assert_eq!(old.restart_needed(&listen(8091, "")), ["guests.listen"]);
+    let tls = listen(8090, "certificate_file = \"c\"\nkey_file = \"k\"");
+    assert_eq!(old.restart_needed(&tls), ["guests.certificate_file", "guests.key_file"]);
+    let url = listen(8090, "url = \"http://10.0.0.2:8090\"");
+    assert_eq!(old.restart_needed(&url), [""; 0], "new guests call the new address");
 }
 
 #[test]

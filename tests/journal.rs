@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{TimeZone, Utc};
 use runner_fleet::journal::{Memory, lines};
 use runner_fleet_actors::{
-    event::{Counts, DrainReason, FleetEvent, Job, JobEnd, Phase, Transition},
+    event::{Counts, DrainReason, FleetEvent, GuestTimes, Job, JobEnd, Phase, Transition},
     port::{ErrorClass, PortError, Time},
 };
 
@@ -41,6 +41,7 @@ fn change(from: Option<Phase>, to: Phase) -> Transition {
         job_killed: false,
         job: None,
         job_end: None,
+        times: GuestTimes::default(),
     }
 }
 

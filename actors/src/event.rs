@@ -14,6 +14,10 @@ use crate::{
     port::{ErrorClass, PortError, PortStatus, Time},
 };
 
+mod times;
+
+pub use times::GuestTimes;
+
 /// The six states of a runner, without their data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -166,6 +170,8 @@ pub struct Transition {
     pub job: Option<Job>,
     /// How the job ended, once it did.
     pub job_end: Option<JobEnd>,
+    /// What its guest has counted, as far as it has said.
+    pub times: GuestTimes,
 }
 
 /// Everything that the fleet tells the outside.
@@ -229,6 +235,17 @@ pub enum FleetEvent {
         runner: Option<RunnerName>,
         /// What failed.
         error: PortError,
+    },
+    /// The last lines that a guest has logged, told by it on an end that is not the usual one.
+    GuestLog {
+        /// When it was told.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose guest.
+        runner: RunnerName,
+        /// The lines.
+        log: String,
     },
     /// An invariant that the simulation proves was seen broken in production: a defect.
     InvariantBroken {
@@ -305,6 +322,8 @@ pub struct RunnerSnapshot {
     pub deadline: Option<Time>,
     /// Digest of the shape that it was made with.
     pub shape: Option<String>,
+    /// The version of its runner application, if its guest has said.
+    pub version: Option<String>,
 }
 
 /// A pool as the API shows it.

@@ -5,10 +5,14 @@
 //! be kept alive: the init system starts it again, and adoption does the rest. A pool that is
 //! silently missing would be worse than a restart that everybody sees.
 
+mod changes;
 mod orders;
 mod sweeps;
 
-use std::{collections::BTreeMap, sync::Arc, sync::RwLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, RwLock},
+};
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::{oneshot, watch};
@@ -17,7 +21,7 @@ use crate::{
     event::{FleetEvent, SharedModel},
     guard::Died,
     hands::{Blueprint, Hands, NoUserData},
-    name::{FleetId, PoolName},
+    name::{FleetId, PoolName, Scope},
     pool::{
         Policy,
         actor::{Configure, Emptied, Outfit, PoolActor, PoolKey, Stir},
@@ -63,6 +67,9 @@ pub struct FleetSetup {
     pub guests: Arc<dyn Guests>,
     /// The pools.
     pub pools: Vec<PoolSetup>,
+    /// Scopes that no pool has, where registrations of an earlier start may be left. Each is listed
+    /// until a whole listing shows none.
+    pub remembered: BTreeSet<Scope>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who is told of everything.
@@ -103,9 +110,11 @@ pub struct FleetActor {
     setup: FleetSetup,
     pools: BTreeMap<PoolKey, PoolChild>,
     starts: u64,
+    begun: Time,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
     sweeps: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
+    listeners: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
     ended: Option<oneshot::Sender<Ending>>,
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -115,13 +124,16 @@ impl FleetActor {
     #[must_use]
     pub fn new(setup: FleetSetup) -> (Self, oneshot::Receiver<Ending>) {
         let (ended, ending) = oneshot::channel();
+        let begun = setup.clock.now();
         let fleet = Self {
             setup,
             pools: BTreeMap::new(),
             starts: 0,
+            begun,
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
             sweeps: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             ended: Some(ended),
             stopping: None,
         };
@@ -210,6 +222,7 @@ impl FleetActor {
         };
         self.pools.insert(key, child);
         self.sweep_what_is_needed(ctx);
+        self.hear_every_cloud(ctx);
         self.look_at_once();
     }
 
@@ -258,6 +271,7 @@ impl FleetActor {
         for (_, task) in std::mem::take(&mut self.sweeps) {
             task.abort();
         }
+        self.hear_nobody();
         if let Some(ended) = self.ended.take() {
             // Nobody listens any more: then nobody needs the news.
             let _unheard = ended.send(ending);

@@ -8,8 +8,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use crate::{
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{
-        Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Shape,
-        UserData,
+        Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Secret,
+        Shape, UserData,
     },
     runner::{Answer, Effect, LaunchFailure},
 };
@@ -92,6 +92,18 @@ impl Hands {
                 }
                 None
             }
+            Effect::End => {
+                let hands = Arc::clone(&self);
+                let call = async move {
+                    hands.guests.end(&subject.name).await;
+                    Ok(())
+                };
+                // Best effort as well: a VM that does not end by itself is deleted a moment later.
+                if let Err(error) = self.bounded("tell the guest to end", limit, call).await {
+                    tracing::debug!(%error, "the guest was not told to end");
+                }
+                None
+            }
             Effect::Deregister => {
                 let hands = Arc::clone(&self);
                 let call = async move {
@@ -140,12 +152,24 @@ impl Hands {
             }
         };
         let registration = registered.id;
+        let rendered = blueprint.user_data.render(&subject.name, &registered.jit_config);
+        let user_data = match rendered {
+            Ok(user_data) => user_data,
+            Err(error) => {
+                return Answer::LaunchFailed(LaunchFailure {
+                    vm_possible: false,
+                    registration_possible: true,
+                    registration: Some(registration),
+                    error,
+                });
+            }
+        };
         let order = LaunchOrder {
             name: subject.name.clone(),
             pool: blueprint.pool.clone(),
             scope: blueprint.scope.clone(),
             shape: blueprint.shape.clone(),
-            user_data: blueprint.user_data.render(&subject.name, &registered.jit_config),
+            user_data,
             created_at,
         };
         let hands = Arc::clone(&self);
@@ -196,6 +220,8 @@ impl Guests for NoGuests {
     }
 
     async fn go_on(&self, _name: &RunnerName) {}
+
+    async fn end(&self, _name: &RunnerName) {}
 }
 
 /// User data of a pool that creates nothing any more.
@@ -203,7 +229,7 @@ impl Guests for NoGuests {
 pub struct NoUserData;
 
 impl UserData for NoUserData {
-    fn render(&self, _name: &RunnerName, _jit_config: &crate::port::Secret) -> crate::port::Secret {
-        crate::port::Secret::new("")
+    fn render(&self, _name: &RunnerName, _jit_config: &Secret) -> Result<Secret, PortError> {
+        Ok(Secret::new(""))
     }
 }

@@ -46,8 +46,11 @@ pub const PLAN: &str = "a plan keeps to its policy";
 /// Unknown demand neither lowers a target nor shrinks a pool.
 pub const UNKNOWN_HOLDS: &str = "unknown demand holds";
 
+/// A guest that stands down hears what comes next as long as it can be reached at all.
+pub const RELEASED: &str = "a guest that stands down is told what comes next";
+
 /// All names, in the order of this page.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -61,6 +64,7 @@ pub const ALL: [&str; 13] = [
     ARROWS,
     PLAN,
     UNKNOWN_HOLDS,
+    RELEASED,
 ];
 
 /// An invariant that does not hold.
@@ -144,8 +148,8 @@ pub fn arrow(from: Phase, to: Phase) -> Option<Broken> {
 }
 
 fn one_effect(still: Option<Effect>, after: &State, effects: &[Effect]) -> Option<Broken> {
-    // The word to go on has no answer, so it is never in flight.
-    let asked: Vec<_> = effects.iter().filter(|effect| **effect != Effect::GoOn).collect();
+    // A word without an answer is never in flight.
+    let asked: Vec<_> = effects.iter().filter(|effect| effect.has_answer()).collect();
     let noted = after.known().and_then(|known| known.in_flight).map(|flight| flight.effect);
     let holds = match asked.as_slice() {
         [] => true,

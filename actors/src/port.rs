@@ -129,6 +129,65 @@ pub struct Shape {
     pub availability_zone: Option<String>,
     /// Whether user data also comes on a config drive.
     pub config_drive: bool,
+    /// What only LXD and Incus know of; `None` for pools of other clouds. Last of all, see
+    /// [`Shape::digest`].
+    pub lxd: Option<LxdShape>,
+}
+
+/// The part of a [`Shape`] that LXD and Incus take: they have no flavors, a size is said in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LxdShape {
+    /// Container or virtual machine.
+    pub kind: LxdKind,
+    /// CPUs at most (`limits.cpu`); `None` = what the profiles say, else all of the host's.
+    pub cpu: Option<u32>,
+    /// Bytes of memory at most (`limits.memory`); `None` as for `cpu`.
+    pub memory: Option<u64>,
+    /// Bytes of the root disk; `None` = what the profiles or the storage pool say.
+    pub disk: Option<u64>,
+    /// Storage pool of the root disk; `None` = the one that the profiles name.
+    pub storage_pool: Option<String>,
+    /// Whether that pool lies in the host's memory, so that a disk costs memory.
+    pub disk_in_memory: bool,
+    /// Profiles in their order, later ones over earlier ones; empty = `default`.
+    pub profiles: Vec<String>,
+    /// Whether containers may run in it (`security.nesting`): docker in a runner.
+    pub nesting: bool,
+    /// Where the image comes from; `None` = the LXD's own images.
+    pub image_server: Option<ImageServer>,
+    /// Cluster member, or `@GROUP`, that it is put on; `None` = the cluster chooses.
+    pub target: Option<String>,
+}
+
+/// What LXD is asked to make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LxdKind {
+    /// A system container: shares the host's kernel, starts in a fraction of a second.
+    #[default]
+    Container,
+    /// A virtual machine with a kernel of its own.
+    VirtualMachine,
+}
+
+/// A remote server of images.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageServer {
+    /// Its address, `https://…`.
+    pub url: String,
+    /// How it is spoken to.
+    pub protocol: ImageProtocol,
+}
+
+/// How an image server is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageProtocol {
+    /// An index of files behind any web server, as cloud-images.ubuntu.com has it.
+    #[default]
+    Simplestreams,
+    /// Another LXD that shows its public images.
+    Lxd,
 }
 
 impl Shape {
@@ -137,7 +196,9 @@ impl Shape {
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        let text = format!("{self:?}");
+        // A field that a shape does not use leaves its digest as it was before there was one: an
+        // upgrade of the daemon must not replace every runner.
+        let text = format!("{self:?}").replace(", lxd: None }", " }");
         for byte in text.bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -281,6 +342,25 @@ pub trait Provider: Send + Sync {
 
     /// What the provider says of itself. Never blocks.
     fn status(&self) -> PortStatus;
+
+    /// Changes of single VMs, told by the cloud itself the moment they happen; `None` where it tells
+    /// none. A hint that makes things quick, never the only way to learn: what a receiver missed, or
+    /// a broken connection swallowed, is found by the next listing. A receiver that ends (because the
+    /// provider was renewed) is asked for again.
+    fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
+        None
+    }
+}
+
+/// A VM has another condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its name, which is the runner's.
+    pub name: RunnerName,
+    /// Its condition. A VM that went away because its guest powered off is `Stopped`.
+    pub status: VmStatus,
+    /// When this was so, by the daemon's clock: listings that began earlier are older news.
+    pub as_of: Time,
 }
 
 /// One registration, as a listing shows it.
@@ -374,13 +454,21 @@ pub trait Guests: Send + Sync {
     /// Tells a guest that stands down to take jobs again. Best effort: an order that gets no further
     /// word ends by itself in the guest.
     async fn go_on(&self, name: &RunnerName);
+
+    /// Tells a guest that stands down to end: its registration is gone, there is nothing to wait for.
+    /// Best effort, as `go_on`.
+    async fn end(&self, name: &RunnerName);
 }
 
 /// Renders what a VM runs at its first boot. Pure; the JIT config goes in, cloud-init user data
 /// comes out, and both are secrets.
 pub trait UserData: Send + Sync {
-    /// The user data for one runner.
-    fn render(&self, name: &RunnerName, jit_config: &Secret) -> Secret;
+    /// The user data for one runner. Never waits.
+    ///
+    /// # Errors
+    /// Where something that the VM could not do without is not known yet; it always leaves nothing
+    /// behind.
+    fn render(&self, name: &RunnerName, jit_config: &Secret) -> Result<Secret, PortError>;
 }
 
 /// Jobs that wait and run for a pool.

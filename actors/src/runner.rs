@@ -300,9 +300,13 @@ impl Known {
     /// Facts that hold whatever the state makes of the event.
     fn note(&mut self, event: &Event, now: Time, limits: &Limits) {
         match event {
-            Event::Guest(report) => {
+            Event::Guest(report, times) => {
                 self.reports = true;
                 self.was_online |= *report == Report::RunnerStarted;
+                self.times.merge(*times);
+                if let Report::Version(version) = report {
+                    self.version = Some(version.clone());
+                }
             }
             Event::Answered(answer) => {
                 if self.in_flight.is_some_and(|flight| flight.effect == answer.effect()) {

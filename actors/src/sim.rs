@@ -18,10 +18,14 @@ use crate::port::Time;
 
 mod calls;
 mod cloud;
+mod duel;
 mod faults;
 mod forge;
 mod guest;
+mod happening;
 mod judge;
+mod listener;
+mod orders;
 mod pools;
 mod shell;
 mod sweep;
@@ -56,6 +60,14 @@ pub enum Mutant {
     ForgetfulOfBusy,
     /// Repeats an effect while its answer is due.
     TwoEffects,
+    /// A guest that freezes its listener and does not look for a job.
+    FreezesUnlooked,
+    /// A guest that looks for a job first and freezes its listener afterwards.
+    LooksUnfrozen,
+    /// Gives the order to stand down and deregisters without waiting for the answer.
+    DeregistersUnanswered,
+    /// Tells a guest that stands down neither to go on nor to end.
+    NeverSaysMore,
 }
 
 /// One broken invariant.
@@ -170,6 +182,12 @@ pub fn traced(
     lines: usize,
 ) -> Report {
     world::World::new(seed, hours, *faults, mutant, lines).run()
+}
+
+/// One drain against one job, in the smallest world in which they can meet.
+#[must_use]
+pub fn duel(seed: u64, mutant: Option<Mutant>, lines: usize) -> Report {
+    world::World::duel(seed, mutant, lines).run()
 }
 
 /// Like `run`, with a shell that breaks one rule.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{DrainReason, Job, JobEnd, Phase, Phase::*},
+    event::{DrainReason, GuestTimes, Job, JobEnd, Phase, Phase::*},
     name::{RegistrationId, RunnerName, VmId},
     port::{Deletion, ErrorClass, PortError, Registration, StandDown, Time, Vm, VmStatus},
     runner::{
@@ -22,6 +22,10 @@ fn at(seconds: u64) -> Time {
 
 fn limits() -> Limits {
     Limits::default()
+}
+
+fn guest(report: Report) -> Event {
+    Event::Guest(report, GuestTimes::default())
 }
 
 fn name() -> RunnerName {
@@ -118,7 +122,7 @@ fn idle() -> State {
 
 /// An idle runner whose guest has reported, so that it can be asked.
 fn idle_that_reports() -> State {
-    after(idle(), [Event::Guest(Report::RunnerStarted)])
+    after(idle(), [guest(Report::RunnerStarted)])
 }
 
 fn busy() -> State {
@@ -149,7 +153,7 @@ fn finished() -> State {
 }
 
 fn deleting() -> State {
-    after(settling(), [Event::Guest(Report::Stopped(JobEnd::default()))])
+    after(settling(), [guest(Report::Stopped(JobEnd::default()))])
 }
 
 fn forced() -> State {
@@ -191,11 +195,12 @@ fn events() -> Vec<(&'static str, Event)> {
         ("delete taken", Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted)))),
         ("VM gone", Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone)))),
         ("delete fails", Event::Answered(Answer::VmDeleted(Err(transient())))),
-        ("booted", Event::Guest(Report::Booted)),
-        ("listens", Event::Guest(Report::RunnerStarted)),
-        ("guest: job begins", Event::Guest(Report::JobStarted(Job::default()))),
-        ("guest: job ends", Event::Guest(Report::JobCompleted(end()))),
-        ("guest: stopped", Event::Guest(Report::Stopped(end()))),
+        ("booted", guest(Report::Booted)),
+        ("listens", guest(Report::RunnerStarted)),
+        ("guest: job begins", guest(Report::JobStarted(Job::default()))),
+        ("guest: job ends", guest(Report::JobCompleted(end()))),
+        ("guest: stopped", guest(Report::Stopped(end()))),
+        ("guest: version", guest(Report::Version("2.330.0".into()))),
         ("forge: job begins", Event::JobStarted(Job::default())),
         ("forge: job ends", Event::JobCompleted(end())),
         ("drain", Event::Drain(DrainReason::Operator)),
@@ -354,7 +359,7 @@ fn a_drain_wished_for_during_the_launch_begins_when_the_launch_is_over() {
     let wished = after(launching(), [Event::Drain(DrainReason::Operator)]);
     let (state, _) = wished.clone().next(Event::Answered(launched()), at(NOW), &limits());
     assert_eq!(state.reason(), Some(&DrainReason::Operator));
-    let (state, _) = wished.next(Event::Guest(Report::Booted), at(NOW), &limits());
+    let (state, _) = wished.next(guest(Report::Booted), at(NOW), &limits());
     assert_eq!(state.reason(), Some(&DrainReason::Operator), "the boot does not make it forget");
 }
 
@@ -372,14 +377,14 @@ fn a_vm_that_turns_up_after_its_launch_failed_is_drained_with_care() {
     let shown = seen(Sighting::Seen(vm(VmStatus::Active)), Sighting::Unknown, 400);
     let (state, _) = state.next(shown, at(401), &limits());
     assert!(state.holds_vm(), "it counts toward max again");
-    let begun = Event::Guest(Report::JobStarted(Job::default()));
+    let begun = guest(Report::JobStarted(Job::default()));
     let (state, _) = state.next(begun, at(402), &limits());
     assert_eq!(state.phase(), Busy);
 }
 
 #[test]
 fn a_deregistration_that_fails_after_the_job_ended_does_not_ask_the_dead_guest() {
-    let ended = after(deregistering(), [Event::Guest(Report::JobCompleted(JobEnd::default()))]);
+    let ended = after(deregistering(), [guest(Report::JobCompleted(JobEnd::default()))]);
     let (state, effects) = step(ended, Event::Answered(Answer::Deregistered(Err(transient()))));
     let State::Draining { drain, .. } = &state else { panic!("{state:?}") };
     assert_eq!((drain.step, effects), (Step::Settle, vec![]));
@@ -393,7 +398,7 @@ fn a_guest_that_stands_down_is_not_woken_by_a_job_that_it_never_took() {
 
 #[test]
 fn a_finished_runners_registration_is_given_time_to_vanish_by_itself() {
-    let off = after(finished(), [Event::Guest(Report::Stopped(JobEnd::default()))]);
+    let off = after(finished(), [guest(Report::Stopped(JobEnd::default()))]);
     let (state, effects) = step(off, Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))));
     assert_eq!((state.phase(), effects), (Draining, vec![]), "no call yet");
     assert!(!state.holds_vm(), "but its place is free");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 use runner_fleet_actors::{
     backoff::{self, Curve},
-    event::{DrainReason, Job, JobEnd, Phase},
+    event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     invariant::{self, Before},
     name::{FleetId, PoolName, RegistrationId, RunnerName, Scope, VmId},
     pool::{self, Roster, Survey, plan},
@@ -109,6 +109,7 @@ fn report() -> impl Strategy<Value = Report> {
         Just(Report::JobStarted(Job::default())),
         Just(Report::JobCompleted(JobEnd::default())),
         Just(Report::Stopped(JobEnd::default())),
+        Just(Report::Version("2.330.0".into())),
     ]
 }
 
@@ -127,7 +128,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Tick),
         6 => observed,
         6 => answer().prop_map(Event::Answered),
-        3 => report().prop_map(Event::Guest),
+        3 => report().prop_map(|report| Event::Guest(report, GuestTimes::default())),
         1 => Just(Event::JobStarted(Job::default())),
         1 => Just(Event::JobCompleted(JobEnd::default())),
         2 => Just(Event::Drain(DrainReason::Shrink)),

@@ -16,7 +16,7 @@ use runner_fleet::{
         openstack::{self, FakeOpenstack},
     },
     github::{Auth, Github, GithubConfig, TokenSource},
-    guest::Boot,
+    guest::Guest,
     provider::{
         Limited, Limits,
         openstack::{
@@ -202,6 +202,7 @@ impl Running {
             forge,
             guests: Arc::new(NoGuests),
             pools: vec![setup(min, max)],
+            remembered: Default::default(),
             clock,
             observer: Arc::new(Nobody),
             model: Arc::clone(&model),
@@ -234,7 +235,7 @@ fn setup(min: u32, max: u32) -> PoolSetup {
                 group: None,
                 labels: vec![LABEL.to_owned()],
                 shape: shape(),
-                user_data: Arc::new(Boot),
+                user_data: Arc::new(Guest::default()),
             }),
             scaling: scaler::Policy {
                 min,

@@ -1,5 +1,7 @@
 //! `[[pools]]`: what runners there are, where, and how many.
 
+mod shape;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -11,6 +13,7 @@ use runner_fleet_actors::{
 };
 
 use super::{
+    guest::{self, Guest},
     limits::{self, Limits},
     provider::Provider,
     read::Section,
@@ -46,6 +49,8 @@ pub struct Pool {
     pub max: u32,
     /// How long each state may last.
     pub limits: Limits,
+    /// What its VMs run.
+    pub guest: Guest,
     /// Idle runners of an old shape that are replaced at the same time. Default 1.
     pub replace_at_once: u32,
 }
@@ -95,22 +100,8 @@ fn read(
             format_args!("{provider:?} is not one of the [providers.NAME]; there is {known}"),
         );
     }
-    let owned = |text: &str| text.to_owned();
-    let shape = Shape {
-        image: section
-            .needed_text("image", "the image's name or id")
-            .map(owned)
-            .unwrap_or_default(),
-        flavor: section
-            .needed_text("flavor", "the flavor's name or id")
-            .map(owned)
-            .unwrap_or_default(),
-        network: section.text("network").map(owned),
-        security_groups: section.texts("security_groups"),
-        key: section.text("key").map(owned),
-        availability_zone: section.text("availability_zone").map(owned),
-        config_drive: section.flag("config_drive", false),
-    };
+    let kind = provider.and_then(|name| providers.get(name)?.as_ref()).map(|p| &p.kind);
+    let shape = shape::read(&section, kind);
     if !section.has("max") {
         section.missing("max", "how many VMs there may be at most");
     }
@@ -124,6 +115,7 @@ fn read(
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
     let limits = limits::read(section.section("limits"));
+    let guest = guest::read(section.section("guest"));
     section.finish();
     Some(Pool {
         name: name?,
@@ -136,6 +128,7 @@ fn read(
         spare,
         max,
         limits,
+        guest,
         replace_at_once,
     })
 }

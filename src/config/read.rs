@@ -9,6 +9,7 @@ mod unknown;
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fmt::Display,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -26,6 +27,7 @@ use super::{
     fault::Fault,
     file::FileUse,
     secret::Env,
+    size::{format_size, parse_size},
 };
 
 pub(super) use self::secret::SecretKeys;
@@ -156,9 +158,23 @@ impl<'a> Section<'a> {
         self.value(key).is_some()
     }
 
+    /// As [`Section::has`], but the key does not count as known by it.
+    pub fn has_silently(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Notes that a key is needed and not given.
     pub fn missing(&self, key: &'static str, what: impl Display) {
         self.fault(key, format_args!("is needed: {what}"));
+    }
+
+    /// Refuses keys that belong to another kind of thing than this section is.
+    pub fn foreign(&self, keys: &[&'static str], whose: &str) {
+        for key in keys.iter().filter(|key| self.has_silently(key)) {
+            if self.has(key) {
+                self.fault(key, format_args!("is a key of {whose}; remove it"));
+            }
+        }
     }
 
     /// Whatever text is there, without a word on it.
@@ -280,6 +296,21 @@ impl<'a> Section<'a> {
         texts
     }
 
+    /// A table of texts, which may be empty. Its keys are whatever they are.
+    pub fn text_table(&self, key: &'static str) -> BTreeMap<String, String> {
+        let Some(section) = self.section(key) else { return BTreeMap::new() };
+        let mut texts = BTreeMap::new();
+        for (name, value) in section.table {
+            match value.get_ref().as_str() {
+                Some(text) => {
+                    texts.insert(name.get_ref().to_string(), text.to_owned());
+                }
+                None => section.wrong(name.get_ref(), value.get_ref(), "a text in quotes"),
+            }
+        }
+        texts
+    }
+
     /// A duration between two bounds in seconds.
     pub fn duration(&self, key: &'static str, default: Duration, low: u64, high: u64) -> Duration {
         let Some(value) = self.value(key) else { return default };
@@ -298,6 +329,28 @@ impl<'a> Section<'a> {
             }
         }
         default
+    }
+
+    /// A size in bytes between two bounds.
+    pub fn size(&self, key: &'static str, allowed: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.value(key)?.get_ref();
+        match value.as_str().map(parse_size) {
+            Some(Ok(bytes)) if allowed.contains(&bytes) => Some(bytes),
+            Some(Ok(_)) => {
+                let (low, high) = allowed.into_inner();
+                let allowed = format!("a size from {} to {}", format_size(low), format_size(high));
+                self.wrong(key, value, allowed);
+                None
+            }
+            Some(Err(error)) => {
+                self.wrong(key, value, error);
+                None
+            }
+            None => {
+                self.wrong(key, value, super::size::SizeError);
+                None
+            }
+        }
     }
 
     /// A path; a relative one is taken from the folder of the configuration.

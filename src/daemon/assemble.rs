@@ -7,7 +7,7 @@ use runner_fleet_actors::{
     hands::Blueprint,
     name::FleetId,
     pool::{Policy, actor::Configure},
-    port::{Clock, ErrorClass, Forge, PortError, Provider, UserData},
+    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape, UserData},
     runner, scaler,
 };
 
@@ -16,7 +16,8 @@ use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
     github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue},
     provider::{
-        Limited, Limits as Rates,
+        Finding, Limited, Limits as Rates,
+        lxd::{Lxd, LxdConfig},
         openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig},
     },
 };
@@ -47,18 +48,51 @@ pub(super) fn github(config: &Config, clock: &Arc<dyn Clock>) -> Result<Github, 
     Github::new(github, Arc::clone(clock))
 }
 
-/// The client of one configured OpenStack, without its limits.
-pub(super) async fn openstack(
-    name: &str,
-    provider: &ProviderConfig,
-    fleet: &FleetId,
-    clock: &Arc<dyn Clock>,
-) -> Result<OpenStack, PortError> {
-    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
-    let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref()).map_err(|faults| {
-        PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
-    })?;
-    OpenStack::connect(OpenStackConfig::new(cloud, fleet.clone()), Arc::clone(clock)).await
+/// The client of one configured cloud, without its limits.
+pub(super) enum Cloud {
+    OpenStack(OpenStack),
+    Lxd(Lxd),
+}
+
+impl Cloud {
+    pub(super) async fn connect(
+        name: &str,
+        provider: &ProviderConfig,
+        fleet: &FleetId,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, PortError> {
+        let invalid = |faults: String| {
+            PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
+        };
+        match &provider.kind {
+            ProviderKind::OpenStack { cloud, clouds_file } => {
+                let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref())
+                    .map_err(|faults| invalid(faults.to_string()))?;
+                let config = OpenStackConfig::new(cloud, fleet.clone());
+                OpenStack::connect(config, Arc::clone(clock)).await.map(Self::OpenStack)
+            }
+            ProviderKind::Lxd(access) => {
+                let config = LxdConfig::new(access.clone(), fleet.clone());
+                let connected = Lxd::connect(config, Arc::clone(clock));
+                connected.map(Self::Lxd).map_err(|error| invalid(error.what))
+            }
+        }
+    }
+
+    /// Whether it could launch these shapes.
+    pub(super) async fn check_online(&self, shapes: &[Shape]) -> Vec<Finding> {
+        match self {
+            Self::OpenStack(cloud) => cloud.check_online(shapes).await,
+            Self::Lxd(cloud) => cloud.check_online(shapes).await,
+        }
+    }
+
+    fn into_provider(self) -> Arc<dyn Provider> {
+        match self {
+            Self::OpenStack(cloud) => Arc::new(cloud),
+            Self::Lxd(cloud) => Arc::new(cloud),
+        }
+    }
 }
 
 /// All ports of a configuration.
@@ -104,7 +138,7 @@ pub(super) async fn limited(
     fleet: &FleetId,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Provider>, PortError> {
-    let inner = Arc::new(openstack(name, provider, fleet, clock).await?);
+    let inner = Cloud::connect(name, provider, fleet, clock).await?.into_provider();
     let rates = Rates {
         concurrency: usize::try_from(provider.concurrency).unwrap_or(usize::MAX),
         rate: provider.rate,

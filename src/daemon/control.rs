@@ -15,7 +15,7 @@ use runner_fleet_actors::{
     port::{Clock, Forge, Provider, UserData},
 };
 
-use super::{Pace, assemble, renewable::Renewable, targets::Targets};
+use super::{Pace, assemble, renewable::Renewable, scopes::Scopes, targets::Targets};
 use crate::{
     config::Config,
     github::downloads::Catalogue,
@@ -37,6 +37,7 @@ pub(super) struct Door {
     pub path: PathBuf,
     pub pace: Pace,
     pub targets: Targets,
+    pub scopes: Scopes,
     pub user_data: Arc<dyn UserData>,
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
@@ -115,6 +116,9 @@ impl Door {
                     .to_owned(),
             ));
         }
+        // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
+        let kept = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
+        kept.map_err(|error| Refusal::Unavailable(format!("nothing was changed: {error}")))?;
         let mut done = self.renew_ports(&current, &new).await?;
         let pools = new
             .pools

@@ -8,14 +8,17 @@ use std::{process::ExitCode, sync::Arc};
 use runner_fleet_actors::port::{Clock, Shape, TokioClock};
 use serde::Serialize;
 
-use super::{assemble, io_runtime};
+use super::{
+    assemble::{self, Cloud},
+    io_runtime,
+};
 use crate::{
     cli::{
         self, Output,
         table::{table, terminal_width},
     },
     config::Config,
-    provider::openstack::check::Grade,
+    provider::Grade,
 };
 
 /// One thing that was asked.
@@ -73,7 +76,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             .filter(|pool| pool.provider == *name)
             .map(|pool| pool.shape.clone())
             .collect();
-        match assemble::openstack(name, provider, &config.fleet.id, &clock).await {
+        match Cloud::connect(name, provider, &config.fleet.id, &clock).await {
             Ok(cloud) => {
                 for finding in cloud.check_online(&shapes).await {
                     let grade = match finding.grade {

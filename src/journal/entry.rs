@@ -175,6 +175,15 @@ pub enum Entry {
         /// What failed.
         error: String,
     },
+    /// What a guest logged before an end that is not the usual one.
+    GuestLog {
+        /// The pool.
+        flavor: PoolName,
+        /// The runner.
+        runner: RunnerName,
+        /// The last lines.
+        log: String,
+    },
     /// A defect of the fleet itself.
     InvariantBroken {
         /// The invariant.

@@ -58,6 +58,10 @@ pub fn lines(event: &FleetEvent, memory: &mut Memory) -> Vec<Line> {
             };
             vec![Line::new(*at, entry)]
         }
+        FleetEvent::GuestLog { at, pool, runner, log } => {
+            let (flavor, runner, log) = (pool.clone(), runner.clone(), cut(log));
+            vec![Line::new(*at, Entry::GuestLog { flavor, runner, log })]
+        }
         FleetEvent::InvariantBroken { at, name, seen } => {
             let entry = Entry::InvariantBroken { name: cut(name), seen: cut(seen) };
             vec![Line::new(*at, entry)]

@@ -31,7 +31,7 @@ use runner_fleet_actors::{
 
 mod answer;
 mod api;
-pub mod check;
+mod check;
 pub mod cloud;
 mod keystone;
 mod refs;

@@ -5,10 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use runner_fleet::{
     fake::openstack::Options,
-    provider::{
-        Limited, Limits, breaker,
-        openstack::{OpenStack, check::Grade},
-    },
+    provider::{Grade, Limited, Limits, breaker, openstack::OpenStack},
 };
 use runner_fleet_actors::port::{Clock, ErrorClass, Provider, Shape};
 

@@ -82,6 +82,7 @@ pub fn runner(name: &str, state: Phase) -> RunnerSnapshot {
         step: None,
         deadline: None,
         shape: None,
+        version: None,
     }
 }
 

@@ -159,6 +159,7 @@ impl Handler<Reload> for FleetActor {
                 }
             }
         }
+        self.hear_anew(ctx);
         self.look_at_once();
         MessageResult(done)
     }
@@ -178,6 +179,7 @@ impl Handler<Stop> for FleetActor {
         for (_, task) in std::mem::take(&mut self.sweeps) {
             task.abort();
         }
+        self.hear_nobody();
         for child in self.pools.values_mut() {
             child.scaler = None;
             child.addr.do_send(Halt);

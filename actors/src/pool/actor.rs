@@ -20,7 +20,7 @@ use crate::{
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
-    port::{Demand, ErrorClass, PortError, Time},
+    port::{Change, Demand, ErrorClass, PortError, Time},
     runner::{
         Event, State,
         actor::{Apply, Beginning, Halt, RunnerActor, Transitioned},
@@ -38,6 +38,11 @@ pub use outfit::{Configure, Outfit, PoolKey, Stir};
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct SetTarget(pub Target);
+
+/// A VM of this pool has another condition, told by its cloud between two listings.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Changed(pub Change);
 
 impl Message for Survey {
     type Result = ();
@@ -353,6 +358,21 @@ impl Handler<Survey> for PoolActor {
             });
         }
         self.plan_soon(ctx);
+    }
+}
+
+impl Handler<Changed> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Changed(change): Changed, _ctx: &mut Self::Context) {
+        if self.halting {
+            return;
+        }
+        match self.roster.changed(&change) {
+            Some(seen) => self.tell(&change.name, Event::Observed(seen)),
+            // Not a runner of this pool, or one whose launch is not answered yet: a listing tells.
+            None => self.outfit.stir.send_modify(|stir| stir.changes += 1),
+        }
     }
 }
 

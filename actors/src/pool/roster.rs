@@ -12,7 +12,7 @@ use crate::{
     backoff,
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
-    port::{ErrorClass, Listing, PortError, Registration, Time, Vm},
+    port::{Change, ErrorClass, Listing, PortError, Registration, Time, Vm},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -202,6 +202,28 @@ impl Roster {
             })
             .collect();
         Surveyed { observe, adopt: self.strangers(pool, now) }
+    }
+
+    /// Turns what a cloud told of one VM into news for its runner; `None` where there is no such
+    /// runner, or its VM is not known yet.
+    #[must_use]
+    pub fn changed(&self, change: &Change) -> Option<Observation> {
+        let known = self.members.get(&change.name)?.state.known()?;
+        let vm = Vm {
+            name: change.name.clone(),
+            id: known.vm.clone()?,
+            status: change.status.clone(),
+            created_at: None,
+            shape: None,
+            scope: None,
+            address: None,
+        };
+        Some(Observation {
+            vm: Sighting::Seen(vm),
+            registration: Sighting::Unknown,
+            vm_as_of: change.as_of,
+            registration_as_of: change.as_of,
+        })
     }
 
     /// Finds the VMs that are still listed after their runners' end.

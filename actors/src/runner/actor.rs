@@ -165,7 +165,7 @@ impl RunnerActor {
     fn perform(&mut self, effects: Vec<Effect>, limits: &Limits, ctx: &mut Context<Self>) {
         for effect in effects {
             // An order without an answer must not make the answer of another effect a late one.
-            if effect != Effect::GoOn {
+            if effect.has_answer() {
                 self.operation += 1;
                 self.pending = true;
             }
@@ -254,6 +254,12 @@ impl RunnerActor {
             job_killed: to == Phase::Draining && drain.is_some_and(|drain| drain.job_killed),
             job: self.state.job().or_else(|| before.and_then(|(state, _)| state.job())).cloned(),
             job_end: drain.and_then(|drain| drain.job_end.clone()),
+            times: self
+                .state
+                .known()
+                .or_else(|| before.and_then(|(state, _)| state.known()))
+                .map(|known| known.times)
+                .unwrap_or_default(),
         };
         self.shared.observer.observe(&FleetEvent::Transition { at: now, transition });
     }
@@ -281,6 +287,7 @@ impl RunnerActor {
             },
             deadline: self.state.deadline(&self.shared.limits()),
             shape: known.and_then(|known| known.shape.clone()),
+            version: known.and_then(|known| known.version.clone()),
         };
         self.shared.model.runners.insert(self.name.clone(), snapshot);
     }
@@ -296,7 +303,9 @@ fn visible(state: &State) -> impl PartialEq + use<'_> {
     (
         step,
         state.job(),
-        known.map(|known| (&known.vm, known.registration, &known.last_error, &known.shape)),
+        known.map(|known| {
+            (&known.vm, known.registration, &known.last_error, &known.shape, &known.version)
+        }),
     )
 }
 

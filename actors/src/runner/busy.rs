@@ -42,13 +42,15 @@ pub(super) fn next(
             }
             (State::Busy { since, job, known }, Vec::new())
         }
-        Event::Guest(Report::JobStarted(told)) | Event::JobStarted(told) => {
+        Event::Guest(Report::JobStarted(told), _) | Event::JobStarted(told) => {
             (State::Busy { since, job: merged(job, told), known }, Vec::new())
         }
-        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
             finished(job, Some(end), known).settle(now, limits)
         }
-        Event::Guest(Report::Stopped(end)) => finished(job, Some(end), known).delete(now, limits),
+        Event::Guest(Report::Stopped(end), _) => {
+            finished(job, Some(end), known).delete(now, limits)
+        }
         Event::Force => {
             Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
         }
@@ -59,7 +61,7 @@ pub(super) fn next(
         Event::Drain(_)
         | Event::Tick
         | Event::Answered(_)
-        | Event::Guest(Report::Booted | Report::RunnerStarted) => {
+        | Event::Guest(Report::Booted | Report::RunnerStarted | Report::Version(_), _) => {
             (State::Busy { since, job, known }, Vec::new())
         }
     }

@@ -66,6 +66,8 @@ pub struct Drain {
     pub answered: bool,
     /// Whether the guest was told to stand down and may do so still, also where its answer was lost.
     pub told: bool,
+    /// Whether the guest that stands down was told to end.
+    pub ended: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -108,6 +110,7 @@ impl Drain {
             stands_down: false,
             answered: false,
             told: false,
+            ended: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -280,19 +283,19 @@ pub(super) fn next(
                 return resume(drain, known, now);
             }
         }
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job)
+        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted(job)
             if drain.may_turn_back() || drain.may_be_alive() =>
         {
             return back_to_busy(drain, known, job, now);
         }
-        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
             drain.job_end.get_or_insert(end);
             if matches!(drain.step, Step::Ask | Step::Deregister) && !drain.vm_gone {
                 drain.reason = DrainReason::Finished;
                 drain.enter(Step::Settle, now);
             }
         }
-        Event::Guest(Report::Stopped(end)) => {
+        Event::Guest(Report::Stopped(end), _) => {
             let told = drain.job_end.get_or_insert_default();
             told.conclusion = told.conclusion.take().or(end.conclusion);
             told.exit_code = told.exit_code.or(end.exit_code);
@@ -357,7 +360,10 @@ pub(super) fn next(
         | Event::Drain(_)
         | Event::JobStarted(_)
         | Event::Answered(_)
-        | Event::Guest(Report::Booted | Report::RunnerStarted | Report::JobStarted(_)) => {}
+        | Event::Guest(
+            Report::Booted | Report::RunnerStarted | Report::JobStarted(_) | Report::Version(_),
+            _,
+        ) => {}
     }
     go(since, drain, known, now, limits)
 }
@@ -419,7 +425,7 @@ fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -
                     (Step::Delete, None)
                 } else {
                     drain.due = over;
-                    return hold(since, drain, known);
+                    return settle(since, drain, known);
                 }
             }
             Step::Delete => {
@@ -458,6 +464,15 @@ fn call(
 
 fn hold(since: Time, drain: Drain, known: Known) -> Next {
     (State::Draining { since, drain, known }, Vec::new())
+}
+
+/// Waits for the VM's own end. A guest that stands down would wait with it: once its registration is
+/// gone, it is told to end. One whose answer was lost is not told, because it may have found a job.
+fn settle(since: Time, mut drain: Drain, known: Known) -> Next {
+    let first = drain.stands_down && drain.registration_gone && !drain.ended;
+    drain.ended |= first;
+    let effects = if first { vec![Effect::End] } else { Vec::new() };
+    (State::Draining { since, drain, known }, effects)
 }
 
 /// A job was there after all.

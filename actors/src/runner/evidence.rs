@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, Limits};
 use crate::{
+    event::GuestTimes,
     name::{RegistrationId, VmId},
     port::{PortError, Registration, Time, Vm, VmStatus},
 };
@@ -119,6 +120,10 @@ pub struct Known {
     pub offline: Run,
     /// Whether its guest has ever reported home.
     pub reports: bool,
+    /// What its guest has counted, as far as it has said.
+    pub times: GuestTimes,
+    /// The version of its runner application, if its guest has said.
+    pub version: Option<String>,
     /// The effect whose answer is due: the gate that keeps it at one.
     pub in_flight: Option<super::Flight>,
     /// The last error met on its way.

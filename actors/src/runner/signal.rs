@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Limits, Observation, Sighting};
 use crate::{
-    event::{DrainReason, Job, JobEnd},
+    event::{DrainReason, GuestTimes, Job, JobEnd},
     name::{RegistrationId, VmId},
     port::{Deletion, PortError, StandDown},
 };
@@ -22,6 +22,8 @@ pub enum Effect {
     StandDown,
     /// Tell the guest to take jobs again. Has no answer: an order without a next word ends by itself.
     GoOn,
+    /// Tell the guest that stands down to end. Has no answer: the VM's end is one.
+    End,
     /// Remove the registration.
     Deregister,
     /// Delete the VM.
@@ -34,8 +36,16 @@ impl Effect {
     pub fn limit(self, limits: &Limits) -> Duration {
         match self {
             Self::Launch => limits.launch,
-            Self::StandDown | Self::GoOn | Self::Deregister | Self::DeleteVm => limits.effect,
+            Self::StandDown | Self::GoOn | Self::End | Self::Deregister | Self::DeleteVm => {
+                limits.effect
+            }
         }
+    }
+
+    /// Whether an answer is due: a word to a guest has none, and so is never in flight.
+    #[must_use]
+    pub fn has_answer(self) -> bool {
+        !matches!(self, Self::GoOn | Self::End)
     }
 }
 
@@ -98,6 +108,8 @@ pub enum Report {
     JobCompleted(JobEnd),
     /// The runner application ended: the guest's last word before it powers off.
     Stopped(JobEnd),
+    /// The version of the runner application. Told beside the other reports, and true at any time.
+    Version(String),
 }
 
 /// Everything that can happen to a runner.
@@ -109,8 +121,8 @@ pub enum Event {
     Observed(Observation),
     /// An effect came back.
     Answered(Answer),
-    /// The guest reported.
-    Guest(Report),
+    /// The guest reported, with all the times that it has counted so far.
+    Guest(Report, GuestTimes),
     /// The forge says that its job began.
     JobStarted(Job),
     /// The forge says that its job ended.
@@ -128,8 +140,8 @@ impl Event {
         match self {
             Self::Tick => "its time limit passed".to_owned(),
             Self::Observed(seen) => match (&seen.vm, &seen.registration) {
-                (Sighting::Unknown, _) => "a listing of the forge showed it".to_owned(),
-                (_, Sighting::Unknown) => "a listing of the cloud showed it".to_owned(),
+                (Sighting::Unknown, _) => "the forge showed it".to_owned(),
+                (_, Sighting::Unknown) => "the cloud showed it".to_owned(),
                 _ => "a listing showed it".to_owned(),
             },
             Self::Answered(Answer::Launched { .. }) => "the cloud took the order".to_owned(),
@@ -149,11 +161,14 @@ impl Event {
                 | Answer::Deregistered(Err(error))
                 | Answer::VmDeleted(Err(error)),
             ) => error.to_string(),
-            Self::Guest(Report::Booted) => "the guest has booted".to_owned(),
-            Self::Guest(Report::RunnerStarted) => "the guest listens for jobs".to_owned(),
-            Self::Guest(Report::JobStarted(_)) => "the guest has begun a job".to_owned(),
-            Self::Guest(Report::JobCompleted(_)) => "the guest has ended its job".to_owned(),
-            Self::Guest(Report::Stopped(_)) => "the guest's runner application ended".to_owned(),
+            Self::Guest(Report::Booted, _) => "the guest has booted".to_owned(),
+            Self::Guest(Report::RunnerStarted, _) => "the guest listens for jobs".to_owned(),
+            Self::Guest(Report::JobStarted(_), _) => "the guest has begun a job".to_owned(),
+            Self::Guest(Report::JobCompleted(_), _) => "the guest has ended its job".to_owned(),
+            Self::Guest(Report::Stopped(_), _) => "the guest's runner application ended".to_owned(),
+            Self::Guest(Report::Version(version), _) => {
+                format!("the guest runs version {version} of the runner application")
+            }
             Self::JobStarted(_) => "the forge reports its job begun".to_owned(),
             Self::JobCompleted(_) => "the forge reports its job ended".to_owned(),
             Self::Drain(reason) => format!("asked to drain: {}", reason.as_str()),

@@ -39,25 +39,25 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             observed(phase, since, wish, known, news, now, limits)
         }
         // The guest's or the forge's word that a job runs beats every other opinion.
-        Event::Guest(Report::JobStarted(job)) | Event::JobStarted(job) => match wish {
+        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted(job) => match wish {
             Some(DrainReason::Forced) => {
                 Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
             }
             _ => (State::Busy { since: now, job, known }, Vec::new()),
         },
-        Event::Guest(Report::JobCompleted(end)) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.with(known).settle(now, limits)
         }
-        Event::Guest(Report::Stopped(end)) => {
+        Event::Guest(Report::Stopped(end), _) => {
             let mut drain = Drain::new(DrainReason::Finished, now);
             drain.job_end = Some(end);
             drain.with(known).delete(now, limits)
         }
-        Event::Guest(Report::RunnerStarted) if phase != Phase::Idle => {
+        Event::Guest(Report::RunnerStarted, _) if phase != Phase::Idle => {
             idle(wish, known, now, limits)
         }
-        Event::Guest(Report::Booted) if phase == Phase::Creating => match wish {
+        Event::Guest(Report::Booted, _) if phase == Phase::Creating => match wish {
             Some(reason) => wished(reason, known, now, limits),
             None => (State::Registering { since: now, known }, Vec::new()),
         },
@@ -89,7 +89,7 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
                 None => out(DrainReason::Overdue { phase }, known).ask(now, limits),
             }
         }
-        Event::Tick | Event::Answered(_) | Event::Guest(_) => stay(phase, since, wish, known),
+        Event::Tick | Event::Answered(_) | Event::Guest(..) => stay(phase, since, wish, known),
     }
 }
 

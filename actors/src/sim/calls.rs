@@ -1,6 +1,10 @@
 //! Calls on their way out and answers on their way back: delays, losses, time-outs.
 
-use super::world::{Call, Happening, World};
+use super::{
+    happening::{Call, Happening},
+    orders::Word,
+    world::World,
+};
 use crate::{
     name::RunnerName,
     port::{ErrorClass, PortError},
@@ -21,15 +25,22 @@ impl World {
         let epoch = self.epoch;
         let call = match effect {
             Effect::Launch => Call::Register,
-            Effect::StandDown => Call::StandDown,
-            Effect::GoOn => Call::GoOn { order: op },
+            Effect::StandDown => Call::Order { word: Word::StandDown },
+            Effect::GoOn => Call::Order { word: Word::GoOn },
+            Effect::End => Call::Order { word: Word::End },
             Effect::Deregister => Call::Deregister { forced, silent },
             Effect::DeleteVm => Call::Delete { forced, silent },
         };
-        // A call that is held up somewhere still ends before the shell stops waiting for it.
-        let most = if self.chance(0.05) { 60.0 } else { 2.0 };
-        self.between(0.05, most, Happening::Perform { epoch, op, name: name.clone(), call });
-        if effect == Effect::GoOn {
+        // A call that is held up somewhere still ends before the shell stops waiting for it. An order is
+        // kept in the process itself, in the order in which it was given.
+        let most = match call {
+            Call::Order { .. } => 0.0,
+            _ if self.chance(0.05) => 60.0,
+            _ => 2.0,
+        };
+        let least = 0.05_f64.min(most);
+        self.between(least, most, Happening::Perform { epoch, op, name: name.clone(), call });
+        if !effect.has_answer() {
             return;
         }
         if let Some(config) = self.pools.get(pool) {
@@ -69,7 +80,7 @@ impl World {
             }),
             Effect::Deregister => Answer::Deregistered(Err(error)),
             Effect::DeleteVm => Answer::VmDeleted(Err(error)),
-            Effect::StandDown | Effect::GoOn => Answer::StoodDown(Err(error)),
+            Effect::StandDown | Effect::GoOn | Effect::End => Answer::StoodDown(Err(error)),
         };
         self.answer(epoch, op, name, answer);
     }

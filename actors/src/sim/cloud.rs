@@ -4,8 +4,9 @@ use rand::Rng;
 
 use super::{
     guest::TrueGuest,
+    happening::{Call, Happening},
     judge::Cause,
-    world::{Call, Happening, World, shape},
+    world::{World, shape},
 };
 use crate::{
     name::{RunnerName, VmId},
@@ -139,15 +140,20 @@ impl World {
     }
 
     pub fn place_foreigner(&mut self, name: RunnerName) {
-        let id = VmId(format!("vm-{}", self.fresh_id()));
         let registration = self.new_registration(usize::MAX);
         self.registrations.insert(name.clone(), registration);
-        let guest = TrueGuest::default();
+        self.place_vm(name, usize::MAX);
+    }
+
+    /// A VM that was there before anything else.
+    pub fn place_vm(&mut self, name: RunnerName, pool: usize) {
+        let id = VmId(format!("vm-{}", self.fresh_id()));
+        let guest = self.new_guest(pool);
         self.vms.insert(
             name,
             TrueVm {
                 id,
-                pool: usize::MAX,
+                pool,
                 status: VmStatus::Active,
                 created_at: self.now,
                 shape: shape(0),
@@ -265,8 +271,7 @@ impl World {
         match call {
             Call::Register => self.register(epoch, op, name),
             Call::Create => self.create(epoch, op, name),
-            Call::StandDown => self.stand_down(epoch, op, name),
-            Call::GoOn { order } => self.go_on(name, order),
+            Call::Order { word } => self.order(epoch, op, name, word),
             Call::Deregister { forced, silent } => {
                 self.deregister(epoch, op, name, Cause::of_drain(forced, silent));
             }

@@ -3,8 +3,9 @@
 use rand::Rng;
 
 use super::{
+    happening::{Call, Happening},
     judge::Cause,
-    world::{Call, Happening, World},
+    world::World,
 };
 use crate::{
     event::{Job, JobEnd},
@@ -130,10 +131,7 @@ impl World {
                 self.enqueue(registration.pool, 1);
             }
         }
-        let now = self.now;
-        let frozen = self.vms.get(name).and_then(|vm| vm.guest.frozen_until);
-        let poll = now + std::time::Duration::from_millis(self.rng.random_range(500..50_000));
-        self.at(frozen.map_or(poll, |until| until.max(poll)), Happening::Unlistened(name.clone()));
+        self.between(0.5, 50.0, Happening::Unlistened(name.clone()));
     }
 
     /// A fault of a call that did not act.
@@ -203,7 +201,8 @@ impl World {
             self.jobs.insert(id, TrueJob { pool, running: false, doom: None });
             self.note(|| format!("forge: job {id} assigned to {name}"));
             self.lie_about(&name);
-            self.between(0.1, 3.0, Happening::Acquire { name, job: id });
+            self.between(20.0, 90.0, Happening::Requeue { name: name.clone(), job: id });
+            self.between(0.05, 3.0, Happening::Message { name, job: id });
         }
     }
 
@@ -223,7 +222,11 @@ impl World {
         }
     }
 
+    /// Nobody has acquired the job in time: it goes back to the queue.
     pub fn requeue(&mut self, name: &RunnerName, job: u64) {
+        if self.jobs.get(&job).is_none_or(|job| job.running) {
+            return;
+        }
         let Some(registration) = self.registrations.get_mut(name) else { return };
         if registration.job != Some(job) {
             return;
@@ -253,6 +256,7 @@ impl World {
         self.note(|| format!("guest: {name} ends job {job}"));
         if let Some(vm) = self.vms.get_mut(name) {
             vm.guest.job = None;
+            vm.guest.hand = None;
             vm.guest.over = true;
         }
         let pool = self.jobs.remove(&job).map(|job| job.pool);

@@ -1,23 +1,19 @@
 //! The guests' truth: who listens, who runs a job, who stands down.
 
-use std::time::Duration;
-
 use rand::Rng;
 
 use super::{
+    happening::Happening,
     judge::Cause,
-    world::{Happening, World},
+    listener::{Hand, Unread},
+    world::World,
 };
 use crate::{
-    event::JobEnd,
+    event::{GuestTimes, JobEnd},
     name::RunnerName,
-    port::{ErrorClass, PortError, StandDown, Time, VmStatus},
-    runner::{Answer, Event, Report},
+    port::VmStatus,
+    runner::{Event, Report},
 };
-
-/// How long a guest stands down without another word. Longer than two calls may take together, so
-/// that an order is still good when the deregistration that it was given for acts.
-const LAPSE: Duration = Duration::from_secs(300);
 
 /// A guest as it truly is.
 #[derive(Debug, Clone, Default)]
@@ -32,11 +28,15 @@ pub(super) struct TrueGuest {
     pub over: bool,
     /// Whether it hangs at its end.
     pub hangs: bool,
-    /// Until when it stands down.
-    pub frozen_until: Option<Time>,
+    /// Whether its listener is stopped.
+    pub frozen: bool,
+    /// What its listener has not noticed, because it is stopped.
+    pub unread: Unread,
     /// The newest order that it has followed; an older one that arrives later is void.
     pub order: u64,
-    /// The job that it runs.
+    /// The job that its listener deals with, as its own log and processes show it.
+    pub hand: Option<Hand>,
+    /// The job that it has acquired, as the forge has it.
     pub job: Option<u64>,
 }
 
@@ -57,10 +57,14 @@ impl World {
 
     pub fn online(&mut self, name: &RunnerName) {
         let Some(vm) = self.vms.get_mut(name) else { return };
-        if !alive(&vm.status) || vm.guest.over || vm.guest.dud {
+        if !alive(&vm.status) || vm.guest.over || vm.guest.dud || vm.guest.up {
             return;
         }
         let pool = vm.pool;
+        if self.held_back(name) {
+            return;
+        }
+        let Some(vm) = self.vms.get_mut(name) else { return };
         let Some(registration) = self.registrations.get_mut(name) else {
             // Its JIT config is void.
             vm.guest.over = true;
@@ -74,101 +78,14 @@ impl World {
         self.assign(pool);
     }
 
-    /// Whether the guest's listener takes jobs now.
-    pub fn listens(&self, name: &RunnerName) -> bool {
-        self.vms.get(name).is_some_and(|vm| {
-            let guest = &vm.guest;
-            alive(&vm.status) && guest.up && !guest.over && guest.job.is_none()
-        })
-    }
-
-    /// The listener takes up an assigned job, unless it stands down or is gone.
-    pub fn acquire(&mut self, name: &RunnerName, job: u64) {
-        if !self.jobs.contains_key(&job) {
-            return;
-        }
-        let assigned = self.registrations.get(name).is_some_and(|r| r.job == Some(job));
-        let frozen = self.vms.get(name).is_some_and(|vm| vm.guest.frozen_until.is_some());
-        if !assigned || frozen || !self.listens(name) {
-            self.between(20.0, 60.0, Happening::Requeue { name: name.clone(), job });
-            return;
-        }
-        if let Some(vm) = self.vms.get_mut(name) {
-            vm.guest.job = Some(job);
-        }
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.running = true;
-        }
-        self.note(|| format!("guest: {name} runs job {job}"));
-        if !self.chance(self.faults.job_never_ends) {
-            let most = if self.chance(0.3) { 2400.0 } else { 300.0 };
-            self.between(10.0, most, Happening::JobEnds { name: name.clone(), job });
-        }
-        self.tell(name, Report::JobStarted(Self::word_of(job)));
-        self.webhook(name, Event::JobStarted(Self::word_of(job)));
-    }
-
-    /// The order to stand down reaches the guest.
-    pub fn stand_down(&mut self, epoch: u32, op: u64, name: &RunnerName) {
-        self.counters.guest_calls += 1;
-        let until = self.now + LAPSE;
-        let lost = self.chance(self.faults.order_lost);
-        let answer = match self.vms.get_mut(name) {
-            Some(vm) if alive(&vm.status) && vm.guest.reports && !vm.guest.dud && !lost => {
-                vm.guest.order = vm.guest.order.max(op);
-                if vm.guest.job.is_some() {
-                    Ok(StandDown::Busy)
-                } else {
-                    vm.guest.frozen_until = Some(until);
-                    self.at(until, Happening::Lapse(name.clone()));
-                    Ok(StandDown::StandingDown)
-                }
-            }
-            _ => {
-                let error = PortError::certain(ErrorClass::Transient, "the guest does not answer");
-                let (name, answer) = (name.clone(), Answer::StoodDown(Err(error)));
-                return self.between(10.0, 60.0, Happening::Answer { epoch, op, name, answer });
-            }
-        };
-        self.note(|| format!("guest: {name} says {answer:?}"));
-        if !self.chance(self.faults.stand_down_lost) {
-            self.reply(epoch, op, name, Answer::StoodDown(answer));
-        }
-    }
-
-    /// The word to go on reaches the guest.
-    pub fn go_on(&mut self, name: &RunnerName, order: u64) {
-        self.counters.guest_calls += 1;
-        let lost = self.chance(self.faults.order_lost);
-        if let Some(vm) = self.vms.get_mut(name)
-            && !lost
-            && vm.guest.order <= order
-        {
-            vm.guest.order = order;
-            vm.guest.frozen_until = None;
-            let pool = vm.pool;
-            self.assign(pool);
-        }
-    }
-
-    pub fn lapse(&mut self, name: &RunnerName) {
-        let now = self.now;
-        if let Some(vm) = self.vms.get_mut(name)
-            && vm.guest.frozen_until.is_some_and(|until| now >= until)
-        {
-            vm.guest.frozen_until = None;
-            let pool = vm.pool;
-            self.assign(pool);
-        }
-    }
-
     /// The listener polls and learns that its registration is gone: a job is cancelled, and it ends.
     pub fn unlistened(&mut self, name: &RunnerName) {
         let Some(vm) = self.vms.get_mut(name) else { return };
-        if self.registrations.contains_key(name) || vm.guest.over {
+        if self.registrations.contains_key(name) || vm.guest.over || vm.guest.frozen {
             return;
         }
         vm.guest.over = true;
+        vm.guest.hand = None;
         if let Some(job) = vm.guest.job.take() {
             let cause = self.jobs.remove(&job).and_then(|job| job.doom);
             self.job_lost(name, job, cause.unwrap_or(Cause::Cloud));
@@ -199,6 +116,8 @@ impl World {
         let Some(vm) = self.vms.get_mut(name) else { return };
         vm.guest.over = true;
         vm.guest.up = false;
+        vm.guest.frozen = false;
+        vm.guest.hand = None;
         let job = vm.guest.job.take();
         if let Some(registration) = self.registrations.get_mut(name) {
             registration.online = false;
@@ -218,7 +137,7 @@ impl World {
         if !self.vms.get(name).is_some_and(|vm| vm.guest.reports && !vm.guest.dud) {
             return;
         }
-        let event = Event::Guest(report);
+        let event = Event::Guest(report, GuestTimes::default());
         if self.chance(self.faults.report_replayed) {
             let (name, event) = (name.clone(), event.clone());
             self.between(1.0, 600.0, Happening::Deliver { name, event });

@@ -1,6 +1,6 @@
 //! The all-seeing judge: what only somebody who knows the truth can check.
 
-use super::world::{Happening, World};
+use super::{happening::Happening, world::World};
 use crate::{
     event::Phase,
     invariant,
@@ -53,8 +53,8 @@ impl Evidence {
     pub fn take_in(&mut self, event: &Event) {
         match event {
             Event::Observed(seen) => self.listing(seen),
-            Event::Guest(Report::JobStarted(_)) => self.told_busy = true,
-            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_)) => self.told_busy = false,
+            Event::Guest(Report::JobStarted(_), _) => self.told_busy = true,
+            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => self.told_busy = false,
             Event::JobStarted(_) => self.told_busy = true,
             Event::JobCompleted(_) => self.told_busy = false,
             Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// What is not as it should be in a quiet world.
-    fn unrest(&self) -> Option<String> {
+    pub fn unrest(&self) -> Option<String> {
         let Some(process) = &self.process else { return Some("no process".to_owned()) };
         for (index, config) in self.pools.iter().enumerate() {
             let Some(shell) = process.pools.get(index) else { continue };

@@ -2,10 +2,7 @@
 
 use rand::Rng;
 
-use super::{
-    Mutant,
-    world::{Happening, World},
-};
+use super::{Mutant, happening::Happening, world::World};
 use crate::{
     event::DrainReason,
     invariant::{self, Broken},

@@ -3,11 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Mutant,
-    judge::Evidence,
-    world::{Happening, World},
-};
+use super::{Mutant, happening::Happening, judge::Evidence, world::World};
 use crate::{
     event::{DrainReason, Phase},
     invariant::{self, Before},
@@ -61,6 +57,11 @@ impl Process {
     /// Whether a runner counts a VM of that name.
     pub fn holds(&self, name: &RunnerName) -> bool {
         self.runners.get(name).is_some_and(|runner| runner.state.holds_vm())
+    }
+
+    /// The state of a runner that it has.
+    pub fn phase(&self, name: &RunnerName) -> Option<Phase> {
+        self.runners.get(name).map(|runner| runner.state.phase())
     }
 
     pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
@@ -121,6 +122,7 @@ impl World {
         self.counters.crashes += 1;
         self.note(|| "the process dies".to_owned());
         self.process = None;
+        self.hub.clear();
         self.between(1.0, 90.0, Happening::Start);
         self.rarely(self.faults.crashes, Happening::Crash);
     }
@@ -263,7 +265,7 @@ impl World {
             (self.mutant, event),
             (Some(Mutant::NoDeadline), Event::Tick)
                 | (Some(Mutant::NoObservation), Event::Observed(_))
-                | (Some(Mutant::DeafToGuests), Event::Guest(_))
+                | (Some(Mutant::DeafToGuests), Event::Guest(..))
         )
     }
 
@@ -282,12 +284,16 @@ impl World {
     /// Hands effects to the calls, each under a number of its own.
     fn do_effects(&mut self, name: &RunnerName, effects: &[Effect]) {
         for effect in effects {
+            let mum = self.mutant == Some(Mutant::NeverSaysMore) && !effect.has_answer();
+            if mum {
+                continue;
+            }
             let op = self.fresh_id();
             let Some(runner) = self.process.as_mut().and_then(|p| p.runners.get_mut(name)) else {
                 return;
             };
             let mut crowded = false;
-            if *effect != Effect::GoOn {
+            if effect.has_answer() {
                 crowded = runner.op.replace(op).is_some();
             }
             let (state, evidence, pool) = (runner.state.clone(), runner.evidence, runner.pool);
@@ -300,6 +306,13 @@ impl World {
             let silent = evidence.asked_in_vain(self.now, ask);
             let forced = matches!(&state, State::Draining { drain, .. } if drain.forced);
             self.send(pool, op, name, *effect, forced, silent);
+            if self.mutant == Some(Mutant::DeregistersUnanswered) && *effect == Effect::StandDown {
+                let answer = Answer::StoodDown(Ok(StandDown::StandingDown));
+                self.after(
+                    0.0,
+                    Happening::Answer { epoch: self.epoch, op, name: name.clone(), answer },
+                );
+            }
         }
     }
 

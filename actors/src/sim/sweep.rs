@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::Rng;
 
-use super::world::{Happening, World};
+use super::{happening::Happening, world::World};
 use crate::{
     name::RunnerName,
     pool::Survey,

@@ -12,91 +12,19 @@ use super::{
     Counters, Faults, Mutant, Report, Violation,
     cloud::TrueVm,
     forge::{TrueJob, TrueRegistration},
+    happening::Happening,
+    orders::Slot,
     shell::Process,
     sweep::Snapshots,
 };
 use crate::{
     invariant,
     name::{FleetId, PoolName, RunnerName},
-    pool::{Policy, Survey},
+    pool::Policy,
     port::Time,
-    runner::{Answer, Effect, Event, Limits},
+    runner::Limits,
     scaler,
 };
-
-/// Something that is going to happen.
-#[derive(Debug)]
-pub(super) enum Happening {
-    /// Jobs are pushed to a pool.
-    JobsArrive { pool: usize },
-    /// One of the rare faults strikes.
-    Mischief,
-    /// The operator does something.
-    OperatorActs,
-    /// A pool's image changes.
-    ShapeChanges,
-    /// The process dies.
-    Crash,
-    /// The process starts.
-    Start,
-    /// All faults end, and no more jobs come.
-    Calm,
-    /// After the calm: has the world converged?
-    Look,
-
-    /// A VM that was accepted is made.
-    Built(RunnerName),
-    /// A VM whose create had failed appears.
-    Appears { name: RunnerName, epoch: u32, late: bool },
-    /// A guest's listener connects.
-    Online(RunnerName),
-    /// A guest takes up the job that was assigned to it.
-    Acquire { name: RunnerName, job: u64 },
-    /// A job that nobody took up goes back to the queue.
-    Requeue { name: RunnerName, job: u64 },
-    /// A job ends.
-    JobEnds { name: RunnerName, job: u64 },
-    /// A listener learns that its registration is gone.
-    Unlistened(RunnerName),
-    /// A guest powers off.
-    PowerOff(RunnerName),
-    /// A guest's order to stand down ends by itself.
-    Lapse(RunnerName),
-    /// A deleted VM is gone.
-    Erased(RunnerName),
-    /// The forge gives up on a job whose runner died.
-    Abandon { name: RunnerName, job: u64 },
-
-    /// A call reaches the other side.
-    Perform { epoch: u32, op: u64, name: RunnerName, call: Call },
-    /// An answer reaches the process.
-    Answer { epoch: u32, op: u64, name: RunnerName, answer: Answer },
-    /// The shell gives an answer up.
-    TimeOut { epoch: u32, op: u64, name: RunnerName, effect: Effect },
-    /// A report or webhook reaches the process, if one is there.
-    Deliver { name: RunnerName, event: Event },
-    /// A runner's timer.
-    Tick { epoch: u32, name: RunnerName, armed: u64 },
-    /// The shell begins a sweep.
-    SweepBegins { epoch: u32 },
-    /// A sweep's listings arrive.
-    SweepEnds { epoch: u32, survey: Survey },
-    /// The demand source speaks.
-    Demand { epoch: u32, pool: usize },
-    /// A pool plans although nothing happened.
-    Replan { epoch: u32, pool: usize },
-}
-
-/// A call on its way to the other side.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Call {
-    Register,
-    Create,
-    StandDown,
-    GoOn { order: u64 },
-    Deregister { forced: bool, silent: bool },
-    Delete { forced: bool, silent: bool },
-}
 
 struct Due {
     at: Time,
@@ -152,14 +80,20 @@ pub(super) struct World {
     pub process: Option<Process>,
     pub epoch: u32,
     pub snapshots: Snapshots,
+    /// The newest order for each guest; the process's own, lost with it.
+    pub hub: BTreeMap<RunnerName, Slot>,
     pub foreign: BTreeSet<RunnerName>,
     pub calm_since: Option<Time>,
     pub good_looks: u32,
     /// Pools that something happened to since they were planned.
     pub unplanned: BTreeSet<usize>,
     pub over: bool,
+    /// Seconds of the longest job.
+    pub longest_job: f64,
+    /// Whether nothing excuses a guest that is left standing down.
+    pub no_excuse: bool,
     seed: u64,
-    calm_at: Time,
+    pub began: Time,
     pub violations: Vec<Violation>,
     pub counters: Counters,
     trace: VecDeque<String>,
@@ -179,15 +113,38 @@ impl World {
         mutant: Option<Mutant>,
         trace_lines: usize,
     ) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let now = Time::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x706f_6f6c);
         let pools =
             ["report", "mute"].into_iter().map(|text| pool(text, &mut rng, mutant)).collect();
-        let mut world = Self {
+        let mut world = Self::empty(seed, faults, mutant, pools, trace_lines);
+        world.settle_foreigners();
+        world.after(0.0, Happening::Start);
+        for pool in 0..world.pools.len() {
+            world.after(5.0, Happening::JobsArrive { pool });
+        }
+        world.after(hours * 3600.0, Happening::Calm);
+        for what in [Happening::Mischief, Happening::OperatorActs] {
+            world.after(60.0, what);
+        }
+        world.rarely(world.faults.crashes, Happening::Crash);
+        world.rarely(world.faults.shape_changes, Happening::ShapeChanges);
+        world
+    }
+
+    /// A world in which nothing is there and nothing is going to happen.
+    pub fn empty(
+        seed: u64,
+        faults: Faults,
+        mutant: Option<Mutant>,
+        pools: Vec<Pool>,
+        trace_lines: usize,
+    ) -> Self {
+        let now = Time::from_timestamp(1_800_000_000, 0).unwrap_or_default();
+        Self {
             now,
             queue: BinaryHeap::new(),
             seq: 0,
-            rng,
+            rng: SmallRng::seed_from_u64(seed),
             faults,
             mutant,
             fleet: name_of("ci"),
@@ -199,31 +156,21 @@ impl World {
             process: None,
             epoch: 0,
             snapshots: Snapshots::default(),
+            hub: BTreeMap::new(),
             foreign: BTreeSet::new(),
             calm_since: None,
             good_looks: 0,
             unplanned: BTreeSet::new(),
             over: false,
+            longest_job: 2400.0,
+            no_excuse: false,
             seed,
-            calm_at: now + Duration::from_secs_f64(hours * 3600.0),
+            began: now,
             violations: Vec::new(),
             counters: Counters { runs: 1, ..Counters::default() },
             trace: VecDeque::new(),
             trace_lines,
-        };
-        world.settle_foreigners();
-        world.after(0.0, Happening::Start);
-        for pool in 0..world.pools.len() {
-            world.after(5.0, Happening::JobsArrive { pool });
         }
-        let at = world.calm_at;
-        world.at(at, Happening::Calm);
-        for what in [Happening::Mischief, Happening::OperatorActs] {
-            world.after(60.0, what);
-        }
-        world.rarely(world.faults.crashes, Happening::Crash);
-        world.rarely(world.faults.shape_changes, Happening::ShapeChanges);
-        world
     }
 
     /// A second fleet in the same project and scope, whose id begins like ours and whose pool has the
@@ -273,12 +220,25 @@ impl World {
             Happening::Built(name) => self.built(&name),
             Happening::Appears { name, epoch, late } => self.make_vm(&name, epoch, late),
             Happening::Online(name) => self.online(&name),
-            Happening::Acquire { name, job } => self.acquire(&name, job),
+            Happening::Message { name, job } => self.message(&name, job),
+            Happening::Step { name, job } => self.step(&name, job),
+            Happening::ForgeAcquires { name, job } => self.forge_acquires(&name, job),
+            Happening::Acquired { name, job, granted } => self.acquired(&name, job, granted),
             Happening::Requeue { name, job } => self.requeue(&name, job),
             Happening::JobEnds { name, job } => self.job_ends(&name, job),
             Happening::Unlistened(name) => self.unlistened(&name),
             Happening::PowerOff(name) => self.power_off(&name),
-            Happening::Lapse(name) => self.lapse(&name),
+            Happening::Fetched { name, number } => self.fetched(&name, number),
+            Happening::Ordered { name, number, word } => self.ordered(&name, number, word),
+            Happening::LooksInside { name, number, until } => {
+                self.looks_inside(&name, number, until);
+            }
+            Happening::LooksAgain { name, number, until } => {
+                self.looks_again(&name, number, until);
+            }
+            Happening::Said { name, number, word } => self.said(&name, number, word),
+            Happening::Withdraw { epoch, op, name } => self.withdraw(epoch, op, &name),
+            Happening::Lapse { name, number } => self.lapse(&name, number),
             Happening::Erased(name) => self.erased(&name),
             Happening::Abandon { name, job } => self.abandon(&name, job),
             Happening::Perform { epoch, op, name, call } => self.perform(epoch, op, &name, call),
@@ -292,6 +252,7 @@ impl World {
             Happening::SweepEnds { epoch, survey } => self.sweep_ends(epoch, &survey),
             Happening::Demand { epoch, pool } => self.demand(epoch, pool),
             Happening::Replan { epoch, pool } => self.replan(epoch, pool),
+            Happening::Duel(next) => self.duel_moves(next),
         }
     }
 
@@ -393,7 +354,7 @@ where
 }
 
 /// A pool of the simulated configuration. Limits are shorter than in life, so that each is met.
-fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Pool {
+pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Pool {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     let max = rng.random_range(3..=22);
     let min = rng.random_range(0..=max / 3);

@@ -61,6 +61,7 @@ fn runner_named(name: &str) -> RunnerSnapshot {
         step: Some("deregister".into()),
         deadline: None,
         shape: None,
+        version: None,
     }
 }
 

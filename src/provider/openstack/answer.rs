@@ -10,8 +10,8 @@ use reqwest::{StatusCode, header::HeaderMap};
 use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 use serde_json::Value;
 
-/// Longest text of the other side that is passed on, in characters.
-const TEXT_MAX: usize = 400;
+pub(super) use crate::provider::text::tidy;
+
 /// How long a limiter without `Retry-After` is left alone.
 const DEFAULT_PAUSE: TimeDelta = TimeDelta::seconds(30);
 /// Longest `Retry-After` that is believed: a clock far off must not switch a cloud off for a day.
@@ -102,19 +102,6 @@ impl Answer {
             return self.status.canonical_reason().unwrap_or("no text").to_owned();
         }
         tidy(&text, secrets)
-    }
-}
-
-/// One line of bounded length without the given secrets.
-pub(super) fn tidy(text: &str, secrets: &[&str]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|s| !s.is_empty()) {
-        text = text.replace(secret, "(hidden)");
-    }
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(TEXT_MAX) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
     }
 }
 

@@ -1,8 +1,6 @@
 //! Asking a cloud whether it could launch a fleet's shapes, without launching anything.
 
-use std::fmt;
-
-use runner_fleet_actors::port::{ErrorClass, PortError, Shape};
+use runner_fleet_actors::port::{PortError, Shape};
 use serde_json::Value;
 
 use super::{
@@ -10,51 +8,10 @@ use super::{
     api::{Call, Service},
     refs::Kind,
 };
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Grade {
-    /// As it should be.
-    Fine,
-    /// It works, but not for long or not for all.
-    Warning,
-    /// No launch can succeed with it.
-    Fault,
-}
-
-impl fmt::Display for Grade {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fine => "ok",
-            Self::Warning => "warning",
-            Self::Fault => "fault",
-        })
-    }
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub grade: Grade,
-    /// What was looked at: `credentials`, `image debian-12`, `quota`, ….
-    pub about: String,
-    /// What was seen and, where it is not fine, what to do.
-    pub what: String,
-}
-
-impl Finding {
-    fn new(grade: Grade, about: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { grade, about: about.into(), what: what.into() }
-    }
-
-    /// A fault where the cloud says no for good, a warning where it could not be asked.
-    fn of(about: impl Into<String>, error: PortError) -> Self {
-        let sure = matches!(error.class, ErrorClass::Invalid | ErrorClass::NotFound);
-        let grade = if sure { Grade::Fault } else { Grade::Warning };
-        Self::new(grade, about, error.what)
-    }
-}
+use crate::provider::{
+    finding::{Finding, Grade},
+    text::candidates,
+};
 
 impl OpenStack {
     /// Looks whether credentials work, and whether all that the shapes name is there once: image,
@@ -131,7 +88,7 @@ impl OpenStack {
             (true, _) | (false, 1) => Finding::new(Grade::Fine, about, "is there"),
             (false, 0) => {
                 let names = groups.iter().filter_map(|g| text(g, "name"));
-                Finding::new(Grade::Fault, about, missing(names.collect()))
+                Finding::new(Grade::Fault, about, candidates(names.collect()))
             }
             (false, several) => {
                 let what = format!("{several} groups have this name: use the id of one");
@@ -172,17 +129,9 @@ fn one_of(about: String, wanted: &str, names: Result<Vec<String>, PortError>) ->
         Ok(names) if names.iter().any(|n| n == wanted) => {
             Finding::new(Grade::Fine, about, "is there")
         }
-        Ok(names) => Finding::new(Grade::Fault, about, missing(names)),
+        Ok(names) => Finding::new(Grade::Fault, about, candidates(names)),
         Err(error) => Finding::of(about, error),
     }
-}
-
-fn missing(mut there: Vec<String>) -> String {
-    there.sort();
-    there.dedup();
-    there.truncate(8);
-    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-    format!("there is none; there are: {there}")
 }
 
 /// What the quota leaves, resource by resource. Nova writes "no limit" as -1.

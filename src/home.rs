@@ -1,0 +1,62 @@
+//! Home: where the guests report, and fetch their orders.
+//!
+//! A room of its own beside `http`, with its own listener, because the two must never meet: guests
+//! run the code of strangers, so nothing that reaches them reaches the operator's orders, no token of
+//! one works at the other, and a crowd of guests takes no connection from an operator.
+//!
+//! Rules. *A guest speaks for its own runner only*: its token is derived from the runner's name
+//! ([`GuestKey`]), so nothing is kept for it and it outlives the daemon. *What a guest says is an event
+//! like any other*: it is told to the runner's actor, whose brain decides what it is worth; a replay
+//! changes nothing. *An order has one answer or is withdrawn* ([`Hub`]), and the newest order is the
+//! only one. *Everything has a bound*: bodies, calls, connections, polls and calls of one guest, what
+//! is remembered of it. A guest that cannot be heard costs the fleet speed and nothing else, because
+//! listings tell the same, later.
+//!
+//! The alternatives: SSH into the guests, as Canonical's operator does, needs a way into every VM and a
+//! key in every daemon; a message bus needs a third party that both must reach.
+
+mod hub;
+mod key;
+mod listen;
+mod routes;
+mod tls;
+mod wire;
+
+use async_trait::async_trait;
+use runner_fleet_actors::name::RunnerName;
+
+pub use self::{
+    hub::{Hub, Order, OrderWord, Patience},
+    key::GuestKey,
+    listen::{Bounds, Serving, serve},
+    routes::{Home, router},
+    tls::Tls,
+    wire::{Answer, Told},
+};
+
+/// Who is told what the guests say.
+#[async_trait]
+pub trait Ears: Send + Sync {
+    /// Whether there is such a runner.
+    fn knows(&self, runner: &RunnerName) -> bool;
+
+    /// Takes what a guest says of itself; returns when its runner was told.
+    ///
+    /// # Errors
+    /// There is no such runner (yet); the daemon stops.
+    async fn tell(&self, runner: &RunnerName, told: Told) -> Result<(), Deaf>;
+
+    /// Takes the last lines of a guest that came to an unusual end.
+    fn log(&self, runner: &RunnerName, lines: String);
+}
+
+/// Why a guest's word was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Deaf {
+    /// There is no such runner, or this daemon has not seen its VM yet.
+    #[error("this daemon knows no runner of that name (yet); try again")]
+    Unknown,
+    /// The daemon stops, or the runner's pool is being started again.
+    #[error("the daemon takes no reports at the moment; try again")]
+    Away,
+}

@@ -1,0 +1,199 @@
+//! What came back, and what it means.
+//!
+//! LXD answers `{"type": "sync" | "async" | "error", …}`. A failure of a call has a status; a failure
+//! of an operation that ran in the background has only a text (`err`), whatever its cause, and a
+//! refusal by a project's limits is a plain 500. Those texts are looked at here and nowhere else, and
+//! only for what nobody else can say; what is missing (image, profile, pool, network) is found out by
+//! asking for it (`check.rs`), not by reading words.
+
+use chrono::TimeDelta;
+use runner_fleet_actors::port::{ErrorClass, PortError, Time};
+use serde_json::Value;
+
+use crate::provider::text::tidy;
+
+/// How long a proxy in front that asks for a pause and does not say how long is left alone.
+const DEFAULT_PAUSE: TimeDelta = TimeDelta::seconds(30);
+/// Longest `Retry-After` that is believed.
+const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
+
+/// What the call was for: decides what its failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Changes nothing.
+    Read,
+    /// Makes something, and a lost answer leaves the caller in doubt.
+    Create,
+    /// Repeating it is harmless, but a lost answer says nothing.
+    Change,
+}
+
+/// A complete answer of any status.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// `Retry-After` in seconds.
+    pub(super) retry_after: Option<u32>,
+    pub(super) body: Value,
+    /// When it arrived.
+    pub(super) at: Time,
+}
+
+impl Answer {
+    /// Whether it says that what was named is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == 404
+    }
+
+    /// What a synchronous call returned.
+    pub(super) fn metadata(&self) -> &Value {
+        self.body.get("metadata").unwrap_or(&Value::Null)
+    }
+
+    /// The number of the operation that an asynchronous call began.
+    pub(super) fn operation(&self) -> Option<&str> {
+        let path = self.body.get("operation")?.as_str()?;
+        let path = path.split('?').next().unwrap_or_default();
+        path.rsplit('/').next().filter(|id| !id.is_empty())
+    }
+
+    /// The answer where it is a success.
+    pub(super) fn success(
+        self,
+        tried: &str,
+        purpose: Purpose,
+        secrets: &[&str],
+    ) -> Result<Self, PortError> {
+        if (200..300).contains(&self.status) {
+            Ok(self)
+        } else {
+            Err(self.failure(tried, purpose, secrets))
+        }
+    }
+
+    fn failure(&self, tried: &str, purpose: Purpose, secrets: &[&str]) -> PortError {
+        let text = self.body.get("error").and_then(Value::as_str).unwrap_or("no reason given");
+        let text = tidy(text, secrets);
+        let (class, certain) = self.class(&text, purpose);
+        let advice = match class {
+            ErrorClass::Auth => {
+                ": the client's certificate must be trusted by LXD (lxc config trust add CERTIFICATE), and not restricted to other projects"
+            }
+            ErrorClass::Quota => ": raise the project's limits, or lower the pools' `max`",
+            _ => "",
+        };
+        let what = format!("{tried}: HTTP {}: {text}{advice}", self.status);
+        PortError { class, what, certain }
+    }
+
+    fn class(&self, text: &str, purpose: Purpose) -> (ErrorClass, bool) {
+        let harmless = purpose == Purpose::Read;
+        match self.status {
+            400 | 405 | 406 | 415 => (ErrorClass::Invalid, true),
+            401 | 403 => (ErrorClass::Auth, true),
+            404 => (ErrorClass::NotFound, true),
+            409 | 412 | 423 => (ErrorClass::Busy, true),
+            413 => (ErrorClass::Quota, true),
+            429 => (self.pause().unwrap_or(ErrorClass::Transient), true),
+            503 if self.retry_after.is_some() => {
+                (self.pause().unwrap_or(ErrorClass::Transient), harmless)
+            }
+            507 => (ErrorClass::NoCapacity, true),
+            // LXD refuses by 500 what has nothing to do with its own health; then it has not begun.
+            500 => match fault_class(text) {
+                ErrorClass::Transient => (ErrorClass::Transient, harmless),
+                told => (told, true),
+            },
+            502.. => (ErrorClass::Transient, harmless),
+            _ => (ErrorClass::Invalid, true),
+        }
+    }
+
+    fn pause(&self) -> Option<ErrorClass> {
+        let pause = self.retry_after.map_or(DEFAULT_PAUSE, |s| TimeDelta::seconds(s.into()));
+        Some(ErrorClass::RateLimited { until: self.at + pause.min(LONGEST_PAUSE) })
+    }
+}
+
+/// What the text of a failed operation, or of a 500, means for the pool.
+pub(super) fn fault_class(fault: &str) -> ErrorClass {
+    // Limits of a project (lxd/project: "Reached maximum number of instances", "… aggregate value").
+    const QUOTA: [&str; 2] = ["reached maximum", "quota exceeded"];
+    // ENOSPC, ENOMEM and what storage drivers and QEMU say of them.
+    const NO_ROOM: [&str; 4] = [
+        "no space left on device",
+        "cannot allocate memory",
+        "not enough space",
+        "insufficient free",
+    ];
+    // Refusals of the order itself, by LXD's validation of keys and devices, and by a server that
+    // cannot make virtual machines.
+    const INVALID: [&str; 6] = [
+        "invalid devices",
+        "invalid config",
+        "invalid value",
+        "is not supported on this server",
+        "not allowed in project",
+        "no root device could be found",
+    ];
+    let text = fault.to_ascii_lowercase();
+    let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if speaks(&QUOTA) {
+        ErrorClass::Quota
+    } else if speaks(&NO_ROOM) {
+        ErrorClass::NoCapacity
+    } else if speaks(&INVALID) {
+        ErrorClass::Invalid
+    } else {
+        ErrorClass::Transient
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn class(status: u16, text: &str) -> (ErrorClass, bool) {
+        let at = "2026-11-20T10:00:00Z".parse().unwrap();
+        let answer = Answer { status, retry_after: None, body: json!({ "error": text }), at };
+        let error = answer.failure("x", Purpose::Create, &["s3cr3t"]);
+        assert!(!error.what.contains("s3cr3t"));
+        (error.class, error.certain)
+    }
+
+    #[test]
+    fn every_status_of_a_create_has_its_class() {
+        assert_eq!(class(400, "bad s3cr3t"), (ErrorClass::Invalid, true));
+        assert_eq!(class(403, "not authorized"), (ErrorClass::Auth, true));
+        assert_eq!(class(404, "Image alias not found"), (ErrorClass::NotFound, true));
+        assert_eq!(class(500, "database is locked"), (ErrorClass::Transient, false));
+        assert_eq!(class(503, "LXD is shutting down"), (ErrorClass::Transient, false));
+    }
+
+    /// The texts are those that LXD 5.0.2 was seen to answer.
+    #[test]
+    fn limits_of_a_project_and_full_pools_are_told_from_ill_health() {
+        let limit = "Reached maximum number of instances of type \"container\" in project \"x\"";
+        assert_eq!(class(500, limit), (ErrorClass::Quota, true));
+        let aggregate = "Failed checking if instance creation allowed: Reached maximum aggregate \
+                         value \"100MiB\" for \"limits.memory\" in project \"x\"";
+        assert_eq!(fault_class(aggregate), ErrorClass::Quota);
+        let full = "Failed creating instance from image: … write …: no space left on device";
+        assert_eq!(fault_class(full), ErrorClass::NoCapacity);
+        let vms = "Failed creating instance record: Instance type \"virtual-machine\" is not \
+                   supported on this server: vhost_vsock kernel module not loaded";
+        assert_eq!(fault_class(vms), ErrorClass::Invalid);
+        assert_eq!(fault_class("Failed to run: forkstart"), ErrorClass::Transient);
+    }
+
+    #[test]
+    fn an_operation_is_known_by_its_number() {
+        let at = "2026-11-20T10:00:00Z".parse().unwrap();
+        for path in ["/1.0/operations/9b18", "/1.0/operations/9b18?project=ci"] {
+            let body = json!({ "type": "async", "operation": path });
+            let answer = Answer { status: 202, retry_after: None, body, at };
+            assert_eq!(answer.operation(), Some("9b18"));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The real daemon, a real LXD, and guests that are real containers: they run the real user data with
+//! a stand-in for the runner application, which takes its jobs from the fake GitHub.
+//!
+//! `tests/lxd/up.sh` starts the LXD. Run with `--nocapture` for the figures that it measures.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use runner_fleet::fake::github::Lost;
+
+#[path = "support/e2e.rs"]
+mod e2e;
+#[path = "support/e2e_lxd.rs"]
+mod e2e_lxd;
+#[path = "support/e2e_lxd_story.rs"]
+mod e2e_lxd_story;
+#[path = "support/journal.rs"]
+mod journal;
+
+use e2e::eventually;
+use e2e_lxd_story::{PATIENCE, Pool, Story};
+
+/// The stories share one LXD and two cores.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Runs a story where there is an LXD, and leaves nothing of it there whatever happens.
+async fn told(story: impl AsyncFnOnce(&Story)) {
+    if e2e_lxd::socket().is_none() {
+        return;
+    }
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let begun = Story::begin().await;
+    let outcome = AssertUnwindSafe(story(&begun)).catch_unwind().await;
+    begun.lxd.clean_up().await;
+    if let Err(failure) = outcome {
+        std::panic::resume_unwind(failure);
+    }
+}
+
+/// The value below which that share of the values lies, in milliseconds.
+fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len());
+    sorted[at - 1]
+}
+
+fn figure(what: &str, values: &[f64], bound: f64) {
+    let (half, most) = (percentile(values, 0.5), percentile(values, 0.99));
+    eprintln!(
+        "{what}: p50 {half:.0} ms, p99 {most:.0} ms of {} ({:.2} x the bound of {bound:.0} ms)",
+        values.len(),
+        most / bound
+    );
+}
+
+const JOBS: u64 = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_runners_are_kept_under_a_stream_of_a_hundred_jobs() {
+    told(async |story| {
+        story.configure(&[Pool::of("ten", 10, 20)], true);
+        story.home.cli(&["check", "--online"]).await.good();
+        let daemon = story.home.start();
+        story.at_rest(&[("ten", 10)]).await;
+        let before = story.registered_at().len();
+        let mut chance = SmallRng::seed_from_u64(3);
+        for _ in 0..JOBS {
+            eventually(PATIENCE, "a runner is near", || async {
+                let jobs = story.github.stats();
+                (jobs.queued + jobs.running < 6).then_some(())
+            })
+            .await;
+            story.queue("ten", Duration::from_millis(chance.random_range(100..1500)));
+            assert!(story.lxd.instances().await.len() <= 20, "never more than max");
+        }
+        eventually(PATIENCE, "every job was served", || async {
+            (story.github.stats().completed == JOBS).then_some(())
+        })
+        .await;
+        assert_eq!(story.github.stats().lost, 0, "no job was lost");
+        story.at_rest(&[("ten", 10)]).await;
+
+        let lines = journal::judged(&story.home.journal());
+        let busy = journal::entered(&lines, "busy");
+        let mut jobs = story.github.jobs();
+        let known: Vec<f64> = jobs
+            .iter()
+            .map(|job| {
+                let acquired = job.acquired_at.unwrap().timestamp_micros() as f64 / 1e6;
+                (busy[job.runner.as_ref().unwrap()] - acquired).max(0.0) * 1e3
+            })
+            .collect();
+        figure("a job taken by a guest -> the daemon knows it", &known, 200.0);
+        // Each end of a job makes one registration, in the same order.
+        jobs.sort_by_key(|job| job.completed_at);
+        let asked: Vec<f64> = jobs
+            .iter()
+            .zip(&story.registered_at()[before..])
+            .map(|(job, asked)| (*asked - job.completed_at.unwrap()).num_milliseconds() as f64)
+            .map(|late| late.max(0.0))
+            .collect();
+        assert_eq!(asked.len() as u64, JOBS, "each finished runner was replaced");
+        figure("a job ends at GitHub -> its replacement is asked for", &asked, 100.0);
+
+        // The journal tells each job once, whole, in the fields of Canonical's charm.
+        let of = |event| {
+            let lines = journal::of(&lines, event);
+            lines.into_iter().filter(|line| line["flavor"] == "ten").collect::<Vec<_>>()
+        };
+        let (starts, stops) = (of("runner_start"), of("runner_stop"));
+        assert_eq!((starts.len() as u64, stops.len() as u64), (JOBS, JOBS));
+        assert!(of("runner_installed").len() as u64 >= JOBS);
+        for line in starts.iter().chain(&stops) {
+            assert_eq!(line["repo"], "octo-org/project", "{line}");
+            assert_eq!(line["workflow"], "CI", "{line}");
+            assert_eq!(line["github_event"], "push", "{line}");
+        }
+        assert!(starts.iter().all(|line| line["idle"].is_number()), "{starts:?}");
+        for line in &stops {
+            assert_eq!(line["status"], "normal", "{line}");
+            assert_eq!(line["job_conclusion"], "success", "{line}");
+            assert!(line["job_duration"].as_f64().is_some_and(|took| took >= 0.1), "{line}");
+        }
+        story.end(daemon, &["ten"]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_goes_wrong_nothing_is_left_over_and_no_job_is_cut_off() {
+    told(async |story| {
+        let few = Pool { more: "disk = \"2GiB\"", ..Pool::of("few", 3, 6) };
+        story.configure(&[few.clone()], true);
+        let mut daemon = story.home.start();
+        story.at_rest(&[("few", 3)]).await;
+
+        // A guest is killed in mid-job, by somebody else. Only its own job is lost.
+        let (victim, other) =
+            (story.queue("few", Duration::from_secs(120)), story.queue("few", Duration::from_secs(8)));
+        let runner = story.runs(victim).await;
+        story.is(&runner, "busy").await;
+        story.lxd.delete(&runner).await;
+        story.done(other).await;
+        eventually(PATIENCE, "the lost job is told", || async {
+            let lines = journal::judged(&story.home.journal());
+            let stops = journal::of(&lines, "runner_stop");
+            stops.iter().any(|line| line["status"] == "abnormal").then_some(())
+        })
+        .await;
+        story.at_rest(&[("few", 3)]).await;
+        assert!(matches!(story.job(victim).lost, Some((_, Lost::Silent | Lost::Disconnected))));
+
+        // A guest's disk is full: its job ends, it reports, and it is gone.
+        let job = story.queue("few", Duration::from_secs(6));
+        let runner = story.runs(job).await;
+        let filled = ["sh", "-c", "dd if=/dev/zero of=/full bs=1M 2>/dev/null; df --output=avail / | tail -1"];
+        let left = story.lxd.exec(&runner, &filled).await.unwrap();
+        assert!(left.trim().parse::<u64>().unwrap() < 1024, "{left} KiB are left on its disk");
+        story.done(job).await;
+        story.at_rest(&[("few", 3)]).await;
+
+        // The daemon is killed and started again in mid-job.
+        let job = story.queue("few", Duration::from_secs(10));
+        let runner = story.runs(job).await;
+        story.is(&runner, "busy").await;
+        daemon.kill().await;
+        daemon = story.home.start();
+        story.is(&runner, "busy").await;
+        story.done(job).await;
+        story.at_rest(&[("few", 3)]).await;
+
+        // Jobs begin, run and end around a GitHub that is away for a minute.
+        let jobs: Vec<_> =
+            [3, 20, 70].map(|seconds| story.queue("few", Duration::from_secs(seconds))).into();
+        for job in &jobs {
+            story.runs(*job).await;
+        }
+        story.github.faults().outage(true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        story.github.faults().outage(false);
+        for job in &jobs {
+            story.done(*job).await;
+        }
+        story.at_rest(&[("few", 3)]).await;
+
+        // Drains that meet a job, again and again: the drain or the job comes first, never both.
+        let mut chance = SmallRng::seed_from_u64(11);
+        for round in 0..6 {
+            let job = story.queue("few", Duration::from_secs(2));
+            tokio::time::sleep(Duration::from_millis(chance.random_range(0..400))).await;
+            story.home.cli(&["target", "few", "0"]).await.good();
+            tokio::time::sleep(Duration::from_millis(chance.random_range(0..1500))).await;
+            story.home.cli(&["target", "few", "clear"]).await.good();
+            story.done(job).await;
+            eprintln!("round {round}: {} assignments", story.job(job).assignments);
+        }
+        story.at_rest(&[("few", 3)]).await;
+
+        // A guest that never registers is given up and replaced with backoff, beside a sound pool.
+        let mute = Pool {
+            env: &[("STAND_IN_SILENT", "1")],
+            limits: r#"launch = "1m", register = "8s", idle_proof = "3s", settle = "5s", ask = "10s""#,
+            ..Pool::of("mute", 1, 2)
+        };
+        story.configure(&[few.clone(), mute], true);
+        daemon.signal("HUP");
+        eventually(PATIENCE, "a guest that never registers is given up", || async {
+            let lines = journal::judged(&story.home.journal());
+            lines
+                .iter()
+                .any(|line| line["flavor"] == "mute" && line["to"] == "deleted")
+                .then_some(())
+        })
+        .await;
+        story.configure(&[few], true);
+        daemon.signal("HUP");
+        story.at_rest(&[("few", 3)]).await;
+        story.end(daemon, &["few"]).await;
+        let lost = story.github.jobs().iter().filter(|job| job.lost.is_some()).count();
+        assert_eq!(lost, 1, "only the job whose container somebody else deleted was lost");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_that_cannot_reach_the_daemon_are_kept_by_listings_alone() {
+    told(async |story| {
+        story.configure(&[Pool::of("mute", 2, 4)], false);
+        let daemon = story.home.start();
+        story.at_rest(&[("mute", 2)]).await;
+        let jobs: Vec<_> = (0..6).map(|_| story.queue("mute", Duration::from_secs(1))).collect();
+        for job in jobs {
+            story.done(job).await;
+        }
+        story.at_rest(&[("mute", 2)]).await;
+        story.end(daemon, &["mute"]).await;
+        assert_eq!(story.github.stats().lost, 0);
+    })
+    .await;
+}

@@ -1,0 +1,111 @@
+//! A real LXD, seen from beside the daemon: through its own command line client, so that what the
+//! tests see does not come from the code that they test.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and each test file uses another part"
+)]
+
+use std::{net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+/// How long one call of the client may take.
+const CALL: Duration = Duration::from_secs(120);
+
+/// Where the LXD for tests listens; `None` where there is none, after a word on it.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub fn socket() -> Option<PathBuf> {
+    let socket = std::env::var_os("RUNNER_FLEET_TEST_LXD_SOCKET").map(PathBuf::from);
+    if socket.is_none() {
+        eprintln!(
+            "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set (tests/lxd/up.sh starts one)"
+        );
+    }
+    socket
+}
+
+/// An instance as LXD shows it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub name: String,
+    pub status: String,
+}
+
+/// The client.
+#[derive(Debug, Clone)]
+pub struct Lxd {
+    /// The ownership tag of what it sees.
+    pub fleet: String,
+}
+
+/// What a client's call printed, where it went well.
+async fn lxc(arguments: &[&str]) -> Result<String, String> {
+    // It reads stdin where it has one.
+    let run = Command::new("lxc").args(arguments).stdin(Stdio::null()).output();
+    let output = tokio::time::timeout(CALL, run).await.expect("lxc answers").expect("lxc runs");
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+impl Lxd {
+    /// The client of a fleet that nobody else has.
+    pub fn new() -> Self {
+        Self { fleet: format!("x{}", &uuid::Uuid::new_v4().simple().to_string()[..10]) }
+    }
+
+    /// The host's address on the bridge that the containers are on.
+    pub async fn bridge(&self) -> Ipv4Addr {
+        let text = lxc(&["network", "get", "lxdbr0", "ipv4.address"]).await.unwrap();
+        text.trim().split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// Everything of the fleet that there is.
+    pub async fn instances(&self) -> Vec<Seen> {
+        let text = lxc(&["query", "/1.0/instances?recursion=1"]).await.unwrap();
+        let all: Value = serde_json::from_str(&text).unwrap();
+        all.as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["config"]["user.runner-fleet.fleet"] == self.fleet.as_str())
+            .map(|one| Seen {
+                name: one["name"].as_str().unwrap().to_owned(),
+                status: one["status"].as_str().unwrap_or_default().to_owned(),
+            })
+            .collect()
+    }
+
+    /// Takes one away under the fleet's eyes.
+    pub async fn delete(&self, name: &str) {
+        // One that has just gone by itself is gone as well.
+        let _gone = lxc(&["delete", "-f", name]).await;
+    }
+
+    /// Runs a command as root inside of one.
+    pub async fn exec(&self, name: &str, command: &[&str]) -> Result<String, String> {
+        let mut arguments = vec!["exec", name, "--"];
+        arguments.extend(command);
+        lxc(&arguments).await
+    }
+
+    /// Takes everything of the fleet away.
+    pub async fn clean_up(&self) {
+        for one in self.instances().await {
+            self.delete(&one.name).await;
+        }
+    }
+}
+
+/// Makes the image `runner` where it is not there: a Debian with the stand-in for the runner
+/// application.
+pub async fn runner_image() {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lxd/runner-image.sh");
+    let made = Command::new(script).stdin(Stdio::null()).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}

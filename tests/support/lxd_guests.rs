@@ -1,0 +1,127 @@
+//! Real containers, by LXD's own client.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+
+/// The LXD of the tests; `None`, said out loud, where there is none.
+pub struct Lxd {
+    socket: String,
+    /// The address that containers reach this machine at.
+    pub bridge: String,
+}
+
+impl Lxd {
+    #[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
+    pub fn found() -> Option<Self> {
+        let Ok(socket) = std::env::var("RUNNER_FLEET_TEST_LXD_SOCKET") else {
+            println!(
+                "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set (tests/lxd/up.sh starts one)"
+            );
+            return None;
+        };
+        let mut lxd = Self { socket, bridge: String::new() };
+        let address = lxd.said(&["network", "get", "lxdbr0", "ipv4.address"]);
+        address.split('/').next().unwrap().clone_into(&mut lxd.bridge);
+        Some(lxd)
+    }
+
+    /// Runs the client to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        Command::new("lxc")
+            .args(arguments)
+            .env("LXD_SOCKET", &self.socket)
+            .stdin(Stdio::null())
+            .output()
+            .expect("LXD's client is installed")
+    }
+
+    /// What the client says, where it must succeed.
+    pub fn said(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "lxc {arguments:?}: {errors}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Starts an ephemeral container with this user data.
+    pub fn launch<'a>(&'a self, name: &'a str, user_data: &str) -> Container<'a> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), user_data).unwrap();
+        self.said(&["init", "deb12", name, "--ephemeral"]);
+        let container = Container { lxd: self, name };
+        let setting = format!("cloud-init.user-data={user_data}");
+        self.said(&["config", "set", name, &setting]);
+        self.said(&["start", name]);
+        container
+    }
+}
+
+/// A container that goes with the test.
+pub struct Container<'a> {
+    lxd: &'a Lxd,
+    pub name: &'a str,
+}
+
+impl Container<'_> {
+    pub fn exists(&self) -> bool {
+        self.lxd.run(&["info", self.name]).status.success()
+    }
+
+    /// Runs a command inside, as root.
+    pub fn exec(&self, command: &str) -> Output {
+        self.lxd.run(&["exec", self.name, "--", "sh", "-c", command])
+    }
+
+    /// Whether it is gone within `limit`: a guest that powers off takes its container along.
+    pub fn gone_within(&self, limit: Duration) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < limit {
+            if !self.exists() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        false
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.exec("tail -n 60 /var/log/runner-fleet-guest.log; journalctl -u runner-fleet-guest -n 20 --no-pager");
+            eprintln!("{}:\n{}", self.name, String::from_utf8_lossy(&log.stdout));
+        }
+        self.lxd.run(&["delete", "--force", self.name]);
+    }
+}
+
+/// The stand-in runner application as an archive, with `wish` as its `stand-in.json`, and the
+/// archive's SHA-256.
+pub fn stand_in(wish: &serde_json::Value) -> (Vec<u8>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/stand-in");
+    let copied = Command::new("cp").arg("-r").arg(source).arg(folder.path().join("app")).status();
+    assert!(copied.unwrap().success());
+    std::fs::write(folder.path().join("app/stand-in.json"), wish.to_string()).unwrap();
+    let done = Command::new("tar")
+        .args(["--create", "--gzip", "--directory"])
+        .arg(folder.path().join("app"))
+        .arg(".")
+        .output()
+        .unwrap();
+    assert!(done.status.success());
+    let sum = Sha256::digest(&done.stdout);
+    (done.stdout, sum.iter().map(|byte| format!("{byte:02x}")).collect())
+}
