@@ -386,6 +386,11 @@ pub fn fleet_id() -> FleetId {
 }
 
 pub fn start(world: &World, pools: Vec<PoolSetup>) -> Running {
+    start_remembering(world, pools, &[])
+}
+
+/// Starts a fleet that remembers scopes which no pool has.
+pub fn start_remembering(world: &World, pools: Vec<PoolSetup>, scopes: &[&str]) -> Running {
     let model: SharedModel = Arc::new(ReadModel::default());
     let setup = FleetSetup {
         id: fleet_id(),
@@ -393,6 +398,7 @@ pub fn start(world: &World, pools: Vec<PoolSetup>) -> Running {
         forge: Arc::new(world.clone()),
         guests: Arc::new(world.clone()),
         pools,
+        remembered: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
         clock: world.clock.clone(),
         observer: Arc::new(world.clone()),
         model: Arc::clone(&model),
