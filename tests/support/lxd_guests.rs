@@ -111,7 +111,7 @@ impl Drop for Container<'_> {
 /// archive's SHA-256.
 pub fn stand_in(wish: &serde_json::Value) -> (Vec<u8>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/stand-in");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/fake/stand-in");
     let copied = Command::new("cp").arg("-r").arg(source).arg(folder.path().join("app")).status();
     assert!(copied.unwrap().success());
     std::fs::write(folder.path().join("app/stand-in.json"), wish.to_string()).unwrap();
