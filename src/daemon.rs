@@ -11,6 +11,7 @@ mod assemble;
 mod control;
 mod lock;
 mod online;
+mod reception;
 mod renewable;
 mod targets;
 
@@ -28,7 +29,6 @@ use actix::{Addr, AsyncContext};
 use runner_fleet_actors::{
     event::{FleetEvent, ReadModel},
     fleet::{Ending, FleetActor, FleetSetup, Stop},
-    hands::NoGuests,
     port::{Clock, Forge, Observer, PortError, Provider, TokioClock, UserData},
     supervision::Intensity,
     sweep::Cadence,
@@ -41,11 +41,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::online::check_online;
 use self::{
-    assemble::Ports, control::Door, lock::StateLock, renewable::Renewable, targets::Targets,
+    assemble::Ports, control::Door, lock::StateLock, reception::Reception, renewable::Renewable,
+    targets::Targets,
 };
 use crate::{
     config::{Config, Env},
     guest::Guest,
+    home,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
     log::LogControl,
@@ -117,6 +119,7 @@ pub(crate) struct Daemon {
     door: Arc<Door>,
     stop_api: CancellationToken,
     api: http::Serving,
+    guests: Option<home::Serving>,
     journal: Option<Arc<Journal>>,
     stop_deadline: std::time::Duration,
     broken: Arc<AtomicU64>,
@@ -142,6 +145,12 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
         let lock = StateLock::take(&config.fleet.state_dir)?;
         let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let reception = config
+            .guests
+            .as_ref()
+            .map(|guests| Reception::prepare(guests, &config.fleet.state_dir))
+            .transpose()?
+            .map(Arc::new);
         let journal = match &config.fleet.journal {
             Some(file) => {
                 let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
@@ -165,6 +174,7 @@ impl Daemon {
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
         let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
+        let observer: Arc<dyn Observer> = Arc::new(observers);
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
             providers: providers
@@ -172,14 +182,14 @@ impl Daemon {
                 .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
                 .collect(),
             forge: Arc::clone(&forge) as Arc<dyn Forge>,
-            guests: Arc::new(NoGuests),
+            guests: Reception::guests(reception.as_deref()),
             pools: config
                 .pools
                 .iter()
-                .map(|p| assemble::pool(p, &user_data, &targets, &pace))
+                .map(|p| assemble::pool(p, &user_data, &targets, &pace, reception.is_some()))
                 .collect(),
             clock: Arc::clone(&clock),
-            observer: Arc::new(observers),
+            observer: Arc::clone(&observer),
             model: Arc::clone(&model),
             io: io.clone(),
             cloud_cadence: pace.cloud,
@@ -215,18 +225,47 @@ impl Daemon {
             user_data,
             forge,
             providers: Mutex::new(providers),
+            reception,
             journal: journal.clone(),
             log,
             io: io.clone(),
         });
         let stop_api = CancellationToken::new();
+        // What listens already ends again where the rest cannot.
+        let unless_started = stop_api.clone().drop_guard();
         let api = {
             let (control, stop) = (Arc::clone(&door) as Arc<dyn Control>, stop_api.clone());
             let served = io.spawn(async move { http::serve(control, &socket, listen, stop).await });
             served.await.map_err(|e| e.to_string())?.map_err(|error| format!("the API: {error}"))?
         };
+        let guests = match door.reception.clone() {
+            Some(reception) => {
+                let ears = Arc::new(reception::Fleet {
+                    model: Arc::clone(&door.model),
+                    fleet: door.fleet.clone(),
+                    observer,
+                    clock: Arc::clone(&door.clock),
+                });
+                let stop = stop_api.clone();
+                let opened = io.spawn(async move { reception.open(ears, stop).await });
+                Some(opened.await.map_err(|e| e.to_string())??)
+            }
+            None => None,
+        };
         let fleet = context.run(fleet);
-        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline, broken, _lock: lock })
+        unless_started.disarm();
+        Ok(Self {
+            fleet,
+            ending,
+            door,
+            stop_api,
+            api,
+            guests,
+            journal,
+            stop_deadline,
+            broken,
+            _lock: lock,
+        })
     }
 
     /// What the API may ask of this daemon.
@@ -296,6 +335,11 @@ impl Daemon {
         if let Err(error) = self.api.task.await {
             tracing::warn!(%error, "the api did not end by itself");
         }
+        if let Some(guests) = self.guests
+            && let Err(error) = guests.task.await
+        {
+            tracing::warn!(%error, "the guests' listener did not end by itself");
+        }
         let flushed = self.journal.is_none_or(|j| j.flush(std::time::Duration::from_secs(2)));
         if !flushed {
             tracing::warn!("the end of the journal could not be written");
@@ -337,7 +381,7 @@ impl Observer for Observers {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
-            FleetEvent::Reconciled { .. } => {}
+            FleetEvent::GuestStopped { .. } | FleetEvent::Reconciled { .. } => {}
         }
     }
 }

@@ -142,7 +142,9 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!(pool.guest.application, Application::Image { path: None });
     let provider = &config.providers["cloud"];
     assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
-    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind;
+    let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind else {
+        panic!("{:?}", provider.kind)
+    };
     assert_eq!((cloud.as_deref(), clouds_file), (Some("mycloud"), &None));
 }
 

@@ -145,12 +145,13 @@ pub(super) async fn limited(
     Ok(Arc::new(Limited::new(inner, rates, Arc::clone(clock))))
 }
 
-/// One pool as the fleet takes it.
+/// One pool as the fleet takes it. `guests_report`: whether its guests can.
 pub(super) fn pool(
     pool: &Pool,
     user_data: &Arc<dyn UserData>,
     targets: &Targets,
     pace: &Pace,
+    guests_report: bool,
 ) -> PoolSetup {
     PoolSetup {
         configure: Configure {
@@ -177,7 +178,7 @@ pub(super) fn pool(
                 shrink_after: pace.shrink_after,
                 fixed: targets.of(&pool.name),
             },
-            limits: limits(&pool.limits, pace.listing_lag),
+            limits: runner::Limits { guests_report, ..limits(&pool.limits, pace.listing_lag) },
             provider: pool.provider.clone(),
         },
         demand: None,

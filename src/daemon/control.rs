@@ -15,7 +15,7 @@ use runner_fleet_actors::{
     port::{Clock, Forge, Provider, UserData},
 };
 
-use super::{Pace, assemble, renewable::Renewable, targets::Targets};
+use super::{Pace, assemble, reception::Reception, renewable::Renewable, targets::Targets};
 use crate::{
     config::Config,
     http::{
@@ -39,6 +39,7 @@ pub(super) struct Door {
     pub user_data: Arc<dyn UserData>,
     pub forge: Arc<Renewable<dyn Forge>>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
+    pub reception: Option<Arc<Reception>>,
     pub journal: Option<Arc<Journal>>,
     pub log: Option<LogControl>,
     pub io: tokio::runtime::Handle,
@@ -81,6 +82,9 @@ impl Door {
                 providers.push((name.clone(), port));
             }
         }
+        if let Some(reception) = &self.reception {
+            reception.renew_certificate().map_err(Refusal::Invalid)?;
+        }
         if old.github != new.github {
             let github = assemble::github(new, &self.clock).map_err(invalid)?;
             self.forge.renew(Arc::new(github));
@@ -115,7 +119,10 @@ impl Door {
         let pools = new
             .pools
             .iter()
-            .map(|p| assemble::pool(p, &self.user_data, &self.targets, &self.pace))
+            .map(|p| {
+                let reports = self.reception.is_some();
+                assemble::pool(p, &self.user_data, &self.targets, &self.pace, reports)
+            })
             .collect();
         let providers = self
             .providers

@@ -1,0 +1,140 @@
+//! From a pool's `guest` table to the user data of its VMs.
+
+use std::sync::Arc;
+
+use runner_fleet_actors::{
+    name::{RunnerName, Scope},
+    port::{Secret, UserData},
+};
+use url::Url;
+
+use crate::{config, guest};
+
+/// The newest runner application for a scope and a machine, read without waiting.
+pub(super) type Newest =
+    dyn Fn(&Scope, guest::Architecture) -> Option<guest::Download> + Send + Sync;
+
+/// What every pool's user data is made with.
+#[derive(Clone)]
+pub(super) struct Makings {
+    /// Where the guests report; `None`: nowhere.
+    pub home: Option<guest::Home>,
+    /// A runner's own token at the daemon.
+    pub token: Arc<dyn Fn(&RunnerName) -> Secret + Send + Sync>,
+    /// The newest runner application that GitHub is known to offer a scope.
+    pub downloads: Arc<Newest>,
+}
+
+impl Makings {
+    /// The user data of one pool's VMs.
+    pub(super) fn user_data(&self, pool: &config::Guest, scope: &Scope) -> Arc<dyn UserData> {
+        let settings = guest::Settings {
+            application: application(&pool.application),
+            user: Some(pool.user.clone()),
+            groups: pool.groups.clone(),
+            env: pool.env.clone(),
+            home: self.home.clone(),
+            disable_update: pool.disable_update,
+        };
+        let mirror = match &pool.application {
+            config::Application::Download { mirror, .. } => mirror.clone(),
+            config::Application::Image { .. } => None,
+        };
+        let (token, downloads) = (Arc::clone(&self.token), Arc::clone(&self.downloads));
+        let scope = scope.clone();
+        let newest = move |architecture| {
+            let found = downloads(&scope, architecture)?;
+            Some(match &mirror {
+                Some(mirror) => guest::Download { url: within(mirror, &found.filename), ..found },
+                None => found,
+            })
+        };
+        Arc::new(guest::Guest::new(settings, move |name| token(name), newest))
+    }
+}
+
+fn application(configured: &config::Application) -> guest::Application {
+    match configured {
+        config::Application::Image { path } => guest::Application::Image { path: path.clone() },
+        config::Application::Download { mirror: Some(mirror), pinned: Some(pinned), architecture } => {
+            let (version, architecture) = (&pinned.version, architecture.as_str());
+            let archive = format!("actions-runner-linux-{architecture}-{version}.tar.gz");
+            guest::Application::Mirror {
+                url: within(mirror, &archive),
+                sha256: pinned.sha256.clone(),
+            }
+        }
+        config::Application::Download { architecture, .. } => guest::Application::Download {
+            architecture: match architecture {
+                config::Architecture::X64 => guest::Architecture::X64,
+                config::Architecture::Arm64 => guest::Architecture::Arm64,
+            },
+        },
+    }
+}
+
+/// The address of a file in a folder, whether or not the folder's own ends with a slash.
+fn within(folder: &Url, file: &str) -> String {
+    format!("{}/{file}", folder.as_str().trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn makings() -> Makings {
+        Makings {
+            home: None,
+            token: Arc::new(|_| Secret::new("")),
+            downloads: Arc::new(|_, architecture| {
+                let filename =
+                    format!("actions-runner-linux-{}-2.336.0.tar.gz", architecture.as_str());
+                Some(guest::Download {
+                    version: "2.336.0".into(),
+                    url: format!("https://github.example/{filename}"),
+                    filename,
+                    sha256: "ab".repeat(32),
+                })
+            }),
+        }
+    }
+
+    fn application_of(pool: &config::Guest) -> serde_json::Value {
+        let name = "ci--small--0123456789ab".parse().unwrap();
+        let scope = "octo-org".parse().unwrap();
+        let data = makings().user_data(pool, &scope).render(&name, &Secret::new("jit")).unwrap();
+        guest::data_in(data.expose()).unwrap()["application"].clone()
+    }
+
+    fn download(mirror: Option<&str>, pinned: Option<config::Pinned>) -> config::Guest {
+        config::Guest {
+            application: config::Application::Download {
+                mirror: mirror.map(|url| url.parse().unwrap()),
+                pinned,
+                architecture: config::Architecture::Arm64,
+            },
+            ..config::Guest::default()
+        }
+    }
+
+    #[test]
+    fn the_newest_runner_application_comes_from_github_or_under_its_own_name_from_a_mirror() {
+        let archive = "actions-runner-linux-arm64-2.336.0.tar.gz";
+        let from_github = application_of(&download(None, None));
+        assert_eq!(from_github["url"], format!("https://github.example/{archive}"));
+        for folder in ["http://mirror.example/runner", "http://mirror.example/runner/"] {
+            let from_mirror = application_of(&download(Some(folder), None));
+            assert_eq!(from_mirror["url"], format!("http://mirror.example/runner/{archive}"));
+            assert_eq!(from_mirror["sha256"], "ab".repeat(32));
+        }
+    }
+
+    #[test]
+    fn a_fixed_version_comes_from_its_mirror_with_its_own_checksum() {
+        let pinned = config::Pinned { version: "2.330.0".into(), sha256: "cd".repeat(32) };
+        let fixed = application_of(&download(Some("http://mirror.example/"), Some(pinned)));
+        let url = "http://mirror.example/actions-runner-linux-arm64-2.330.0.tar.gz";
+        assert_eq!(fixed["url"], url);
+        assert_eq!(fixed["sha256"], "cd".repeat(32));
+    }
+}
