@@ -14,6 +14,7 @@ mod online;
 mod reception;
 mod renewable;
 mod targets;
+mod user_data;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,7 @@ use actix::{Addr, AsyncContext};
 use runner_fleet_actors::{
     event::{FleetEvent, ReadModel},
     fleet::{Ending, FleetActor, FleetSetup, Stop},
-    port::{Clock, Forge, Observer, PortError, Provider, TokioClock, UserData},
+    port::{Clock, Forge, Observer, PortError, Provider, TokioClock},
     supervision::Intensity,
     sweep::Cadence,
 };
@@ -42,11 +43,11 @@ use tokio_util::sync::CancellationToken;
 pub use self::online::check_online;
 use self::{
     assemble::Ports, control::Door, lock::StateLock, reception::Reception, renewable::Renewable,
-    targets::Targets,
+    targets::Targets, user_data::Makings,
 };
 use crate::{
     config::{Config, Env},
-    guest::Guest,
+    github::downloads::{Catalogue, Downloads},
     home,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
@@ -164,13 +165,16 @@ impl Daemon {
             let made = io.spawn(async move { assemble::ports(&config, &clock).await }).await;
             made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
         };
-        let Ports { forge, providers } = ports;
+        let Ports { forge, catalogue, providers } = ports;
         let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
+        let catalogue: Arc<Renewable<dyn Catalogue>> = Arc::new(Renewable::new(catalogue));
+        let downloads = Arc::new(Downloads::new(Arc::clone(&clock)));
         let providers: BTreeMap<String, Arc<Renewable<dyn Provider>>> = providers
             .into_iter()
             .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
             .collect();
-        let user_data: Arc<dyn UserData> = Arc::new(Guest::default());
+        let makings =
+            Makings::new(config.guests.as_ref(), reception.as_deref(), Arc::clone(&downloads))?;
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
         let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
@@ -186,7 +190,7 @@ impl Daemon {
             pools: config
                 .pools
                 .iter()
-                .map(|p| assemble::pool(p, &user_data, &targets, &pace, reception.is_some()))
+                .map(|p| assemble::pool(p, &makings, &targets, &pace))
                 .collect(),
             clock: Arc::clone(&clock),
             observer: Arc::clone(&observer),
@@ -222,8 +226,9 @@ impl Daemon {
             path: path.to_owned(),
             pace,
             targets,
-            user_data,
+            downloads,
             forge,
+            catalogue: Arc::clone(&catalogue),
             providers: Mutex::new(providers),
             reception,
             journal: journal.clone(),
@@ -245,6 +250,7 @@ impl Daemon {
                     fleet: door.fleet.clone(),
                     observer,
                     clock: Arc::clone(&door.clock),
+                    downloads: Arc::clone(&door.downloads),
                 });
                 let stop = stop_api.clone();
                 let opened = io.spawn(async move { reception.open(ears, stop).await });
@@ -253,6 +259,12 @@ impl Daemon {
             None => None,
         };
         let fleet = context.run(fleet);
+        let stop = stop_api.clone();
+        let downloads = Arc::clone(&door.downloads);
+        // Idle as long as nobody reads what it brings.
+        io.spawn(async move {
+            stop.run_until_cancelled(downloads.keep_fresh(&*catalogue)).await;
+        });
         unless_started.disarm();
         Ok(Self {
             fleet,

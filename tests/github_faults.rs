@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use runner_fleet::{
     fake::github::{Group, Once, Operation, Options, Refused},
-    github::{Auth, Github, GithubConfig, Timeouts, TokenSource},
+    github::{
+        Auth, Github, GithubConfig, Timeouts, TokenSource, budget::CallKind, downloads::Catalogue,
+    },
 };
 use runner_fleet_actors::port::{Clock, ErrorClass, Forge, Secret};
 use std::time::Duration;
@@ -374,4 +376,24 @@ async fn a_token_from_anywhere_is_read_again_only_when_it_is_refused() {
     fake.faults().revoke(TOKEN);
     github.list(&scope("octo-org")).await.unwrap_err();
     assert_eq!(*reads.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_list_of_runner_applications_that_cannot_be_read_is_a_failure_like_any_other() {
+    let (fake, github) = pair().await;
+    let org = scope("octo-org");
+    let class = async || github.offer(&org, CallKind::List).await.unwrap_err().class;
+    fake.faults().outage(true);
+    assert_eq!(class().await, ErrorClass::Transient);
+    fake.faults().outage(false);
+    fake.faults().forbid(true);
+    assert_eq!(class().await, ErrorClass::Auth);
+    fake.faults().forbid(false);
+    for nonsense in ["{}", "<html>", ""] {
+        fake.faults().once(Operation::Downloads, Once::Say(200, nonsense.to_owned()));
+        assert_eq!(class().await, ErrorClass::Transient, "{nonsense:?}");
+    }
+    fake.faults().once(Operation::Downloads, Once::Refuse(404));
+    assert_eq!(class().await, ErrorClass::Invalid);
+    assert_eq!(github.offer(&org, CallKind::List).await.unwrap().applications.len(), 2);
 }

@@ -145,3 +145,31 @@ async fn a_github_without_limits_is_never_held_back() {
     }
     assert_eq!(github.status().remaining, None);
 }
+
+#[tokio::test]
+async fn a_burst_of_launches_is_stretched_before_github_has_to_refuse_it() {
+    let (fake, github, clock) = limited().await;
+    let org = scope("octo-org");
+    github.list(&org).await.unwrap();
+    let now = clock.now();
+    for token in 0..80 {
+        github.register(&order(&org, token)).await.unwrap();
+    }
+    let before = calls(&fake);
+    let error = github.register(&order(&org, 80)).await.unwrap_err();
+    assert_eq!((until(&error), error.certain), (now + Duration::from_secs(60), true));
+    assert!(error.what.contains("80"), "{error}");
+    assert_eq!(calls(&fake), before);
+    github.list(&org).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    github.register(&order(&org, 80)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_github_without_limits_is_not_paced() {
+    let fake = start(Options { rate_limit: None, ..Options::default() }).await;
+    let github = client(with_token(&fake));
+    for token in 0..100 {
+        github.register(&order(&scope("octo-org"), token)).await.unwrap();
+    }
+}

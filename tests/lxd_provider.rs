@@ -68,8 +68,7 @@ async fn sizes_profiles_and_nesting_arrive() {
         profiles: vec!["default".into()],
         ..LxdShape::default()
     };
-    let shape =
-        Shape { lxd: Some(part), network: Some("lxdbr0".into()), ..lxd.shape() };
+    let shape = Shape { lxd: Some(part), network: Some("lxdbr0".into()), ..lxd.shape() };
     let order = order(&fleet, shape, 2);
     provider.launch(order.clone()).await.unwrap();
     let instance = lxd.ask("GET", &format!("instances/{}", order.name), None).await;

@@ -232,7 +232,11 @@ impl Environment for Planted {
         let lxd = |lxd: LxdShape| Shape { lxd: Some(lxd), ..self.lxd.shape() };
         let cases = [
             (Shape { image: no(), ..self.lxd.shape() }, no(), "tiny"),
-            (Shape { image: "deadbeefdead".into(), ..self.lxd.shape() }, "deadbeefdead".into(), "tiny"),
+            (
+                Shape { image: "deadbeefdead".into(), ..self.lxd.shape() },
+                "deadbeefdead".into(),
+                "tiny",
+            ),
             (Shape { network: Some(no()), ..self.lxd.shape() }, no(), "lxdbr0"),
             (lxd(LxdShape { profiles: vec![no()], ..LxdShape::default() }), no(), "default"),
             (lxd(LxdShape { storage_pool: Some(no()), ..LxdShape::default() }), no(), "default"),

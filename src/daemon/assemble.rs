@@ -7,14 +7,14 @@ use runner_fleet_actors::{
     hands::Blueprint,
     name::FleetId,
     pool::{Policy, actor::Configure},
-    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape, UserData},
+    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape},
     runner, scaler,
 };
 
-use super::{Pace, targets::Targets};
+use super::{Pace, targets::Targets, user_data::Makings};
 use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
-    github::{Auth, Github, GithubConfig, TokenSource},
+    github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue},
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
@@ -98,6 +98,7 @@ impl Cloud {
 /// All ports of a configuration.
 pub(super) struct Ports {
     pub forge: Arc<dyn Forge>,
+    pub catalogue: Arc<dyn Catalogue>,
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
 }
 
@@ -118,8 +119,9 @@ pub(super) async fn ports(
     }
     match github(config, clock) {
         Ok(github) if faults.is_empty() => {
-            let forge: Arc<dyn Forge> = Arc::new(github);
-            Ok(Ports { forge, providers })
+            let github = Arc::new(github);
+            let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;
+            Ok(Ports { forge, catalogue: github, providers })
         }
         Ok(_) => Err(faults),
         Err(fault) => {
@@ -145,14 +147,9 @@ pub(super) async fn limited(
     Ok(Arc::new(Limited::new(inner, rates, Arc::clone(clock))))
 }
 
-/// One pool as the fleet takes it. `guests_report`: whether its guests can.
-pub(super) fn pool(
-    pool: &Pool,
-    user_data: &Arc<dyn UserData>,
-    targets: &Targets,
-    pace: &Pace,
-    guests_report: bool,
-) -> PoolSetup {
+/// One pool as the fleet takes it.
+pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pace) -> PoolSetup {
+    let guests_report = makings.home.is_some();
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -161,7 +158,7 @@ pub(super) fn pool(
                 group: pool.group.clone(),
                 labels: pool.labels.clone(),
                 shape: pool.shape.clone(),
-                user_data: Arc::clone(user_data),
+                user_data: makings.user_data(&pool.guest, &pool.scope),
             }),
             policy: Policy {
                 max: pool.max,

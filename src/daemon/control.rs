@@ -12,12 +12,16 @@ use runner_fleet_actors::{
     fleet::{Fix, FleetActor, Reconcile, Reload, Route, RouteError},
     name::{PoolName, RunnerName},
     pool::actor::{Order, Refused},
-    port::{Clock, Forge, Provider, UserData},
+    port::{Clock, Forge, Provider},
 };
 
-use super::{Pace, assemble, reception::Reception, renewable::Renewable, targets::Targets};
+use super::{
+    Pace, assemble, reception::Reception, renewable::Renewable, targets::Targets,
+    user_data::Makings,
+};
 use crate::{
     config::Config,
+    github::downloads::{Catalogue, Downloads},
     http::{
         Control, Refusal,
         api::{self, FleetInfo, Readiness},
@@ -36,8 +40,9 @@ pub(super) struct Door {
     pub path: PathBuf,
     pub pace: Pace,
     pub targets: Targets,
-    pub user_data: Arc<dyn UserData>,
+    pub downloads: Arc<Downloads>,
     pub forge: Arc<Renewable<dyn Forge>>,
+    pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
     pub reception: Option<Arc<Reception>>,
     pub journal: Option<Arc<Journal>>,
@@ -87,7 +92,9 @@ impl Door {
         }
         if old.github != new.github {
             let github = assemble::github(new, &self.clock).map_err(invalid)?;
-            self.forge.renew(Arc::new(github));
+            let github = Arc::new(github);
+            self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
+            self.catalogue.renew(github);
             renewed.push("github is renewed".to_owned());
         }
         let mut known = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,14 +122,17 @@ impl Door {
                     .to_owned(),
             ));
         }
+        let makings = Makings::new(
+            new.guests.as_ref(),
+            self.reception.as_deref(),
+            Arc::clone(&self.downloads),
+        )
+        .map_err(Refusal::Invalid)?;
         let mut done = self.renew_ports(&current, &new).await?;
         let pools = new
             .pools
             .iter()
-            .map(|p| {
-                let reports = self.reception.is_some();
-                assemble::pool(p, &self.user_data, &self.targets, &self.pace, reports)
-            })
+            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace))
             .collect();
         let providers = self
             .providers

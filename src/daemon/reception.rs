@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
+    github::downloads::Downloads,
     home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Tls, Told},
 };
 
@@ -41,6 +42,11 @@ impl Reception {
         let tls = config.tls.clone().map(Tls::read).transpose()?.map(Arc::new);
         let key = GuestKey::open(state_dir)?;
         Ok(Self { config: config.clone(), key, hub: Arc::default(), tls })
+    }
+
+    /// What a runner proves itself with.
+    pub(super) fn key(&self) -> &GuestKey {
+        &self.key
     }
 
     /// The way to the guests, where there is one.
@@ -82,6 +88,7 @@ pub(super) struct Fleet {
     pub fleet: Addr<FleetActor>,
     pub observer: Arc<dyn Observer>,
     pub clock: Arc<dyn Clock>,
+    pub downloads: Arc<Downloads>,
 }
 
 #[async_trait]
@@ -97,7 +104,13 @@ impl Ears for Fleet {
             let known = self.model.runners.get(runner).and_then(|entry| entry.version.clone());
             known.as_ref() != Some(version)
         };
-        reports.extend(version.filter(new).map(Report::Version));
+        if let Some(version) = version.filter(new) {
+            // What there is to say of an old one is said in the log, once a version.
+            if let Some(pool) = self.model.pools.get(&runner.pool()) {
+                let _said = self.downloads.freshness(&pool.scope, &version);
+            }
+            reports.push(Report::Version(version));
+        }
         let stopped = reports.iter().find_map(|report| match report {
             Report::Stopped(end) => Some(end.clone()),
             _ => None,

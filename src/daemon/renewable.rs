@@ -7,9 +7,16 @@ use async_trait::async_trait;
 use runner_fleet_actors::{
     name::{RegistrationId, RunnerName, Scope, VmId},
     port::{
-        Change, Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider, RegisterOrder,
-        Registered, Registration, Vm,
+        Change, Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        RegisterOrder, Registered, Registration, Vm,
     },
+};
+
+use crate::github::{
+    applications::Offer,
+    budget::CallKind,
+    downloads::Catalogue,
+    freshness::{Deprecation, Version},
 };
 
 /// A port that stands for whichever was set last. Calls under way end with the one they began with.
@@ -51,6 +58,21 @@ impl Provider for Renewable<dyn Provider> {
     /// listens then asks again.
     fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
         self.now().changes()
+    }
+}
+
+#[async_trait]
+impl Catalogue for Renewable<dyn Catalogue> {
+    async fn offer(&self, scope: &Scope, kind: CallKind) -> Result<Offer, PortError> {
+        self.now().offer(scope, kind).await
+    }
+
+    async fn deprecation(
+        &self,
+        scope: &Scope,
+        version: Version,
+    ) -> Result<Option<Deprecation>, PortError> {
+        self.now().deprecation(scope, version).await
     }
 }
 

@@ -8,7 +8,8 @@ use runner_fleet_actors::{
 };
 use url::Url;
 
-use crate::{config, guest};
+use super::reception::Reception;
+use crate::{config, github::downloads::Downloads, guest};
 
 /// The newest runner application for a scope and a machine, read without waiting.
 pub(super) type Newest =
@@ -26,6 +27,38 @@ pub(super) struct Makings {
 }
 
 impl Makings {
+    /// What the configuration says of all guests. They report where there is a reception to report to.
+    ///
+    /// # Errors
+    /// A certificate that guests are to trust cannot be read.
+    pub(super) fn new(
+        guests: Option<&config::Guests>,
+        reception: Option<&Reception>,
+        downloads: Arc<Downloads>,
+    ) -> Result<Self, String> {
+        let newest = move |scope: &Scope, architecture: guest::Architecture| {
+            let found = downloads.latest(scope, "linux", architecture.as_str())?;
+            Some(guest::Download {
+                version: found.version.to_string(),
+                url: found.url.to_string(),
+                filename: found.filename,
+                sha256: found.sha256?,
+            })
+        };
+        let downloads: Arc<Newest> = Arc::new(newest);
+        let Some((guests, reception)) = guests.zip(reception) else {
+            return Ok(Self { home: None, token: Arc::new(|_| Secret::new("")), downloads });
+        };
+        let ca_pem = guests.ca_file.as_deref().map(|path| {
+            std::fs::read_to_string(path).map_err(|error| {
+                format!("guests.ca_file: {} cannot be read: {error}", path.display())
+            })
+        });
+        let home = guest::Home { url: guests.url.to_string(), ca_pem: ca_pem.transpose()? };
+        let key = reception.key().clone();
+        Ok(Self { home: Some(home), token: Arc::new(move |name| key.token(name)), downloads })
+    }
+
     /// The user data of one pool's VMs.
     pub(super) fn user_data(&self, pool: &config::Guest, scope: &Scope) -> Arc<dyn UserData> {
         let settings = guest::Settings {
@@ -42,6 +75,10 @@ impl Makings {
         };
         let (token, downloads) = (Arc::clone(&self.token), Arc::clone(&self.downloads));
         let scope = scope.clone();
+        if let guest::Application::Download { architecture } = settings.application {
+            // Read once, so that GitHub is asked before the first launch needs the answer.
+            let _not_yet = downloads(&scope, architecture);
+        }
         let newest = move |architecture| {
             let found = downloads(&scope, architecture)?;
             Some(match &mirror {
@@ -56,7 +93,11 @@ impl Makings {
 fn application(configured: &config::Application) -> guest::Application {
     match configured {
         config::Application::Image { path } => guest::Application::Image { path: path.clone() },
-        config::Application::Download { mirror: Some(mirror), pinned: Some(pinned), architecture } => {
+        config::Application::Download {
+            mirror: Some(mirror),
+            pinned: Some(pinned),
+            architecture,
+        } => {
             let (version, architecture) = (&pinned.version, architecture.as_str());
             let archive = format!("actions-runner-linux-{architecture}-{version}.tar.gz");
             guest::Application::Mirror {

@@ -9,10 +9,20 @@
 //! alternative, a client that sleeps until the reset inside a call, hides the wait from the brain,
 //! which then cannot tell a slow GitHub from a forbidden one.
 //!
+//! One secondary limit has a number and can be kept beforehand: at most 80 calls a minute that create
+//! something (the same page, "About secondary rate limits"). A burst of launches is stretched to it
+//! instead of running into a refusal, which stops every call for a minute or longer. The same page
+//! also names 500 an hour; registrations of runners have an hourly limit of their own of 10,000, told
+//! in their answers, so that number is not meant for them and is not kept. Whoever is not told of any
+//! limit (a GitHub Enterprise Server without them) is not held back.
+//!
 //! Limits are kept by GitHub's resource name: registrations of runners can have a limit of their own
 //! (`actions_runner_registration`), and its numbers say nothing of the rest.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use runner_fleet_actors::port::Time;
 
@@ -40,6 +50,10 @@ pub const PRIMARY_HOLD_MIN: Duration = Duration::from_secs(10);
 /// Longest hold after repeated secondary limits that name no time.
 pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
 
+/// Calls that create something, in any minute.
+pub const CREATIONS_A_MINUTE: usize = 80;
+const MINUTE: Duration = Duration::from_secs(60);
+
 const CORE: &str = "core";
 const REGISTRATION: &str = "actions_runner_registration";
 
@@ -57,6 +71,8 @@ pub struct Budget {
     windows: BTreeMap<String, Window>,
     held_until: Option<Time>,
     strikes: u32,
+    /// When the creating calls of the last minute were made.
+    created: VecDeque<Time>,
 }
 
 /// What one answer says of the limits; made from its status, headers and message.
@@ -114,6 +130,23 @@ impl Budget {
         self.strikes = self.strikes.saturating_add(1);
         self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
         Some(until)
+    }
+
+    /// Counts a call that creates something and is about to be made, if it may be made now.
+    ///
+    /// # Errors
+    /// The time from which on the same question is worth asking again; nothing was counted.
+    pub fn create(&mut self, now: Time) -> Result<(), Time> {
+        while self.created.front().is_some_and(|at| *at + MINUTE <= now) {
+            self.created.pop_front();
+        }
+        let full = self.created.len().checked_sub(CREATIONS_A_MINUTE);
+        let full = full.and_then(|first| self.created.get(first));
+        if let Some(first) = full.filter(|_| !self.windows.is_empty()) {
+            return Err(*first + MINUTE);
+        }
+        self.created.push_back(now);
+        Ok(())
     }
 
     /// Calls left in the tightest live window, if GitHub says.

@@ -159,6 +159,18 @@ impl Client {
                 ),
             )
         })?;
+        if call.method == Method::POST {
+            lock(&self.budget).create(now).map_err(|until| {
+                call.failed(
+                    ErrorClass::RateLimited { until },
+                    &format!(
+                        "not tried, {} were made within a minute and GitHub takes no more; it goes \
+                         on by itself at {until}",
+                        budget::CREATIONS_A_MINUTE
+                    ),
+                )
+            })?;
+        }
         let turn = tokio::time::timeout(self.patience, self.at_once.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Err(call.failed(

@@ -20,8 +20,8 @@ use chrono::TimeDelta;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
     port::{
-        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Time,
-        Vm,
+        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        Time, Vm,
     },
 };
 use tokio::sync::Semaphore;

@@ -85,7 +85,8 @@ impl Story {
             rate_limit: None,
             listen: SocketAddr::from((bridge, 0)),
             recorder: Some(Arc::new(move |exchange| {
-                let config = exchange.response.as_ref().and_then(|r| r["encoded_jit_config"].as_str());
+                let config =
+                    exchange.response.as_ref().and_then(|r| r["encoded_jit_config"].as_str());
                 if let Some(config) = config {
                     let mut noted = note.lock().unwrap();
                     noted.registered_at.push(chrono::Utc::now());

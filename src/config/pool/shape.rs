@@ -64,8 +64,7 @@ pub(super) fn read(section: &Section<'_>, kind: Option<&ProviderKind>) -> Shape 
 
 fn lxd_shape(section: &Section<'_>) -> LxdShape {
     let text = |key| section.text(key).map(str::to_owned);
-    let kinds =
-        [("container", LxdKind::Container), ("virtual-machine", LxdKind::VirtualMachine)];
+    let kinds = [("container", LxdKind::Container), ("virtual-machine", LxdKind::VirtualMachine)];
     let kind = section.word("type", &kinds).unwrap_or_default();
     let shape = LxdShape {
         kind,
@@ -107,9 +106,8 @@ fn image_server(section: &Section<'_>) -> Option<ImageServer> {
         }
         return None;
     };
-    let is_https = Url::parse(text).is_ok_and(|url| {
-        url.scheme() == "https" && url.has_host() && url.password().is_none()
-    });
+    let is_https = Url::parse(text)
+        .is_ok_and(|url| url.scheme() == "https" && url.has_host() && url.password().is_none());
     if !is_https {
         let example = "an address such as \"https://cloud-images.ubuntu.com/releases\"";
         section.fault("image_server", format_args!("{text:?} is not allowed: {example}"));

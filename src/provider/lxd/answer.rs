@@ -63,7 +63,11 @@ impl Answer {
         purpose: Purpose,
         secrets: &[&str],
     ) -> Result<Self, PortError> {
-        if (200..300).contains(&self.status) { Ok(self) } else { Err(self.failure(tried, purpose, secrets)) }
+        if (200..300).contains(&self.status) {
+            Ok(self)
+        } else {
+            Err(self.failure(tried, purpose, secrets))
+        }
     }
 
     fn failure(&self, tried: &str, purpose: Purpose, secrets: &[&str]) -> PortError {
@@ -115,8 +119,12 @@ pub(super) fn fault_class(fault: &str) -> ErrorClass {
     // Limits of a project (lxd/project: "Reached maximum number of instances", "… aggregate value").
     const QUOTA: [&str; 2] = ["reached maximum", "quota exceeded"];
     // ENOSPC, ENOMEM and what storage drivers and QEMU say of them.
-    const NO_ROOM: [&str; 4] =
-        ["no space left on device", "cannot allocate memory", "not enough space", "insufficient free"];
+    const NO_ROOM: [&str; 4] = [
+        "no space left on device",
+        "cannot allocate memory",
+        "not enough space",
+        "insufficient free",
+    ];
     // Refusals of the order itself, by LXD's validation of keys and devices, and by a server that
     // cannot make virtual machines.
     const INVALID: [&str; 6] = [

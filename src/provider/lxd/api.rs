@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    sync::Arc,
     time::Duration,
 };
 
@@ -231,7 +231,8 @@ impl Api {
     }
 
     async fn exchange(&self, wire: Box<dyn Wire>, call: &Call<'_>) -> Result<Answer, String> {
-        let lost = |error: hyper::Error| format!("connection lost: {}", tidy(&error.to_string(), &[]));
+        let lost =
+            |error: hyper::Error| format!("connection lost: {}", tidy(&error.to_string(), &[]));
         let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await.map_err(lost)?;
         let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
         let request = Request::builder()

@@ -76,7 +76,9 @@ impl Inner {
         let full = found.as_ref().and_then(|f| f.get("fingerprint")).and_then(Value::as_str);
         match full {
             Some(full) => Ok(Ok(full.to_owned())),
-            None => Ok(Err(candidates(self.aliases().await?.into_iter().map(|a| a.name).collect()))),
+            None => {
+                Ok(Err(candidates(self.aliases().await?.into_iter().map(|a| a.name).collect())))
+            }
         }
     }
 
@@ -95,15 +97,18 @@ impl Inner {
             return Ok(Ok(alias.fingerprint.clone()));
         }
         if !named.is_empty() {
-            return Ok(Err("is of the other type: containers and virtual machines have images of \
+            return Ok(Err(
+                "is of the other type: containers and virtual machines have images of \
                            their own"
-                .to_owned()));
+                    .to_owned(),
+            ));
         }
         Ok(Err(candidates(aliases.into_iter().map(|alias| alias.name).collect())))
     }
 
     async fn aliases(&self) -> Result<Vec<Alias>, PortError> {
-        let call = Call::read("listing image aliases", ["images", "aliases"]).query("recursion", "1");
+        let call =
+            Call::read("listing image aliases", ["images", "aliases"]).query("recursion", "1");
         let list = self.api.get(call).await?;
         Ok(list.as_array().into_iter().flatten().filter_map(Alias::read).collect())
     }
@@ -181,7 +186,8 @@ impl Lxd {
             // Without it everything else would fail in the same words.
             Err(error) => return vec![Finding::new(Grade::Fault, "lxd", error.what)],
         };
-        let what = format!("{}, trusts this client, project {}", server.version, inner.api.project());
+        let what =
+            format!("{}, trusts this client, project {}", server.version, inner.api.project());
         let mut findings = vec![Finding::new(Grade::Fine, "lxd", what)];
         let mut add = |finding: Finding| {
             if !findings.contains(&finding) {

@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
-    port::{Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus},
+    port::{
+        Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus,
+    },
 };
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -284,16 +286,17 @@ impl Inner {
                 }
             }
         };
-        let doubt = |why: &str| {
-            Err(PortError::doubtful(ErrorClass::Transient, format!("{tried}: {why}")))
-        };
+        let doubt =
+            |why: &str| Err(PortError::doubtful(ErrorClass::Transient, format!("{tried}: {why}")));
         match tokio::time::timeout(FOLLOWED, followed).await {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Failed(text)) => {
                 let what = format!("{tried}: {}", tidy(&text, &[]));
                 Err(PortError::certain(fault_class(&text), what))
             }
-            Ok(Outcome::Forgotten | Outcome::Running) => doubt("LXD forgot it, by a restart perhaps"),
+            Ok(Outcome::Forgotten | Outcome::Running) => {
+                doubt("LXD forgot it, by a restart perhaps")
+            }
             Err(_) => doubt("it did not end within an hour"),
         }
     }

@@ -57,10 +57,7 @@ impl Count {
     fn room(&self, pending: &BTreeMap<RunnerName, u64>) -> u64 {
         let unseen = pending.iter().filter(|(name, _)| !self.instances.contains(name.as_str()));
         let unseen: u64 = unseen.map(|(_, bytes)| *bytes).sum();
-        self.total
-            .saturating_sub(self.used)
-            .saturating_sub(self.promised)
-            .saturating_sub(unseen)
+        self.total.saturating_sub(self.used).saturating_sub(self.promised).saturating_sub(unseen)
     }
 }
 
@@ -137,7 +134,8 @@ impl Inner {
             call = call.query("target", target);
         }
         let host = self.api.get(call).await?;
-        let number = |key: &str| host.get("memory").and_then(|m| m.get(key)).and_then(Value::as_u64);
+        let number =
+            |key: &str| host.get("memory").and_then(|m| m.get(key)).and_then(Value::as_u64);
         let (Some(total), Some(used)) = (number("total"), number("used")) else {
             let what = format!("{tried}: LXD does not say how much there is");
             return Err(PortError::certain(ErrorClass::Transient, what));

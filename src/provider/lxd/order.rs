@@ -50,7 +50,11 @@ pub(super) fn is_fingerprint(word: &str) -> bool {
 ///
 /// # Errors
 /// `Invalid` where no profile has what is to be changed; those of the calls.
-pub(super) async fn resolve(api: &Api, shape: &Shape, lxd: &LxdShape) -> Result<Resolved, PortError> {
+pub(super) async fn resolve(
+    api: &Api,
+    shape: &Shape,
+    lxd: &LxdShape,
+) -> Result<Resolved, PortError> {
     let mut resolved = Resolved::default();
     let own_disk = lxd.disk.is_some() || lxd.storage_pool.is_some();
     if !own_disk && shape.network.is_none() {
@@ -58,7 +62,8 @@ pub(super) async fn resolve(api: &Api, shape: &Shape, lxd: &LxdShape) -> Result<
     }
     let mut devices = Map::new();
     for profile in profiles(lxd) {
-        let call = Call::read(format!("reading profile {profile:?}"), ["profiles", profile.as_str()]);
+        let call =
+            Call::read(format!("reading profile {profile:?}"), ["profiles", profile.as_str()]);
         // A profile that is not there is the create's own failure.
         let found = api.find(call).await?.unwrap_or_default();
         let own = found.get("devices").and_then(Value::as_object).cloned();
@@ -69,7 +74,8 @@ pub(super) async fn resolve(api: &Api, shape: &Shape, lxd: &LxdShape) -> Result<
         resolved.devices.insert(name, disk);
     }
     if let Some(network) = &shape.network {
-        let call = Call::read(format!("reading network {network:?}"), ["networks", network.as_str()]);
+        let call =
+            Call::read(format!("reading network {network:?}"), ["networks", network.as_str()]);
         let found = api.find(call).await?.unwrap_or_default();
         let managed = found.get("managed").and_then(Value::as_bool).unwrap_or(true);
         let (name, nic) = nic(&devices, network, managed);
@@ -133,7 +139,8 @@ pub(super) fn create<'a>(
     let mut config = vm::marks(fleet, order);
     let mut set = |key: &str, value: String| config.insert(key.to_owned(), value.into());
     // Older servers know the user data by its older key only, and newer ones prefer the newer key.
-    let user_data = if server.has("cloud_init") { "cloud-init.user-data" } else { "user.user-data" };
+    let user_data =
+        if server.has("cloud_init") { "cloud-init.user-data" } else { "user.user-data" };
     set(user_data, order.user_data.expose().to_owned());
     if let Some(cpu) = lxd.cpu {
         set("limits.cpu", cpu.to_string());
@@ -214,7 +221,8 @@ mod tests {
 
     #[test]
     fn an_order_is_ephemeral_and_carries_its_marks() {
-        let lxd = LxdShape { cpu: Some(2), memory: Some(4 << 30), nesting: true, ..LxdShape::default() };
+        let lxd =
+            LxdShape { cpu: Some(2), memory: Some(4 << 30), nesting: true, ..LxdShape::default() };
         let body = body(lxd, "noble", &["cloud_init"]);
         assert_eq!(body["ephemeral"], true);
         assert_eq!(body["profiles"], json!(["default"]));

@@ -31,8 +31,10 @@ impl Inner {
         self.api.server().await?;
         let removed = self.remove(name).await?;
         let now = self.now();
-        self.launches
-            .remove_if(name, |_, launch| matches!(launch, Launch::Doubtful { until } if *until <= now));
+        self.launches.remove_if(
+            name,
+            |_, launch| matches!(launch, Launch::Doubtful { until } if *until <= now),
+        );
         if removed == Deletion::Gone && self.launches.contains_key(name) {
             // Its creation got no answer: it may still appear.
             return Ok(Deletion::Accepted);

@@ -13,13 +13,15 @@ use std::{
     time::Duration,
 };
 
+use runner_fleet_actors::port::{ErrorClass, PortError};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
-use runner_fleet_actors::port::{ErrorClass, PortError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -80,7 +82,8 @@ impl Way {
         match tokio::time::timeout(self.patience, self.open()).await {
             Ok(opened) => opened,
             Err(_) => {
-                let what = format!("{}: no connection within {} s", self.place(), self.patience.as_secs());
+                let what =
+                    format!("{}: no connection within {} s", self.place(), self.patience.as_secs());
                 Err(PortError::certain(ErrorClass::Transient, what))
             }
         }
@@ -114,7 +117,9 @@ impl Way {
         let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let place = self.place();
         match refused {
-            Some(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            )) => {
                 let what = format!(
                     "{place}: it shows another certificate than the configured \
                      server_certificate: where it was renewed, fetch it anew from that machine \
@@ -177,7 +182,8 @@ fn group_of(path: &Path) -> Option<String> {
 }
 
 fn name_of(url: &Url) -> Result<(String, ServerName<'static>), PortError> {
-    let invalid = || PortError::certain(ErrorClass::Invalid, format!("LXD at {url}: no usable host name"));
+    let invalid =
+        || PortError::certain(ErrorClass::Invalid, format!("LXD at {url}: no usable host name"));
     let host = match url.host().ok_or_else(invalid)? {
         url::Host::Domain(name) => name.to_owned(),
         url::Host::Ipv4(address) => address.to_string(),
