@@ -166,6 +166,9 @@ pub struct Stats {
     pub lost: u64,
     /// How long each acquired job waited, in the order in which they were acquired.
     pub waits: Vec<Duration>,
+    /// How long each runner took from its registration to its first connection, in the order in
+    /// which they connected.
+    pub starts: Vec<Duration>,
 }
 
 /// A registration that there is now.
