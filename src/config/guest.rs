@@ -6,8 +6,6 @@ use url::Url;
 
 use super::read::Section;
 
-/// The user that jobs run as where nobody says otherwise.
-const USER: &str = "runner";
 /// Longest name of a user or group (useradd(8)).
 const NAME_MAX: usize = 32;
 
@@ -66,8 +64,9 @@ pub enum Application {
 /// `guest` of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
-    /// The unprivileged user that jobs run as; made where the image has none. Default `runner`.
-    pub user: String,
+    /// The unprivileged user that jobs run as; made where the image has none. `None` = whose the runner
+    /// application in the image is, and `runner` where it is downloaded.
+    pub user: Option<String>,
     /// Groups of that user besides its own.
     pub groups: Vec<String>,
     /// What jobs find in their environment.
@@ -75,18 +74,19 @@ pub struct Guest {
     /// Where the runner application comes from.
     pub application: Application,
     /// Whether the runner application is kept from updating itself: an update costs a single-use
-    /// runner a minute before its job. Default true.
+    /// runner a minute before its job. Default false: GitHub refuses one that is 30 days behind, and a
+    /// slow runner is better than none.
     pub disable_update: bool,
 }
 
 impl Default for Guest {
     fn default() -> Self {
         Self {
-            user: USER.to_owned(),
+            user: None,
             groups: Vec::new(),
             env: BTreeMap::new(),
             application: Application::Image { path: None },
-            disable_update: true,
+            disable_update: false,
         }
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn read(section: Option<Section<'_>>) -> Guest {
         } else if !is_name(user) {
             section.fault("user", format_args!("{user:?} is not allowed: {NAME_RULE}"));
         }
-        user.clone_into(&mut guest.user);
+        guest.user = Some(user.to_owned());
     }
     guest.groups = section.texts("groups");
     for group in guest.groups.iter().filter(|group| !is_name(group)) {

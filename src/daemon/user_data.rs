@@ -63,7 +63,7 @@ impl Makings {
     pub(super) fn user_data(&self, pool: &config::Guest, scope: &Scope) -> Arc<dyn UserData> {
         let settings = guest::Settings {
             application: application(&pool.application),
-            user: Some(pool.user.clone()),
+            user: pool.user.clone(),
             groups: pool.groups.clone(),
             env: pool.env.clone(),
             home: self.home.clone(),

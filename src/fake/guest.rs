@@ -1,7 +1,8 @@
 //! What runs inside the fake cloud's VMs: a stand-in for the runner application.
 //!
 //! It does what a guest does: takes the JIT config out of its user data, comes online at the fake
-//! GitHub, runs one job, and powers its VM off. It keeps the count that matters most: jobs that were
+//! GitHub, runs one job, and powers its VM off; where its user data names a home, it reports there and
+//! obeys its orders. It keeps the count that matters most: jobs that were
 //! killed because their VM or registration was taken away.
 
 use std::{
@@ -12,11 +13,17 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
+use serde_json::json;
+
 use super::{
     github::{FakeGithub, Listener, Next},
     openstack::{FakeGuest, FakeVm},
+    voice::Voice,
 };
-use crate::guest;
+use crate::{guest, home::OrderWord};
+
+/// The version that stand-ins say they are.
+const VERSION: &str = "2.330.0";
 
 /// What the guests saw.
 #[derive(Debug, Clone, Default)]
@@ -82,20 +89,33 @@ impl StandIns {
     }
 
     async fn live(self, vm: FakeVm) {
+        let mut voice = Voice::of(&vm.user_data);
+        voice.say("booted");
         tokio::time::sleep(self.start_time()).await;
         let Some(jit_config) = guest::jit_config_in(&vm.user_data) else { return vm.power_off() };
         let Some(mut listener) = self.connect(jit_config.expose()).await else {
             return vm.power_off();
         };
+        voice.know("runner_version", json!(VERSION));
+        voice.say("runner-started");
         let next = tokio::select! {
             // A job that was assigned in the VM's last instant is a job that was taken away.
             biased;
-            next = listener.next_job() => next,
+            next = next_job(&mut listener, &mut voice) => next,
             () = vm.killed() => return,
         };
         if let Next::Job(job) = next {
+            let facts = json!({
+                "repository": "octo-org/app", "workflow": "CI", "event": "push", "run_id": job.id.0,
+            });
+            voice.know("job", facts);
+            voice.say("job-started");
             tokio::select! {
-                () = tokio::time::sleep(job.runs_for) => listener.complete(true),
+                () = end_of_job(job.runs_for, &mut voice) => {
+                    voice.know("result", json!("success"));
+                    voice.say("job-completed");
+                    listener.complete(true);
+                }
                 () = listener.deregistered() => {
                     self.lock().registration_taken.push(vm.name.clone());
                 }
@@ -105,7 +125,49 @@ impl StandIns {
                 }
             }
         }
+        voice.know("exit_code", json!(0));
+        voice.say_last("stopped").await;
         vm.power_off();
+    }
+}
+
+/// Waits for a job, or for the end, and stands down when it is told to. Frozen, it takes no job: one
+/// that is assigned meanwhile goes back to the queue.
+async fn next_job(listener: &mut Listener, voice: &mut Voice) -> Next {
+    let mut told = None;
+    loop {
+        let order = match told.take() {
+            Some(order) => order,
+            None => tokio::select! {
+                biased;
+                next = listener.next_job() => return next,
+                order = voice.order() => order,
+            },
+        };
+        if order.order == OrderWord::StandDown && voice.answer(order.number, "standing-down").await
+        {
+            let next = voice.order().await;
+            if next.order == OrderWord::End {
+                return Next::Deregistered;
+            }
+            told = Some(next);
+        }
+    }
+}
+
+/// A guest with a job says so to whoever asks.
+async fn end_of_job(runs_for: Duration, voice: &mut Voice) {
+    let busy = async {
+        loop {
+            let order = voice.order().await;
+            if order.order == OrderWord::StandDown {
+                let _withdrawn = voice.answer(order.number, "busy").await;
+            }
+        }
+    };
+    tokio::select! {
+        () = busy => {}
+        () = tokio::time::sleep(runs_for) => {}
     }
 }
 

@@ -120,7 +120,7 @@ pub fn fresh(pool: &str) -> String {
 
 /// The stand-in runner application, copied to the folder `to`.
 pub fn copy_stand_in(to: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/stand-in");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/fake/stand-in");
     let copied = Command::new("cp").arg("-r").arg(source).arg(to).status();
     assert!(copied.unwrap().success());
 }
