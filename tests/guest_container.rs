@@ -1,5 +1,12 @@
 //! The real user data in real containers: boot, register, one job, reports home, power-off.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test"
+)]
 
 #[path = "support/guest_world.rs"]
 mod guest_world;
@@ -93,6 +100,7 @@ async fn a_guest_boots_registers_runs_one_job_reports_each_step_and_is_gone() {
     let order = ["booted", "runner_started", "job_started", "job_completed", "stopped"];
     let order: Vec<f64> = order.iter().map(|key| times[key].as_f64().unwrap()).collect();
     assert!(order.is_sorted() && order[0] >= 0.0, "{times}");
+    println!("seconds since the container's start: {times}");
     assert_eq!(world.known().strangers, 0);
 }
 
@@ -207,6 +215,24 @@ async fn a_job_does_not_notice_that_the_daemon_is_away_and_all_is_told_when_it_i
         world.words(name),
         ["booted", "runner-started", "job-started", "job-completed", "stopped"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_hooks_never_ran_is_told_all_the_same() {
+    let Some(lxd) = Lxd::found() else { return };
+    let wish = json!({"STAND_IN_NO_HOOKS": "1", "STAND_IN_RESULT": "failure"});
+    let (world, settings) = world(&lxd, wish).await;
+    let name = &fresh("nohooks");
+    let container = lxd.launch(name, &user_data(&settings, name));
+    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    world.queue(name, 0.1);
+    assert!(container.gone_within(BOOT));
+    assert_eq!(
+        world.words(name),
+        ["booted", "runner-started", "job-started", "job-completed", "stopped"]
+    );
+    let stopped = world.report(name, "stopped").unwrap();
+    assert_eq!((&stopped["result"], &stopped["job"]), (&json!("failure"), &json!({})));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,5 +2,5 @@
 # Hands the machine to the guest. The unit powers the machine off when the guest ends, however it
 # ends; where there is no such unit or no systemd, this does.
 systemctl start --no-block runner-fleet-guest.service && exit 0
-python3 -I -B /usr/local/lib/runner-fleet/guest
+python3 -I -S -B /usr/local/lib/runner-fleet/guest
 systemctl poweroff || poweroff || shutdown -P now

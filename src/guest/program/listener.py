@@ -29,6 +29,7 @@ HOOKS_DIR = "/usr/local/lib/runner-fleet"
 RETRYABLE, UPDATING = (2,), (3, 4)
 RESTARTS = 10
 UPDATE_LIMIT = 60
+UPDATE_FLAG = "update.finished"
 FREEZE_LIMIT = 2.0
 _LISTENS = re.compile(r"Listening for Jobs")
 _VERSION = re.compile(r"Current runner version: '([0-9A-Za-z.+-]{1,64})'")
@@ -106,6 +107,11 @@ class Listener:
 
     def run(self, jit_config):
         """Runs the application to its end, and returns its exit code."""
+        # What the image has of these is not this runner's.
+        for name in (".runner", ".credentials", ".credentials_rsaparams", UPDATE_FLAG):
+            path = os.path.join(self._app, name)
+            if os.path.lexists(path):
+                os.unlink(path)
         for restart in range(RESTARTS + 1):
             code = self._run_once(jit_config)
             self._record.say("the runner application ended with %d" % code)
@@ -164,7 +170,7 @@ class Listener:
                 self._events("result", _RESULTS.get(ended.group(1), ended.group(1).lower()))
 
     def _wait_for_update(self):
-        flag = os.path.join(self._app, "update.finished")
+        flag = os.path.join(self._app, UPDATE_FLAG)
         until = time.monotonic() + UPDATE_LIMIT
         while time.monotonic() < until and not os.path.exists(flag):
             time.sleep(0.5)
@@ -195,6 +201,8 @@ class Listener:
     def judge(self):
         """Freezes and looks. The listener stays frozen with QUIET only."""
         with self._lock:
+            if self.evidence.taken:
+                return evidence.BUSY
             verdict = evidence.DOUBT
             try:
                 if self.freeze():
