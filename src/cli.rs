@@ -20,14 +20,16 @@ use std::{
 
 use clap::{CommandFactory, Parser};
 
-pub use self::args::{Args, CheckArgs, Command, ConfigArgs, DemoArgs, Output, Talk, TargetWord};
+pub use self::args::{
+    Args, CheckArgs, Command, ConfigArgs, DemoArgs, DemoProvider, Output, Talk, TargetWord,
+};
 use self::client::CallError;
 use crate::{config::Config, daemon, demo, log};
 
 /// What was asked failed.
 pub(crate) const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.
-const WRONG: u8 = 2;
+pub(crate) const WRONG: u8 = 2;
 /// No daemon answers.
 const UNREACHABLE: u8 = 3;
 

@@ -13,6 +13,7 @@ mod lock;
 mod online;
 mod reception;
 mod renewable;
+mod scopes;
 mod targets;
 mod user_data;
 
@@ -43,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::online::check_online;
 use self::{
     assemble::Ports, control::Door, lock::StateLock, reception::Reception, renewable::Renewable,
-    targets::Targets, user_data::Makings,
+    scopes::Scopes, targets::Targets, user_data::Makings,
 };
 use crate::{
     config::{Config, Env},
@@ -152,6 +153,10 @@ impl Daemon {
             .map(|guests| Reception::prepare(guests, &config.fleet.state_dir))
             .transpose()?
             .map(Arc::new);
+        let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let remembered = scopes
+            .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
+            .map_err(|error| error.to_string())?;
         let journal = match &config.fleet.journal {
             Some(file) => {
                 let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
@@ -192,6 +197,7 @@ impl Daemon {
                 .iter()
                 .map(|p| assemble::pool(p, &makings, &targets, &pace))
                 .collect(),
+            remembered,
             clock: Arc::clone(&clock),
             observer: Arc::clone(&observer),
             model: Arc::clone(&model),
@@ -227,6 +233,7 @@ impl Daemon {
             pace,
             targets,
             downloads,
+            scopes,
             forge,
             catalogue: Arc::clone(&catalogue),
             providers: Mutex::new(providers),

@@ -1,52 +1,65 @@
-//! The demo: the real daemon with its real adapters, against a fake GitHub and a fake cloud that are
-//! served on loopback inside this process.
+//! The demo: the real daemon with its real adapters, against a fake GitHub that is served inside this
+//! process, on a cloud that is a fake one as well or the LXD of this machine.
 //!
 //! Nothing of the fleet is simulated: configuration file, clients, actors, listings and API are the
-//! ones of `run`. Time is not faked either, the demo's cloud is only quick: limits and pauses are
+//! ones of `run`. Time is not faked either, the fake cloud is only quick: limits and pauses are
 //! divided by `--speed`. The faults of the story hit all the while; the summary says what they did.
+//!
+//! Whatever ends a demo, the daemon is stopped and the cloud is cleared of what the demo made there.
 
+mod containers;
+mod fake_cloud;
+mod outside;
 mod report;
+mod screen;
 mod story;
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use runner_fleet_actors::name::Scope;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{
+    outside::{Outside, Terms},
     report::{Spread, Summary},
-    story::{Act, Fault},
+    screen::Screen,
+    story::Weather,
 };
 use crate::{
-    cli::{self, DemoArgs, Output, table::terminal_width},
+    cli::{self, DemoArgs, DemoProvider, Output},
     config::Config,
-    daemon::{self, Daemon, Pace},
-    fake::{
-        github::{self, FakeGithub},
-        guest::StandIns,
-        openstack::{self, FakeOpenstack},
-    },
+    daemon::{self, Daemon},
+    http::Control,
 };
 
 const SCOPE: &str = "octo-org";
 const LABEL: &str = "linux-small";
 const TOKEN: &str = "demo-token-of-the-fake-github";
-/// Seconds from a create to ACTIVE, shortest and longest, before the speed.
-const BOOT: (f64, f64) = (15.0, 40.0);
-/// Seconds from ACTIVE to a runner that is online, likewise.
-const GUEST_START: (f64, f64) = (10.0, 25.0);
-/// How long the fleet may take to empty itself at the end, by the wall clock.
-const EMPTYING: Duration = Duration::from_secs(60);
+/// How often the demo looks at what it shows.
+const TICK: Duration = Duration::from_millis(50);
+/// 128 + SIGINT, as a shell says it.
+const INTERRUPTED: u8 = 130;
 
-/// Runs the demo. 0 where nothing leaked and no busy runner was killed, else 1.
+/// Runs the demo. 0 where nothing leaked and no busy runner was killed, 1 where something did or the
+/// demo could not run, 130 where it was interrupted.
 #[must_use]
 pub fn run(args: &DemoArgs) -> ExitCode {
+    let useless = [
+        ("--lxd-socket", args.lxd_socket.is_some()),
+        ("--image", args.image.is_some()),
+        ("--address", args.address.is_some()),
+    ];
+    let useless = useless.into_iter().find(|(_, given)| *given);
+    if let (DemoProvider::Openstack, Some((option, _))) = (args.provider, useless) {
+        let what = format!("runner-fleet: {option} is of use only with --provider lxd");
+        return cli::complain(cli::WRONG, &what);
+    }
     match demo(args) {
-        Ok(summary) => {
+        Ok(Some(summary)) => {
             let text = match args.output {
                 Output::Table => summary.text(),
                 Output::Json => {
@@ -56,87 +69,111 @@ pub fn run(args: &DemoArgs) -> ExitCode {
             let said = cli::say(&text);
             if summary.is_good() { said } else { ExitCode::from(cli::FAILED) }
         }
+        Ok(None) => cli::complain(INTERRUPTED, "runner-fleet: the demo was interrupted"),
         Err(error) => {
             cli::complain(cli::FAILED, &format!("runner-fleet: the demo cannot run: {error}"))
         }
     }
 }
 
-/// The outside of the demo's fleet.
-struct Outside {
-    github: FakeGithub,
-    cloud: FakeOpenstack,
-    guests: StandIns,
-    vanished: Vec<String>,
-    news: Vec<String>,
+/// What is to be shown.
+struct Plan {
+    seed: u64,
+    speed: f64,
+    length: Duration,
+    jobs: u32,
+    max: u32,
+    weather: Weather,
 }
 
-fn demo(args: &DemoArgs) -> Result<Summary, String> {
-    let seed = args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 32);
-    let speed = args.speed.clamp(1.0, 600.0);
+impl Plan {
+    fn new(args: &DemoArgs) -> Self {
+        let (jobs, max, weather) = match args.provider {
+            DemoProvider::Openstack => (150, 50, Weather::Stormy),
+            DemoProvider::Lxd => (40, 8, Weather::CloudStands),
+        };
+        Self {
+            seed: args.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 32),
+            speed: args.speed.clamp(1.0, 600.0),
+            length: args.length,
+            jobs: args.jobs.unwrap_or(jobs),
+            max: args.max.unwrap_or(max),
+            weather: if args.no_faults { Weather::Fine } else { weather },
+        }
+    }
+}
+
+/// Tells the story. `None` where it was interrupted.
+fn demo(args: &DemoArgs) -> Result<Option<Summary>, String> {
+    let plan = Plan::new(args);
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let io = daemon::io_runtime()?;
-    let outside = io.block_on(start_outside(seed, speed)).map_err(|error| error.to_string())?;
+    let (outside, terms) = io.block_on(async {
+        match args.provider {
+            DemoProvider::Openstack => fake_cloud::start(&plan, folder.path()).await,
+            DemoProvider::Lxd => containers::start(&plan, args).await,
+        }
+    })?;
     let path = folder.path().join("demo.toml");
-    configure(&path, &outside, args.max, speed).map_err(|error| error.to_string())?;
+    configure(&path, &plan, &outside, &terms).map_err(|error| error.to_string())?;
     let config = Config::load(&path).map_err(|faults| faults.to_string())?;
-    let whole = speed as u32;
-    let pace = Pace {
-        cloud: Pace::default().cloud.faster(whole),
-        forge: Pace::default().forge.faster(whole),
-        listing_lag: Pace::default().listing_lag / whole.max(1),
-        shrink_after: Pace::default().shrink_after / whole.max(1),
-    };
+    io.block_on(outside.cloud.check(&config.pools))?;
     actix::System::new().block_on(async {
-        let daemon = Daemon::start(config, &path, pace, None, io.handle()).await?;
-        let summary = tell(args, seed, speed, &daemon, outside).await;
-        daemon.stop().await;
-        Ok(summary)
+        let mut stop = StopWish::new()?;
+        let daemon = Daemon::start(config, &path, terms.pace, None, io.handle()).await?;
+        let mut telling = Telling { plan, terms, outside, screen: Screen::new(args.output) };
+        let told = tokio::select! {
+            told = telling.tell(&daemon) => told.map(Some),
+            () = stop.comes() => Ok(None),
+        };
+        telling.screen.end();
+        let cloud = telling.outside.cloud;
+        let clear = async {
+            daemon.stop().await;
+            cloud.clear().await
+        };
+        tokio::select! {
+            cleared = clear => cleared?,
+            () = stop.comes() => return Err(cloud.left_alone()),
+        }
+        told
     })
 }
 
-async fn start_outside(seed: u64, speed: f64) -> std::io::Result<Outside> {
-    let scaled = |seconds: f64| Duration::from_secs_f64(seconds / speed);
-    let github = FakeGithub::start(github::Options {
-        tokens: vec![TOKEN.to_owned()],
-        // The limit of an hour, squeezed into the demo's hour.
-        rate_limit: Some(5000 * speed as u64),
-        latency: Duration::from_millis(5),
-        seed,
-        ..github::Options::default()
-    })
-    .await?;
-    let guests = StandIns::new(github.clone(), scaled(GUEST_START.0)..=scaled(GUEST_START.1), seed);
-    let cloud = FakeOpenstack::start(openstack::Options {
-        boot: scaled(BOOT.0)..=scaled(BOOT.1),
-        delete: scaled(3.0)..=scaled(10.0),
-        api_latency: Duration::from_millis(5),
-        seed,
-        guest: Some(std::sync::Arc::new(guests.clone())),
-        ..openstack::Options::default()
-    })
-    .await?;
-    Ok(Outside { github, cloud, guests, vanished: Vec::new(), news: Vec::new() })
+/// Ctrl-C, or SIGTERM.
+struct StopWish {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopWish {
+    fn new() -> Result<Self, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Writes a file that nobody else may read.
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text.as_bytes())
 }
 
 /// Writes the demo's configuration as a user would.
-fn configure(path: &Path, outside: &Outside, max: u32, speed: f64) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let secret = |name: &str, text: &str| {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = std::fs::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(folder.join(name))?;
-        file.write_all(text.as_bytes())
-    };
-    secret("token", TOKEN)?;
-    secret("clouds.yaml", &outside.cloud.clouds_yaml())?;
-    let cloud = "fake";
-    let limit = |seconds: f64| format!("{}s", (seconds / speed).ceil().max(1.0));
-    let spare = (max / 5).max(1);
+fn configure(path: &Path, plan: &Plan, outside: &Outside, terms: &Terms) -> std::io::Result<()> {
+    write_secret(&path.with_file_name("token"), TOKEN)?;
+    let Terms { fleet, sections, vms, limits, tables, spare, .. } = terms;
     let text = format!(
         r#"[fleet]
-id = "demo"
+id = "{fleet}"
 state_dir = "state"
 journal = "journal.log"
 
@@ -147,195 +184,132 @@ socket = "api.sock"
 url = "{url}"
 token_file = "token"
 
-[providers.fake]
-kind = "openstack"
-cloud = "{cloud}"
-clouds_file = "clouds.yaml"
-concurrency = 50
-rate = 1000
-
+{sections}
 [[pools]]
 name = "small"
 scope = "{SCOPE}"
 labels = ["{LABEL}"]
-provider = "fake"
-image = "debian-12"
-flavor = "m1.small"
-network = "demo-net"
+provider = "cloud"
+{vms}
 spare = {spare}
 max = {max}
-limits = {{ launch = "{launch}", register = "{register}", idle_proof = "{proof}", settle = "{settle}", ask = "{ask}" }}
-"#,
+limits = {{ {limits} }}
+
+{tables}"#,
         url = outside.github.url(),
-        launch = limit(600.0),
-        register = limit(900.0),
-        proof = limit(60.0),
-        settle = limit(30.0),
-        ask = limit(900.0),
+        max = plan.max,
     );
     std::fs::write(path, text)
 }
 
-/// Lets the story happen, empties the fleet, and counts.
-async fn tell(
-    args: &DemoArgs,
-    seed: u64,
-    speed: f64,
-    daemon: &Daemon,
-    mut outside: Outside,
-) -> Summary {
-    let acts = story::write(seed, args.length, args.jobs, speed, !args.no_faults);
-    let control = daemon.control();
-    let mut screen = Screen::new(args.output);
-    let began = Instant::now();
-    let mut acts = acts.into_iter().peekable();
-    let mut emptying: Option<Instant> = None;
-    loop {
-        while let Some((_, act)) = acts.next_if(|(at, _)| began.elapsed() >= *at) {
-            outside.perform(act, began.elapsed());
-        }
-        let jobs = outside.github.stats();
-        let over = began.elapsed() >= args.length && acts.peek().is_none();
-        let at_rest = jobs.queued == 0 && jobs.running == 0;
-        if let Some(since) = emptying {
-            let present = outside.cloud.stats().present;
-            if (present == 0 && jobs.registrations == 0) || since.elapsed() > EMPTYING {
-                break;
-            }
-        } else if over && (at_rest || began.elapsed() > args.length + EMPTYING) {
-            for pool in
-                control.model().pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>()
-            {
-                if let Err(refusal) = control.set_target(&pool, Some(0)).await {
-                    outside.news.push(format!("the pool cannot be emptied: {refusal}"));
-                }
-            }
-            emptying = Some(Instant::now());
-        }
-        screen.show(control.model(), &outside, began.elapsed());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    screen.end();
-    outside.summary(args, seed, speed, began.elapsed(), daemon.invariants_broken())
+/// A story that is being told.
+struct Telling {
+    plan: Plan,
+    terms: Terms,
+    outside: Outside,
+    screen: Screen,
 }
 
-impl Outside {
-    fn perform(&mut self, act: Act, at: Duration) {
-        match act {
-            Act::Jobs(runs) => {
-                // The name was parsed by the configuration a moment ago.
-                let Ok(scope) = SCOPE.parse::<Scope>() else { return };
-                for runs_for in runs {
-                    self.github.queue_job(&scope, &[LABEL.to_owned()], runs_for);
-                }
+impl Telling {
+    /// Lets the story happen, empties the fleet, and counts.
+    async fn tell(&mut self, daemon: &Daemon) -> Result<Summary, String> {
+        let control = daemon.control();
+        self.first_runner(&*control).await?;
+        let plan = &self.plan;
+        let acts = story::write(plan.seed, plan.length, plan.jobs, plan.speed, plan.weather);
+        let mut acts = acts.into_iter().peekable();
+        let began = Instant::now();
+        let mut emptying: Option<Instant> = None;
+        loop {
+            while let Some((_, act)) = acts.next_if(|(at, _)| began.elapsed() >= *at) {
+                self.outside.perform(act, began.elapsed());
             }
-            Act::Fault(fault) => {
-                self.news.push(format!("{:>5.1}s  {}", at.as_secs_f64(), fault.words()));
-                let (cloud, github) = (self.cloud.faults(), self.github.faults());
-                match fault {
-                    Fault::CloudAway(on) => cloud.outage(on),
-                    Fault::GithubAway(on) => github.outage(on),
-                    Fault::LostAnswers(n) => cloud.lose_create_answers(n, None),
-                    Fault::FailedBoots(n) => cloud.fail_boots(n, "No valid host was found. "),
-                    Fault::VanishedVm => self.vanished.extend(cloud.vanish_any()),
-                    Fault::RateLimit(lasts) => github.secondary_limit(lasts, true),
-                    Fault::RevokedTokens => cloud.revoke_tokens(),
-                    Fault::MissingEntries(on) => github.listings_miss_one(on),
+            let jobs = self.outside.github.stats();
+            let over = began.elapsed() >= self.plan.length && acts.peek().is_none();
+            let at_rest = jobs.queued == 0 && jobs.running == 0;
+            let patience = self.terms.patience;
+            if let Some(since) = emptying {
+                let present = self.outside.cloud.present();
+                if (present == 0 && jobs.registrations == 0) || since.elapsed() > patience {
+                    break;
                 }
+            } else if over && (at_rest || began.elapsed() > self.plan.length + patience) {
+                self.empty(&*control).await;
+                emptying = Some(Instant::now());
+            }
+            self.screen.show(control.model(), &self.outside, began.elapsed());
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(self.summary(began.elapsed(), daemon).await)
+    }
+
+    /// Waits for the first runner where the cloud wants it: the story is not about an image that is
+    /// being fetched.
+    async fn first_runner(&mut self, control: &dyn Control) -> Result<(), String> {
+        let Some(patience) = self.terms.first_runner else { return Ok(()) };
+        let began = Instant::now();
+        while self.outside.github.stats().online == 0 {
+            if began.elapsed() > patience {
+                let told = control.model().pools.iter().find_map(|pool| pool.last_error.clone());
+                let told = told.map_or_else(String::new, |error| format!(": {error}"));
+                let patience = patience.as_secs();
+                return Err(format!("no runner came online within {patience} s{told}"));
+            }
+            self.screen.show(control.model(), &self.outside, began.elapsed());
+            tokio::time::sleep(TICK).await;
+        }
+        let took = began.elapsed().as_secs_f64();
+        self.outside.news.push(format!("       the first runner is online after {took:.1} s"));
+        Ok(())
+    }
+
+    async fn empty(&mut self, control: &dyn Control) {
+        let pools: Vec<_> = control.model().pools.iter().map(|pool| pool.name.clone()).collect();
+        for pool in pools {
+            if let Err(refusal) = control.set_target(&pool, Some(0)).await {
+                self.outside.news.push(format!("the pool cannot be emptied: {refusal}"));
             }
         }
     }
 
-    fn summary(
-        &self,
-        args: &DemoArgs,
-        seed: u64,
-        speed: f64,
-        took: Duration,
-        broken: u64,
-    ) -> Summary {
-        let (jobs, cloud, seen) = (self.github.stats(), self.cloud.stats(), self.guests.seen());
+    async fn summary(&self, took: Duration, daemon: &Daemon) -> Summary {
+        let outside = &self.outside;
+        let tally = outside.cloud.tally().await;
+        let jobs = outside.github.stats();
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let (gone, killed): (Vec<_>, Vec<_>) =
-            seen.vm_taken.iter().partition(|name| self.vanished.contains(name));
+        let runs = outside.github.jobs();
+        let lost = runs.iter().filter(|job| job.lost.is_some());
+        let with_their_vm = |job: &&_| is_of(&tally.vanished, job);
+        let gone = number(lost.filter(with_their_vm).count());
+        let taken = tally.taken.iter().filter(|name| !tally.vanished.contains(*name)).count();
         let github_calls: u64 = jobs.calls.values().sum();
+        let control = daemon.control();
+        let cloud_calls = control.model().ports.get("cloud").map(|port| port.calls);
         Summary {
-            seed,
+            cloud: outside.cloud.what(),
+            seed: self.plan.seed,
             seconds: took.as_secs_f64(),
             jobs_queued: jobs.queued + jobs.running + jobs.completed + jobs.lost,
             jobs_served: jobs.completed,
-            jobs_lost_to_vanished_vms: number(gone.len()),
+            jobs_lost_to_vanished_vms: gone,
             wait_ms: Spread::of(&jobs.waits),
-            cold_start_ms: ((BOOT.0 + BOOT.1 + GUEST_START.0 + GUEST_START.1) / 2.0 * 1000.0
-                / speed) as u64,
-            launches: cloud.creates,
-            peak_vms: number(cloud.peak),
-            max_vms: args.max,
+            cold_start_ms: Spread::of(&jobs.starts),
+            launches: jobs.registered,
+            peak_vms: tally.peak,
+            max_vms: self.plan.max,
             github_calls,
             github_calls_that_count: jobs.counted,
             github_calls_per_job: github_calls as f64 / (jobs.completed.max(1)) as f64,
-            cloud_calls: cloud.calls.values().sum(),
-            invariants_broken: broken,
-            leaked_vms: number(cloud.present),
+            cloud_calls: cloud_calls.unwrap_or_default(),
+            invariants_broken: daemon.invariants_broken(),
+            leaked_vms: tally.left,
             leaked_registrations: jobs.registrations,
             // GitHub's own count: whatever was lost and did not vanish with its VM was killed.
-            busy_runners_killed: jobs
-                .lost
-                .saturating_sub(number(gone.len()))
-                .max(number(killed.len()) + number(seen.registration_taken.len())),
+            busy_runners_killed: jobs.lost.saturating_sub(gone).max(number(taken)),
         }
     }
 }
 
-/// Where progress is shown: a table that redraws itself, plain lines, or nowhere.
-struct Screen {
-    live: bool,
-    shown: Option<Instant>,
-    told: usize,
-    quiet: bool,
-}
-
-impl Screen {
-    fn new(output: Output) -> Self {
-        let live = output == Output::Table && std::io::stdout().is_terminal();
-        Self { live, shown: None, told: 0, quiet: output == Output::Json }
-    }
-
-    fn show(
-        &mut self,
-        model: &runner_fleet_actors::event::ReadModel,
-        outside: &Outside,
-        at: Duration,
-    ) {
-        let pause = Duration::from_millis(if self.live { 200 } else { 5000 });
-        if self.quiet {
-            return;
-        }
-        if !self.live {
-            for line in &outside.news[self.told..] {
-                let _shown = cli::say(line);
-            }
-            self.told = outside.news.len();
-        }
-        if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let jobs = outside.github.stats();
-        let text = if self.live {
-            let cloud = outside.cloud.stats();
-            let text = report::now(model, &jobs, &cloud, &outside.news, terminal_width());
-            // Home, then each line cleared to its end, then the rest of the screen.
-            format!("\x1b[H{}\x1b[J", (text + "\n").replace('\n', "\x1b[K\n"))
-        } else {
-            report::line(model, &jobs, at)
-        };
-        let _shown = cli::say(&text);
-    }
-
-    fn end(&self) {
-        if self.live {
-            let _shown = cli::say("");
-        }
-    }
+fn is_of(vms: &std::collections::BTreeSet<String>, job: &crate::fake::github::JobRecord) -> bool {
+    job.runner.as_ref().is_some_and(|runner| vms.contains(runner))
 }

@@ -1,6 +1,8 @@
-//! A GitHub and a cloud served on loopback inside the process, for the demo and for tests.
+//! A GitHub and a cloud served on loopback inside the process, and a runner application for real
+//! guests, for the demo and for tests.
 
 pub mod github;
 pub mod guest;
 pub mod openstack;
+pub mod stand_in;
 mod voice;

@@ -6,7 +6,11 @@
     reason = "a test fails by panicking, also in what its tests share"
 )]
 
-use std::{path::Path, time::Duration};
+use std::{
+    net::{IpAddr, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
 use runner_fleet::config::{
     Application, Architecture, Certificate, Config, Env, Faults, GithubAuth, Guest, Limits, Listen,
@@ -75,7 +79,7 @@ fn every_example_parses() {
         seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     seen.sort();
-    assert_eq!(seen, ["github-app.toml", "minimal.toml", "runner-fleet.toml"]);
+    assert_eq!(seen, ["github-app.toml", "lxd.toml", "minimal.toml", "runner-fleet.toml"]);
 }
 
 /// The full example shows the defaults in comments: they must be the defaults.
@@ -140,7 +144,7 @@ fn a_small_configuration_has_the_documented_defaults() {
     let provider = &config.providers["cloud"];
     assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
     let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind else {
-        panic!("{:?}", provider.kind)
+        panic!("{provider:?}")
     };
     assert_eq!((cloud.as_deref(), clouds_file), (Some("mycloud"), &None));
 }
@@ -171,7 +175,7 @@ fn every_key_arrives() {
     let guests = config.guests.unwrap();
     assert_eq!(guests.listen, "10.77.0.1:8090".parse().unwrap());
     assert_eq!((guests.url.as_str(), guests.tls), ("http://10.77.0.1:8090/", None));
-    let [large, small] = config.pools.as_slice() else { panic!("two pools") };
+    let [large, small, containers] = config.pools.as_slice() else { panic!("three pools") };
     assert_eq!(large.guest.groups, ["docker"]);
     assert_eq!(large.guest.env["LANG"], "C.UTF-8");
     let mirror = Some("https://mirror.example.com/actions-runner/".parse().unwrap());
@@ -189,6 +193,7 @@ fn every_key_arrives() {
     assert_eq!(large.shape.key.as_deref(), Some("operations"));
     assert_eq!(large.shape.availability_zone.as_deref(), Some("nova"));
     assert!(large.shape.config_drive);
+    assert_eq!(containers.shape.lxd.as_ref().and_then(|lxd| lxd.memory), Some(4 << 30));
     assert_eq!((large.min, large.spare, large.max), (2, 3, 40));
     assert_eq!(small.limits.idle, Duration::from_secs(4 * 3600));
     assert_eq!(small.limits.busy, Duration::from_secs(6 * 3600));
@@ -230,7 +235,10 @@ name = "small"
         (":4: fleet.stop_deadline: ", "30 is not allowed: write a duration"),
         (":6: github.url: ", "\"http://github.com\" is not allowed: it must begin with https://"),
         (":7: github.token_file: ", "token_env is given as well; keep one of them"),
-        (":10: providers.cloud.kind: ", "\"aws\" is not allowed: it is one of \"openstack\""),
+        (
+            ":10: providers.cloud.kind: ",
+            "\"aws\" is not allowed: it is one of \"openstack\", \"lxd\"",
+        ),
         (":11: providers.cloud.rate: ", "\"fast\" is not allowed: a number from 0.1 to 1000"),
         (":14: pools[small].scope: ", "\"owner/repo\", \"org\" or \"enterprises/slug\""),
         (":15: pools[small].labels: ", "at least one label"),
@@ -498,6 +506,13 @@ fn a_systemd_credential_needs_systemd() {
     assert_refused(&escape, &["a bare file name"]);
 }
 
+/// The address that this machine speaks from, where it has a network.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
 #[test]
 fn plain_http_goes_to_this_machine_only() {
     let at =
@@ -505,7 +520,11 @@ fn plain_http_goes_to_this_machine_only() {
     for url in ["https://ghes.example.com:8443", "http://127.0.0.1:7000", "http://localhost:7000"] {
         assert!(parse(&at(url)).is_ok(), "{url}");
     }
-    for url in ["http://10.0.0.1", "ftp://localhost", "github.com", "https://github.com?x=y"] {
+    // A container reaches its host at the address of a bridge, which is this machine's own.
+    if let Some(own) = own_address() {
+        assert!(parse(&at(&format!("http://{own}:7000"))).is_ok(), "{own}");
+    }
+    for url in ["http://192.0.2.1", "http://0.0.0.0:7000", "http://224.0.0.1", "ftp://localhost", "github.com", "https://github.com?x=y"] {
         assert_refused(&at(url), &[":5: github.url: "]);
     }
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use runner_fleet::fake::github::{Once, Operation};
 use serde_json::Value;
 
 #[path = "support/e2e.rs"]
@@ -341,4 +342,35 @@ async fn two_daemons_never_run_on_one_socket_or_one_state_folder() {
     // A lock dies with its process.
     let _next = home.start();
     home.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_of_a_killed_daemon_is_found_also_where_no_pool_has_its_scope_any_more() {
+    let outside = Outside::start(SEED).await;
+    let home = Home::new();
+    outside.furnish(&home);
+    let small = outside.head(by_token()) + &pool("small", ORG, "min = 0\nmax = 2");
+    home.configure(&(small.clone() + &pool("large", REPOSITORY, "min = 1\nmax = 1")));
+    // Made at GitHub, but the answer never comes: so there is no VM that could tell of it.
+    outside.github.faults().once(Operation::JitConfig, Once::DoAndHang);
+    let daemon = home.start();
+    let left = eventually(PATIENCE, "a registration without a VM", || async {
+        outside.github.registrations().pop()
+    })
+    .await;
+    assert_eq!((left.scope.to_string().as_str(), left.online), (REPOSITORY, false));
+    daemon.kill().await;
+    assert_eq!(outside.cloud.stats().creates, 0);
+
+    home.configure(&small);
+    let daemon = home.start();
+    // Its owner is only known once the cloud was listed as well; nobody need wait for the next look.
+    home.ready().await;
+    home.cli(&["reconcile"]).await.good();
+    eventually(PATIENCE * 2, "it is removed", || async {
+        outside.github.registrations().is_empty().then_some(())
+    })
+    .await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(PATIENCE).await.0.code(), Some(0));
 }

@@ -9,7 +9,7 @@ mod lxd_guests;
 use std::time::Duration;
 
 use guest_world::{JobState, World, jit_config, token};
-use lxd_guests::{Lxd, stand_in};
+use lxd_guests::{Lxd, fresh, stand_in};
 use runner_fleet::guest::{Application, Guest, Home, Settings};
 use runner_fleet_actors::{
     name::RunnerName,
@@ -22,7 +22,7 @@ const SEARCH: &str = r#"
 cd /
 find / -xdev \( -path /proc -o -path /sys -o -path /home/runner -o -path /srv \) -prune -o \
     -type f -size -2000k -readable -exec grep -lF -f /srv/secrets {} +
-find /run /dev -type f -readable -exec grep -lF -f /srv/secrets {} +
+find /run -type f -readable -exec grep -lF -f /srv/secrets {} +
 grep -lF -f /srv/secrets /proc/[0-9]*/cmdline
 grep -lF -f /srv/secrets /proc/1/environ /proc/$(pgrep -o -f runner-fleet/guest)/environ
 curl -s --unix-socket /dev/lxd/sock http://lxd/1.0/config/cloud-init.user-data
@@ -64,7 +64,7 @@ async fn a_guest_boots_registers_runs_one_job_reports_each_step_and_is_gone() {
     let (world, mut settings) = world(&lxd, json!({})).await;
     settings.groups = vec!["adm".to_owned(), "no-such-group".to_owned()];
     settings.disable_update = true;
-    let name = "gt--life--000000000001";
+    let name = &fresh("life");
     let container = lxd.launch(name, &user_data(&settings, name));
     world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
     let inside = container.exec("hostname; id -Gn runner; grep -c adm /etc/group");
@@ -100,7 +100,7 @@ async fn a_guest_boots_registers_runs_one_job_reports_each_step_and_is_gone() {
 async fn the_jobs_user_reads_no_secret_but_its_own_runners() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
-    let name = "gt--secret--000000000001";
+    let name = &fresh("secret");
     let container = lxd.launch(name, &user_data(&settings, name));
     world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
     let token = token(name);
@@ -142,7 +142,7 @@ async fn the_jobs_user_reads_no_secret_but_its_own_runners() {
 async fn a_runner_that_ends_without_a_job_says_why_and_powers_off() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({"STAND_IN_EXIT": "7"})).await;
-    let name = "gt--exit--000000000001";
+    let name = &fresh("exit");
     let container = lxd.launch(name, &user_data(&settings, name));
     assert!(container.gone_within(BOOT));
     assert_eq!(world.words(name), ["booted", "stopped"]);
@@ -160,7 +160,7 @@ async fn an_application_with_the_wrong_digest_is_not_unpacked() {
     let wrong = "0".repeat(64);
     let url = format!("{}/application.tar.gz", world.url());
     settings.application = Application::Mirror { url, sha256: wrong.clone() };
-    let name = "gt--digest--000000000001";
+    let name = &fresh("digest");
     let container = lxd.launch(name, &user_data(&settings, name));
     assert!(container.gone_within(BOOT));
     let stopped = world.report(name, "stopped").unwrap();
@@ -173,7 +173,7 @@ async fn an_application_with_the_wrong_digest_is_not_unpacked() {
 async fn a_guest_that_is_killed_takes_its_machine_along() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
-    let name = "gt--killed--000000000001";
+    let name = &fresh("killed");
     let container = lxd.launch(name, &user_data(&settings, name));
     world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
     container.exec("systemctl kill --signal=KILL --kill-who=main runner-fleet-guest");
@@ -184,7 +184,7 @@ async fn a_guest_that_is_killed_takes_its_machine_along() {
 async fn a_job_does_not_notice_that_the_daemon_is_away_and_all_is_told_when_it_is_back() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
-    let name = "gt--away--000000000001";
+    let name = &fresh("away");
     let container = lxd.launch(name, &user_data(&settings, name));
     world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
     world
@@ -213,7 +213,7 @@ async fn a_job_does_not_notice_that_the_daemon_is_away_and_all_is_told_when_it_i
 async fn an_application_that_updates_itself_is_started_again() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({"STAND_IN_UPDATE": "1"})).await;
-    let name = "gt--update--000000000001";
+    let name = &fresh("update");
     let container = lxd.launch(name, &user_data(&settings, name));
     world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
     let job = world.queue(name, 0.1);
@@ -225,7 +225,7 @@ async fn an_application_that_updates_itself_is_started_again() {
 async fn an_image_that_holds_the_application_is_used_as_it_is_and_keeps_its_own_hooks() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, mut settings) = world(&lxd, json!({})).await;
-    let name = "gt--image--000000000001";
+    let name = &fresh("image");
     settings.application = Application::default();
     settings.home = None;
     // The image of this test: the stand-in where images have it, with an `.env` and a hook.

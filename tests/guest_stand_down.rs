@@ -17,7 +17,7 @@ mod lxd_guests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use guest_world::{JobState, World, jit_config, token};
-use lxd_guests::{Container, Lxd, stand_in};
+use lxd_guests::{Container, Lxd, fresh, stand_in};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet::guest::{Application, Guest, Home, Settings};
 use runner_fleet_actors::{
@@ -88,7 +88,7 @@ impl Trials {
                     tokio::time::sleep(head_start).await;
                     tokio::spawn(async move { job })
                 }
-                6..60 => {
+                6..40 => {
                     let (world, name) = (self.world.clone(), name.clone());
                     let wait = Duration::from_millis(chance.random_range(0..40));
                     tokio::spawn(async move {
@@ -111,7 +111,7 @@ impl Trials {
                 }
             };
             let number = self.world.order(&name, "stand-down");
-            if kind < 60 && chance.random_bool(0.03) {
+            if kind < 40 && chance.random_bool(0.03) {
                 // The daemon takes the order back before it has the answer.
                 self.world.order(&name, "go-on");
                 tally.withdrawn += 1;
@@ -137,7 +137,7 @@ impl Trials {
                         return tally;
                     }
                     // GitHub gives the job to another runner; this one goes on.
-                    if kind >= 60 || chance.random_bool(0.9) {
+                    if kind >= 40 || chance.random_bool(0.9) {
                         self.world.take_back(job);
                         self.world.order(&name, "go-on");
                     } else {
@@ -216,10 +216,8 @@ async fn hundreds_of_stand_downs_at_the_worst_moments_lose_no_job_and_leave_nobo
         tokio::spawn(async move {
             let mut tallies = Vec::new();
             for life in 0..LIVES {
-                let token = machine * LIVES + life;
-                let name = format!("gt--down--{token:012x}");
-                let seed = seed.wrapping_add(token);
-                tallies.push(Arc::clone(&trials).life(name, seed).await);
+                let seed = seed.wrapping_add(machine * LIVES + life);
+                tallies.push(Arc::clone(&trials).life(fresh("down"), seed).await);
             }
             tallies
         })

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use runner_fleet::provider::{
-    Grade,
-    lxd::{Lxd, LxdConfig},
+use runner_fleet::{
+    config::{LxdAccess, LxdReach},
+    provider::{
+        Grade,
+        lxd::{Lxd, LxdConfig},
+    },
 };
 use runner_fleet_actors::{
     name::FleetId,
@@ -214,4 +217,112 @@ async fn a_socket_that_cannot_be_opened_says_what_to_do() {
     drop(_bound);
     let error = provider(&nobody, &lxd::fleet()).list().await.unwrap_err();
     assert!(error.what.contains("nobody listens"), "{error}");
+}
+
+#[tokio::test]
+async fn disks_in_memory_are_launched_as_far_as_the_hosts_memory_goes() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let provider = provider(&lxd, &fleet);
+    let host = lxd.ask("GET", "resources", None).await;
+    let total = host["metadata"]["memory"]["total"].as_u64().unwrap();
+    let shape = |memory: u64, disk: u64| {
+        let part = LxdShape {
+            memory: Some(memory),
+            disk: Some(disk),
+            storage_pool: Some("memory".into()),
+            disk_in_memory: true,
+            ..LxdShape::default()
+        };
+        Shape { lxd: Some(part), ..lxd.shape() }
+    };
+    let small = order(&fleet, shape(64 << 20, 64 << 20), 8);
+    provider.launch(small.clone()).await.unwrap();
+    let instance = lxd.ask("GET", &format!("instances/{}", small.name), None).await;
+    assert_eq!(instance["metadata"]["devices"]["root"]["pool"], "memory");
+
+    // Either half would fit by itself; what the two promise together does not.
+    let error = provider.launch(order(&fleet, shape(total / 2, total / 2), 9)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::NoCapacity, "{error}");
+    for number in [format!("{} MiB", total >> 20), format!("{} MiB of memory", total >> 21)] {
+        assert!(error.what.contains(&number), "says {number}: {error}");
+    }
+    assert_eq!(provider.list().await.unwrap().entries.len(), 1, "and was not begun");
+    delete_to_the_end(&provider, PATIENCE, &small.name, None).await;
+}
+
+/// Where `tests/lxd/up.sh` leaves the certificates.
+fn tls_of(lxd: &RealLxd) -> Option<LxdAccess> {
+    let state = std::env::var("RUNNER_FLEET_TEST_LXD");
+    let state = state.unwrap_or_else(|_| "/var/tmp/runner-fleet-lxd".to_owned());
+    let file = |name: &str| Path::new(&state).join("tls").join(name);
+    let Ok(url) = std::fs::read_to_string(file("url")) else {
+        eprintln!("skipped, because {state}/tls is not there (tests/lxd/up.sh makes it)");
+        return None;
+    };
+    let reach = LxdReach::Https {
+        url: url.trim().parse().unwrap(),
+        client_certificate: file("client.crt"),
+        client_key: file("client.key"),
+        server_certificate: Some(file("server.crt")),
+    };
+    Some(LxdAccess { reach, project: lxd.project.clone() })
+}
+
+fn over(access: LxdAccess, fleet: &FleetId) -> Lxd {
+    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+    Lxd::connect(LxdConfig::new(access, fleet.clone()), clock).unwrap()
+}
+
+#[tokio::test]
+async fn over_https_it_is_the_same() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let Some(access) = tls_of(&lxd) else { return };
+    let fleet = lxd::fleet();
+    let provider = over(access, &fleet);
+    let mut changes = provider.changes().unwrap();
+    let order = order(&fleet, lxd.shape(), 10);
+    provider.launch(order.clone()).await.unwrap();
+    assert_eq!(status(&provider, &order).await, Some(VmStatus::Active));
+    delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
+    let told = tokio::time::timeout(PATIENCE, changes.recv()).await.expect("events too");
+    assert_eq!(told.unwrap().name, order.name);
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_from_a_server_that_is_one() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let Some(access) = tls_of(&lxd) else { return };
+    let LxdReach::Https { url, client_certificate, client_key, server_certificate } = access.reach
+    else {
+        panic!("it is over the network")
+    };
+    let reach = |client: (&Path, &Path), server: &Path| LxdAccess {
+        reach: LxdReach::Https {
+            url: url.clone(),
+            client_certificate: client.0.to_path_buf(),
+            client_key: client.1.to_path_buf(),
+            server_certificate: Some(server.to_path_buf()),
+        },
+        project: "default".to_owned(),
+    };
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let (stranger, its_key) = (data.join("github-tls-cert.pem"), data.join("github-tls-key.pem"));
+    let server = server_certificate.unwrap();
+    let fleet = lxd::fleet();
+
+    let unknown = over(reach((&stranger, &its_key), &server), &fleet);
+    let error = unknown.list().await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Auth, "{error}");
+    assert!(error.what.contains("lxc config trust add"), "{error}");
+
+    let wrong = over(reach((&client_certificate, &client_key), &stranger), &fleet);
+    let error = wrong.list().await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Auth, "{error}");
+    assert!(error.what.contains("another certificate"), "{error}");
+
+    let swapped = reach((&its_key, &stranger), &server);
+    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+    let error = Lxd::connect(LxdConfig::new(swapped, fleet), clock).unwrap_err();
+    assert!(error.what.contains("holds no PEM certificate"), "{error}");
 }

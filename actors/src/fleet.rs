@@ -9,7 +9,10 @@ mod changes;
 mod orders;
 mod sweeps;
 
-use std::{collections::BTreeMap, sync::Arc, sync::RwLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, RwLock},
+};
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::{oneshot, watch};
@@ -18,7 +21,7 @@ use crate::{
     event::{FleetEvent, SharedModel},
     guard::Died,
     hands::{Blueprint, Hands, NoUserData},
-    name::{FleetId, PoolName},
+    name::{FleetId, PoolName, Scope},
     pool::{
         Policy,
         actor::{Configure, Emptied, Outfit, PoolActor, PoolKey, Stir},
@@ -64,6 +67,9 @@ pub struct FleetSetup {
     pub guests: Arc<dyn Guests>,
     /// The pools.
     pub pools: Vec<PoolSetup>,
+    /// Scopes that no pool has, where registrations of an earlier start may be left. Each is listed
+    /// until a whole listing shows none.
+    pub remembered: BTreeSet<Scope>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who is told of everything.
@@ -104,6 +110,7 @@ pub struct FleetActor {
     setup: FleetSetup,
     pools: BTreeMap<PoolKey, PoolChild>,
     starts: u64,
+    begun: Time,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
     sweeps: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
@@ -117,10 +124,12 @@ impl FleetActor {
     #[must_use]
     pub fn new(setup: FleetSetup) -> (Self, oneshot::Receiver<Ending>) {
         let (ended, ending) = oneshot::channel();
+        let begun = setup.clock.now();
         let fleet = Self {
             setup,
             pools: BTreeMap::new(),
             starts: 0,
+            begun,
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
             sweeps: BTreeMap::new(),

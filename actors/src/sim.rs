@@ -64,6 +64,8 @@ pub enum Mutant {
     FreezesUnlooked,
     /// A guest that looks for a job first and freezes its listener afterwards.
     LooksUnfrozen,
+    /// A guest that goes on by itself when nobody confirms that its answer came: it may have come.
+    ThawsUnconfirmed,
     /// Gives the order to stand down and deregisters without waiting for the answer.
     DeregistersUnanswered,
     /// Tells a guest that stands down neither to go on nor to end.

@@ -77,6 +77,11 @@ fn a_guest_must_freeze_its_listener_before_it_looks() {
 }
 
 #[test]
+fn a_guest_must_stand_down_until_it_is_told_also_where_nobody_confirms_its_answer() {
+    caught(Mutant::ThawsUnconfirmed, NO_JOB_LOST, DUELS);
+}
+
+#[test]
 fn the_answer_must_be_awaited_before_the_registration_goes() {
     caught(Mutant::DeregistersUnanswered, NO_JOB_LOST, 500);
 }

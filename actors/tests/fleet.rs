@@ -4,12 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::{World, on_paused_time, pool, pool_of_image, start};
+use common::{World, fleet_id, on_paused_time, pool, pool_of_image, start, start_remembering};
 use runner_fleet_actors::{
     event::{DrainReason, FleetEvent, Phase},
     fleet::{Ending, Fix, Reconcile, Reload, Route, RouteError},
+    name::{RegistrationId, RunnerName},
     pool::actor::{Order, Refused},
-    port::{ErrorClass, PortError},
+    port::{ErrorClass, PortError, Registration},
 };
 
 #[test]
@@ -367,6 +368,41 @@ fn a_restart_after_a_move_knows_the_old_runners_by_the_scope_on_their_vms() {
             .await;
         tokio::time::sleep(Duration::from_secs(1800)).await;
         assert!(!world.with(|w| w.deletes.contains(&busy)), "a busy VM was deleted by the restart");
+        second.stop().await;
+    });
+}
+
+#[test]
+fn what_is_left_in_a_scope_that_no_pool_has_is_removed_and_then_nobody_looks_there_any_more() {
+    on_paused_time(async {
+        let world = World::new();
+        let left = |number| {
+            let name = RunnerName::new(&fleet_id(), &"large".parse().unwrap(), number);
+            let (id, busy) = (RegistrationId(number), Some(false));
+            let registration = Registration { name: name.clone(), id, online: false, busy };
+            world.with(|w| {
+                w.scopes.insert(name.clone(), "old-org".parse().unwrap());
+                w.registrations.insert(name, registration)
+            });
+        };
+        let is_left = || world.with(|w| w.registrations.values().any(|r| !r.online));
+        left(1);
+        let pools = || vec![pool("small", 1, 4)];
+        let first = start(&world, pools());
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(is_left(), "a fleet that remembers nothing does not find it");
+        first.stop().await;
+
+        let second = start_remembering(&world, pools(), &["old-org"]);
+        second.until("it is removed", |_| !is_left()).await;
+        // The call that made this one was still under way when the daemon before was killed.
+        left(2);
+        second.until("this one, too", |_| !is_left()).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        left(3);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(is_left(), "the scope was clean for an hour and is not listed any more");
+        assert!(!second.model.pools.contains_key(&"large".parse().unwrap()));
         second.stop().await;
     });
 }

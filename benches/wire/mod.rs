@@ -202,6 +202,7 @@ impl Running {
             forge,
             guests: Arc::new(NoGuests),
             pools: vec![setup(min, max)],
+            remembered: Default::default(),
             clock,
             observer: Arc::new(Nobody),
             model: Arc::clone(&model),

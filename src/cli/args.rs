@@ -1,6 +1,6 @@
 //! What can be written on the command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -113,11 +113,14 @@ pub enum Command {
     Reconcile(Talk),
     /// Read the configuration again, as SIGHUP does, and say what changed
     Reload(Talk),
-    /// Run a whole fleet against a fake GitHub and a fake cloud inside this process
+    /// Run a whole fleet against a fake GitHub, on a fake cloud or in real containers
     #[command(after_help = "Examples:\n  \
         runner-fleet demo --for 60s\n  \
-        runner-fleet demo --seed 7 --output json\n\n\
-        Ends with 1 if anything leaked or a busy runner was killed.")]
+        runner-fleet demo --seed 7 --output json\n  \
+        runner-fleet demo --provider lxd                   real containers on this machine\n  \
+        runner-fleet demo --provider lxd --image noble     from an image that LXD has\n\n\
+        Ends with 1 if anything leaked or a busy runner was killed. Ctrl-C removes everything of the \
+        demo and ends with 130.")]
     Demo(DemoArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  \
@@ -169,27 +172,54 @@ pub struct Talk {
 /// `demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
-    /// How long the demo runs, by the wall clock
+    /// What makes the VMs
+    #[arg(long, value_enum, default_value_t)]
+    pub provider: DemoProvider,
+    /// How long the demo runs, by the wall clock; with lxd, from the first runner on
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub length: Duration,
     /// Jobs and faults follow from this number; drawn and printed when not given
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Jobs that come in all, in bursts
-    #[arg(long, default_value_t = 150)]
-    pub jobs: u32,
-    /// VMs that the pool may have at most
-    #[arg(long, default_value_t = 50)]
-    pub max: u32,
-    /// How many times faster than in a real cloud everything goes
+    /// Jobs that come in all, in bursts [default: 150; with lxd 40]
+    #[arg(long)]
+    pub jobs: Option<u32>,
+    /// VMs that the pool may have at most [default: 50; with lxd 8]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max: Option<u32>,
+    /// How many times faster than in a real cloud everything goes; with lxd only the jobs do, which
+    /// are one to eight minutes long
     #[arg(long, default_value_t = 30.0)]
     pub speed: f64,
     /// No faults of cloud and GitHub: how it looks on a good day
     #[arg(long)]
     pub no_faults: bool,
+    /// LXD's socket, where it is at none of its usual places
+    #[arg(long, value_name = "PATH", help_heading = LXD_ONLY)]
+    pub lxd_socket: Option<PathBuf>,
+    /// An image of that LXD, by alias or fingerprint, with cloud-init and Python
+    /// [default: Ubuntu's 24.04, fetched once from cloud-images.ubuntu.com]
+    #[arg(long, help_heading = LXD_ONLY)]
+    pub image: Option<String>,
+    /// This machine's address as containers reach it [default: the one on the network of the default
+    /// profile]
+    #[arg(long, value_name = "IP", help_heading = LXD_ONLY)]
+    pub address: Option<IpAddr>,
     /// A live table (plain lines where there is no terminal), or JSON
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+const LXD_ONLY: &str = "Options with --provider lxd";
+
+/// What makes the VMs of a demo.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DemoProvider {
+    /// A fake OpenStack inside this process; needs nothing
+    #[default]
+    Openstack,
+    /// The LXD or Incus of this machine: real containers, and all of them removed at the end
+    Lxd,
 }
 
 fn duration(text: &str) -> Result<Duration, crate::config::DurationError> {

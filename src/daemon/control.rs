@@ -16,7 +16,7 @@ use runner_fleet_actors::{
 };
 
 use super::{
-    Pace, assemble, reception::Reception, renewable::Renewable, targets::Targets,
+    Pace, assemble, reception::Reception, renewable::Renewable, scopes::Scopes, targets::Targets,
     user_data::Makings,
 };
 use crate::{
@@ -41,6 +41,7 @@ pub(super) struct Door {
     pub pace: Pace,
     pub targets: Targets,
     pub downloads: Arc<Downloads>,
+    pub scopes: Scopes,
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
@@ -128,6 +129,9 @@ impl Door {
             Arc::clone(&self.downloads),
         )
         .map_err(Refusal::Invalid)?;
+        // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
+        let kept = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
+        kept.map_err(|error| Refusal::Unavailable(format!("nothing was changed: {error}")))?;
         let mut done = self.renew_ports(&current, &new).await?;
         let pools = new
             .pools

@@ -5,14 +5,13 @@ use std::{fmt::Write, time::Duration};
 use runner_fleet_actors::event::ReadModel;
 use serde::Serialize;
 
-use crate::{
-    cli::table::table,
-    fake::{github, openstack},
-};
+use crate::{cli::table::table, fake::github};
 
 /// The summary of a demo.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Summary {
+    /// What made the VMs.
+    pub cloud: String,
     pub seed: u64,
     pub seconds: f64,
     pub jobs_queued: u64,
@@ -20,9 +19,9 @@ pub(super) struct Summary {
     /// Jobs whose VM the story took away: no fleet can save them.
     pub jobs_lost_to_vanished_vms: u64,
     pub wait_ms: Spread,
-    /// What the fake cloud and guest themselves need from create to online: the mean of what they are
-    /// set to, not a measurement.
-    pub cold_start_ms: u64,
+    /// From a runner's registration, which comes right before its launch, to its first connection.
+    pub cold_start_ms: Spread,
+    /// Runners that GitHub registered.
     pub launches: u64,
     pub peak_vms: u64,
     pub max_vms: u32,
@@ -69,7 +68,7 @@ impl Summary {
     }
 
     pub(super) fn text(&self) -> String {
-        let wait = self.wait_ms;
+        let (wait, start) = (self.wait_ms, self.cold_start_ms);
         let rows = [
             ("jobs served", format!("{} of {}", self.jobs_served, self.jobs_queued)),
             ("lost with a VM that vanished", self.jobs_lost_to_vanished_vms.to_string()),
@@ -77,7 +76,10 @@ impl Summary {
                 "a job waited (p50 / p95 / max)",
                 format!("{} / {} / {} ms", wait.p50, wait.p95, wait.max),
             ),
-            ("the fakes' own cold start, as set", format!("{} ms", self.cold_start_ms)),
+            (
+                "a launch took to be online (p50 / p95 / max)",
+                format!("{} / {} / {} ms", start.p50, start.p95, start.max),
+            ),
             ("launches", self.launches.to_string()),
             ("VMs at most", format!("{} of {} allowed", self.peak_vms, self.max_vms)),
             (
@@ -93,10 +95,10 @@ impl Summary {
             ("busy runners killed", self.busy_runners_killed.to_string()),
             ("invariants broken", self.invariants_broken.to_string()),
         ];
-        let mut text = format!("demo of {:.0} s, seed {}\n", self.seconds, self.seed);
+        let mut text = format!("demo of {:.0} s on {}, seed {}\n", self.seconds, self.cloud, self.seed);
         for (what, value) in rows {
             // Writing to a String cannot fail.
-            let _infallible = writeln!(text, "  {what:<34}{value}");
+            let _infallible = writeln!(text, "  {what:<46}{value}");
         }
         let verdict = if self.is_good() { "nothing leaked, nothing killed" } else { "NOT GOOD" };
         text + "  " + verdict
@@ -107,7 +109,7 @@ impl Summary {
 pub(super) fn now(
     model: &ReadModel,
     jobs: &github::Stats,
-    cloud: &openstack::Stats,
+    vms: u64,
     news: &[String],
     width: Option<u16>,
 ) -> String {
@@ -126,7 +128,7 @@ pub(super) fn now(
     let mut text = table(&header, rows, width);
     text += &format!(
         "\n\njobs: {} waiting, {} running, {} done    VMs: {}    registrations: {}\n",
-        jobs.queued, jobs.running, jobs.completed, cloud.present, jobs.registrations
+        jobs.queued, jobs.running, jobs.completed, vms, jobs.registrations
     );
     for line in news.iter().rev().take(8).rev() {
         text += &format!("\n  {line}");

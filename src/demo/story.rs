@@ -53,14 +53,24 @@ impl Fault {
     }
 }
 
-/// The acts of a demo of `length`, by time: `jobs` in bursts, and faults in between unless there
-/// are to be none. The last quarter is free of new faults, so that the end shows a fleet at rest.
+/// Which faults a story has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weather {
+    /// None.
+    Fine,
+    /// All, those of the cloud included.
+    Stormy,
+    /// Those that can be had without a fake cloud: GitHub's, and a VM that somebody deletes.
+    CloudStands,
+}
+
+/// The acts of a demo of `length`, by time: `jobs` in bursts, and faults in between. The last quarter is free of new faults, so that the end shows a fleet at rest.
 pub(super) fn write(
     seed: u64,
     length: Duration,
     jobs: u32,
     speed: f64,
-    faults: bool,
+    weather: Weather,
 ) -> Vec<(Duration, Act)> {
     let mut chance = SmallRng::seed_from_u64(seed);
     let mut acts = Vec::new();
@@ -76,26 +86,31 @@ pub(super) fn write(
             .collect();
         acts.push((at(&mut chance, 0.0, 0.8), Act::Jobs(runs)));
     }
-    if faults {
-        let outage = length.mul_f64(0.05);
-        for (away, back) in [
-            (Fault::CloudAway(true), Fault::CloudAway(false)),
-            (Fault::GithubAway(true), Fault::GithubAway(false)),
-            (Fault::MissingEntries(true), Fault::MissingEntries(false)),
-        ] {
-            let start = at(&mut chance, 0.15, 0.65);
-            acts.push((start, Act::Fault(away)));
-            acts.push((start + outage, Act::Fault(back)));
-        }
-        for fault in [
-            Fault::LostAnswers(3),
-            Fault::FailedBoots(2),
-            Fault::VanishedVm,
-            Fault::RateLimit(outage),
-            Fault::RevokedTokens,
-        ] {
-            acts.push((at(&mut chance, 0.1, 0.7), Act::Fault(fault)));
-        }
+    let outage = length.mul_f64(0.05);
+    let (lasting, sudden) = match weather {
+        Weather::Fine => (Vec::new(), Vec::new()),
+        Weather::Stormy => (
+            vec![Fault::CloudAway, Fault::GithubAway, Fault::MissingEntries],
+            vec![
+                Fault::LostAnswers(3),
+                Fault::FailedBoots(2),
+                Fault::VanishedVm,
+                Fault::RateLimit(outage),
+                Fault::RevokedTokens,
+            ],
+        ),
+        Weather::CloudStands => (
+            vec![Fault::GithubAway as fn(bool) -> Fault, Fault::MissingEntries],
+            vec![Fault::VanishedVm, Fault::RateLimit(outage)],
+        ),
+    };
+    for fault in lasting {
+        let start = at(&mut chance, 0.15, 0.65);
+        acts.push((start, Act::Fault(fault(true))));
+        acts.push((start + outage, Act::Fault(fault(false))));
+    }
+    for fault in sudden {
+        acts.push((at(&mut chance, 0.1, 0.7), Act::Fault(fault)));
     }
     acts.sort_by_key(|(at, _)| *at);
     acts
@@ -108,9 +123,10 @@ mod tests {
     #[test]
     fn the_same_seed_tells_the_same_story_and_every_fault_ends() {
         let length = Duration::from_secs(60);
-        let story = write(7, length, 500, 30.0, true);
-        assert_eq!(story, write(7, length, 500, 30.0, true));
-        assert_ne!(story, write(8, length, 500, 30.0, true));
+        let told = |seed| write(seed, length, 500, 30.0, Weather::Stormy);
+        let story = told(7);
+        assert_eq!(story, told(7));
+        assert_ne!(story, told(8));
         let jobs: usize = story
             .iter()
             .map(|(_, act)| match act {
@@ -123,5 +139,18 @@ mod tests {
             let place = |on| story.iter().position(|(_, act)| *act == Act::Fault(fault(on)));
             assert!(place(true).unwrap() < place(false).unwrap());
         }
+    }
+
+    #[test]
+    fn a_cloud_that_others_use_is_left_standing() {
+        let faults = |weather| {
+            let acts = write(7, Duration::from_secs(60), 40, 30.0, weather);
+            acts.into_iter().filter(|(_, act)| matches!(act, Act::Fault(_))).collect::<Vec<_>>()
+        };
+        let told = faults(Weather::CloudStands);
+        let of_the_cloud = [Fault::CloudAway(true), Fault::RevokedTokens, Fault::LostAnswers(3)];
+        assert!(told.iter().all(|(_, act)| of_the_cloud.iter().all(|f| *act != Act::Fault(*f))));
+        assert!(told.iter().any(|(_, act)| *act == Act::Fault(Fault::VanishedVm)));
+        assert_eq!(faults(Weather::Fine), []);
     }
 }

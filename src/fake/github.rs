@@ -9,7 +9,7 @@
 //!
 //! The API is served at the root and below `/api/v3`, so a client takes it for a GitHub Enterprise
 //! Server. A runner application in this process uses [`FakeGithub::connect`]; one in a real guest
-//! uses the calls below `/_jobs` (see [`job_side`]), on an address that its guest can reach
+//! uses the calls below `/_jobs` (their table is in `job_side.rs`), on an address that its guest reaches
 //! ([`Options::listen`]).
 
 mod answers;
@@ -166,6 +166,9 @@ pub struct Stats {
     pub lost: u64,
     /// How long each acquired job waited, in the order in which they were acquired.
     pub waits: Vec<Duration>,
+    /// How long each runner took from its registration to its first connection, in the order in
+    /// which they connected.
+    pub starts: Vec<Duration>,
 }
 
 /// A registration that there is now.

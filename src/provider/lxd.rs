@@ -62,6 +62,7 @@ mod launch;
 mod memory;
 mod order;
 mod remove;
+mod survey;
 mod sweep;
 mod transport;
 mod vm;
@@ -69,6 +70,7 @@ mod vm;
 use api::Api;
 pub use api::Timeouts;
 use events::Hub;
+pub(crate) use survey::Marked;
 
 use crate::config::LxdAccess;
 

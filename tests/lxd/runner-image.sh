@@ -7,7 +7,7 @@ set -euo pipefail
 exec </dev/null
 cd "$(dirname "$0")/../.."
 
-stand_in=tests/guest/stand-in
+stand_in=src/fake/stand-in
 base=$(lxc image list deb12 -f csv -c F)
 [ -n "$base" ] || { echo "there is no image deb12; tests/lxd/up.sh makes it" >&2; exit 1; }
 # What the image is made of: names, modes and contents.

@@ -112,9 +112,15 @@ impl Drop for Container<'_> {
     }
 }
 
+/// A runner name that no earlier run, killed perhaps, has left a container of.
+pub fn fresh(pool: &str) -> String {
+    let token = uuid::Uuid::new_v4().as_u64_pair().0 & 0xffff_ffff_ffff;
+    format!("gt--{pool}--{token:012x}")
+}
+
 /// The stand-in runner application, copied to the folder `to`.
 pub fn copy_stand_in(to: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/stand-in");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/fake/stand-in");
     let copied = Command::new("cp").arg("-r").arg(source).arg(to).status();
     assert!(copied.unwrap().success());
 }

@@ -3,7 +3,7 @@
 //! A VM belongs to the pool that its name and its scope tag say, a registration to the pool that has
 //! its VM. Whatever belongs to no configured pool gets a retiring one, so that nothing is nobody's.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context, Handler, Message};
 
@@ -16,13 +16,17 @@ use crate::{
     sweep::{Expectation, Means, Purse, expectation, task::Sweeper},
 };
 
+/// How long a call of a daemon that was killed may take to show.
+const UNDER_WAY: Duration = Duration::from_secs(120);
+
 impl FleetActor {
     /// One sweeping loop a provider and a scope; loops that nobody needs any more end.
     pub(super) fn sweep_what_is_needed(&mut self, ctx: &mut Context<Self>) {
         let mut wanted: BTreeMap<String, Option<Scope>> =
             self.setup.providers.keys().map(|name| (format!("provider {name}"), None)).collect();
-        for key in self.pools.keys() {
-            wanted.insert(format!("scope {}", key.scope), Some(key.scope.clone()));
+        let pools = self.pools.keys().map(|key| &key.scope);
+        for scope in pools.chain(&self.setup.remembered) {
+            wanted.insert(format!("scope {scope}"), Some(scope.clone()));
         }
         self.sweeps.retain(|side, task| {
             let keep = wanted.contains_key(side);
@@ -234,6 +238,13 @@ impl Handler<SweptForge> for FleetActor {
             if !self.pools.contains_key(&key) {
                 self.retire(key, ctx);
             }
+        }
+        // What was under way when the last daemon died may take effect after this one's first look.
+        let late = listing.as_of >= self.begun + UNDER_WAY;
+        let clean = late && listing.complete && listing.entries.is_empty();
+        if clean && self.setup.remembered.remove(&scope) {
+            tracing::info!(%scope, "nothing is left in a scope that no pool has any more");
+            self.sweep_what_is_needed(ctx);
         }
         self.setup.model.ports.insert("github".to_owned(), self.setup.forge.status());
     }

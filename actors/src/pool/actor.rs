@@ -1,10 +1,11 @@
 //! The pool's actor: supervises its runners and carries out plans.
 //!
-//! Besides the house's four messages it takes three more, each with its reason: `Survey`, because a
+//! Besides the house's four messages it takes four more, each with its reason: `Survey`, because a
 //! listing must arrive as one message a pool and not as one a runner (a mailbox has no bound);
-//! `Order`, because an operator's wish needs an answer; `Configure`, because a reload must not
-//! restart a pool. Plans are coalesced: any number of transitions in one turn make one plan.
+//! `Changed`, because what a cloud tells of one VM must not wait for a listing; `Order`, because an
+//! operator's wish needs an answer; `Configure`, because a reload must not restart a pool. Plans are coalesced: any number of transitions in one turn make one plan.
 
+mod deaths;
 mod orders;
 mod outfit;
 
@@ -20,14 +21,12 @@ use crate::{
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
-    port::{Change, Demand, ErrorClass, PortError, Time},
+    port::{Change, Demand, Time},
     runner::{
         Event, State,
         actor::{Apply, Beginning, Halt, RunnerActor, Transitioned},
-        revive,
     },
     scaler::Target,
-    supervision::{self, Restart},
     sweep::expectation,
 };
 
@@ -397,67 +396,6 @@ impl Handler<PlanNow> for PoolActor {
             self.carry_out(ctx);
         }
         self.show();
-    }
-}
-
-impl Handler<Died<RunnerName>> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, died: Died<RunnerName>, ctx: &mut Self::Context) {
-        if self.children.get(&died.key).is_none_or(|child| child.start != died.start) {
-            return;
-        }
-        let Some(mut child) = self.children.remove(&died.key) else { return };
-        if died.orderly || self.halting {
-            self.halt_if_done(ctx);
-            return;
-        }
-        let now = self.now();
-        let intensity = self.outfit.intensity;
-        supervision::forget_old(&mut child.deaths, now, &intensity);
-        child.deaths.push(now);
-        self.crashed += 1;
-        let decision = supervision::decide(&child.deaths, now, &intensity);
-        tracing::error!(runner = %died.key, deaths = child.deaths.len(), ?decision, "a runner's actor died");
-        let what = match decision {
-            Restart::At(_) => format!("the actor of {} died; it is started again", died.key),
-            Restart::Escalate => format!(
-                "the actor of {} died {} times within {} s; it is left to the next listing to adopt",
-                died.key,
-                child.deaths.len(),
-                intensity.within.as_secs()
-            ),
-        };
-        self.observe(FleetEvent::Fault {
-            at: now,
-            pool: Some(self.name().clone()),
-            runner: Some(died.key.clone()),
-            error: PortError::certain(ErrorClass::Invalid, what),
-        });
-        match decision {
-            Restart::At(at) => {
-                let wait = (at - now).to_std().unwrap_or_default();
-                let (name, deaths) = (died.key, child.deaths);
-                ctx.run_later(wait, move |actor, ctx| {
-                    let now = actor.now();
-                    let Some(member) = actor.roster.get(&name) else { return };
-                    let beginning = Beginning {
-                        state: revive(member.state.clone(), now),
-                        created_at: member.created_at,
-                        name,
-                        effects: Vec::new(),
-                        why: "its actor died and was started again".to_owned(),
-                        blueprint: Arc::clone(&actor.outfit.configure.blueprint),
-                    };
-                    actor.start_runner(beginning, deaths, ctx);
-                });
-            }
-            Restart::Escalate => {
-                self.roster.hand_to_orphans(&died.key);
-                self.outfit.shared.model.runners.remove(&died.key);
-                self.plan_soon(ctx);
-            }
-        }
     }
 }
 

@@ -104,11 +104,12 @@ impl Failures {
     /// outcome is still open.
     #[must_use]
     pub fn probed_by(&self, state: &State, launched: Time) -> bool {
-        match state.phase() {
-            Phase::Creating => true,
-            Phase::Registering => {
-                self.boots && self.counted_at.is_none_or(|counted| launched >= counted)
-            }
+        let newer = self.counted_at.is_none_or(|counted| launched >= counted);
+        match state {
+            State::Creating { .. } => true,
+            State::Registering { .. } => self.boots && newer,
+            // Its VM ended, and what that means is not said yet.
+            State::Draining { drain, .. } => drain.suspect && newer,
             _ => false,
         }
     }

@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// What a person is told of a VM that ended before its runner was online.
-const OFF_TOO_SOON: &str = "the VM powered off before its runner was ever online; its console log, \
-                            or a VM of the same image started by hand, shows why";
+const OFF_TOO_SOON: &str = "the VM powered off, or was removed, before its runner was ever online; \
+                            its console log, or a VM of the same image started by hand, shows why";
 
 /// The listener's exit code where GitHub takes its version no longer (actions/runner,
 /// `Constants.Runner.ReturnCode.RunnerVersionDeprecated`).

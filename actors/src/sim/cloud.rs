@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     name::{RunnerName, VmId},
-    port::{Deletion, ErrorClass, PortError, Time, Vm, VmStatus},
+    port::{Change, Deletion, ErrorClass, PortError, Time, Vm, VmStatus},
     runner::{Answer, LaunchFailure},
 };
 
@@ -206,6 +206,22 @@ impl World {
             self.between(1.0, most, Happening::Erased(name.clone()));
         }
         Deletion::Accepted
+    }
+
+    /// A cloud that keeps no VM whose guest powered off removes it, and may tell so by itself.
+    pub fn pushes(&mut self, name: &RunnerName) {
+        let Some(vm) = self.vms.get(name) else { return };
+        if !self.pools.get(vm.pool).is_some_and(|pool| pool.vanishes) {
+            return;
+        }
+        self.vms.remove(name);
+        self.note(|| format!("cloud: {name} is gone with its guest"));
+        if self.chance(self.faults.change_lost) {
+            return;
+        }
+        let most = if self.chance(self.faults.change_late) { 90.0 } else { 0.5 };
+        let change = Change { name: name.clone(), status: VmStatus::Stopped, as_of: self.now };
+        self.between(0.005, most, Happening::Changed { change });
     }
 
     pub fn erased(&mut self, name: &RunnerName) {

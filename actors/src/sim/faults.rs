@@ -99,6 +99,10 @@ knobs! {
     stand_down_lost: 0.15,
     /// The order to stand down, or to go on, never arrives.
     order_lost: 0.1,
+    /// What a cloud tells by itself is lost.
+    change_lost: 1.0,
+    /// What a cloud tells by itself comes late, after listings that began later.
+    change_late: 0.3,
     /// The forge's word on a job's begin and end does not come.
     webhook_lost: 1.0,
     /// The process dies, an hour.

@@ -116,6 +116,7 @@ impl World {
             self.note(|| format!("guest: {name} powers off"));
             let exit_code = Some(i32::from(stillborn));
             self.tell(name, Report::Stopped(JobEnd { exit_code, ..JobEnd::default() }));
+            self.pushes(name);
         }
     }
 

@@ -4,7 +4,7 @@ use super::{duel::Move, orders::Word};
 use crate::{
     name::RunnerName,
     pool::Survey,
-    port::{StandDown, Time},
+    port::{Change, StandDown, Time},
     runner::{Answer, Effect, Event},
 };
 
@@ -77,6 +77,8 @@ pub(super) enum Happening {
     TimeOut { epoch: u32, op: u64, name: RunnerName, effect: Effect },
     /// A report or webhook reaches the process, if one is there.
     Deliver { name: RunnerName, event: Event },
+    /// The cloud tells of one VM.
+    Changed { change: Change },
     /// A runner's timer.
     Tick { epoch: u32, name: RunnerName, armed: u64 },
     /// The shell begins a sweep.

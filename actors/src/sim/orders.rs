@@ -182,6 +182,10 @@ impl World {
         if let Some(slot) = slot {
             slot.open = false;
             self.answer(self.epoch, number, name, Answer::StoodDown(Ok(word)));
+            // A confirmation that gets lost changes nothing: the guest stands down until it is told.
+            if self.mutant == Some(Mutant::ThawsUnconfirmed) {
+                self.after(PATIENCE, Happening::Lapse { name: name.clone(), number });
+            }
         } else if self.obeys(name, number) {
             self.note(|| format!("guest: {name} comes too late with its answer"));
             self.thaw(name);

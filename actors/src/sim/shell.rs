@@ -9,7 +9,7 @@ use crate::{
     invariant::{self, Before},
     name::RunnerName,
     pool::{Policy, Roster},
-    port::{StandDown, Time},
+    port::{Change, StandDown, Time},
     runner::{Answer, Effect, Event, State},
     scaler::Target,
 };
@@ -380,6 +380,15 @@ impl World {
             (_, answer) => answer,
         };
         self.apply(name, Event::Answered(answer));
+    }
+
+    /// What the cloud tells of one VM, if a process is there to hear it.
+    pub fn changed(&mut self, change: &Change) {
+        let Some(pool) = self.pool_of(&change.name) else { return };
+        let shell = self.process.as_ref().and_then(|process| process.pools.get(pool));
+        if let Some(seen) = shell.and_then(|shell| shell.roster.changed(change)) {
+            self.apply(&change.name, Event::Observed(seen));
+        }
     }
 
     /// A report or webhook, if a process is there to hear it.

@@ -62,6 +62,8 @@ pub(super) struct Pool {
     pub waiting: u32,
     pub unknown_until: Option<Time>,
     pub shape: u32,
+    /// Whether its VMs are gone once their guests power off.
+    pub vanishes: bool,
 }
 
 pub(super) struct World {
@@ -247,6 +249,7 @@ impl World {
                 self.time_out(epoch, op, &name, effect);
             }
             Happening::Deliver { name, event } => self.deliver(&name, event),
+            Happening::Changed { change } => self.changed(&change),
             Happening::Tick { epoch, name, armed } => self.tick(epoch, &name, armed),
             Happening::SweepBegins { epoch } => self.sweep_begins(epoch),
             Happening::SweepEnds { epoch, survey } => self.sweep_ends(epoch, &survey),
@@ -393,5 +396,6 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
         waiting: 0,
         unknown_until: None,
         shape: 0,
+        vanishes: rng.random_bool(0.5),
     }
 }

@@ -19,20 +19,20 @@ use async_trait::async_trait;
 use runner_fleet_actors::{
     event::{FleetEvent, Phase, ReadModel, SharedModel},
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Stop},
-    hands::{Blueprint, NoGuests},
+    hands::Blueprint,
     name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
     pool::{Policy, actor::Configure},
     port::{
-        Clock, Deletion, Forge, LaunchOrder, Listing, Observer, PortError, PortStatus, Provider,
-        RegisterOrder, Registered, Registration, Secret, Shape, Time, TokioClock, UserData, Vm,
-        VmStatus,
+        Change, Clock, Deletion, Forge, Guests, LaunchOrder, Listing, Observer, PortError,
+        PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape, StandDown,
+        Time, TokioClock, UserData, Vm, VmStatus,
     },
     runner::Limits,
     scaler,
     supervision::Intensity,
     sweep::Cadence,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 /// Runs `test` on an actix system whose time is paused: it jumps to the next timer when all wait.
 pub fn on_paused_time<F: Future + 'static>(test: F) -> F::Output {
@@ -59,6 +59,10 @@ pub struct Outside {
     pub next_id: u64,
     pub calls: u64,
     pub keep_events: bool,
+    /// What the cloud tells by itself, where it does.
+    pub changes: Option<broadcast::Sender<Change>>,
+    /// The orders that guests were given, in their order.
+    pub orders: Vec<(RunnerName, &'static str)>,
     pub forge: ForgeCalls,
     listed: Vec<Registration>,
 }
@@ -148,6 +152,19 @@ impl World {
         });
     }
 
+    /// The guest powers off, and the cloud removes its VM and says so.
+    pub fn vanish(&self, name: &RunnerName) {
+        let as_of = self.clock.now();
+        self.with(|outside| {
+            outside.registrations.remove(name);
+            outside.vms.remove(name);
+            if let Some(changes) = &outside.changes {
+                let status = VmStatus::Stopped;
+                changes.send(Change { name: name.clone(), status, as_of }).unwrap();
+            }
+        });
+    }
+
     async fn pass(&self) {
         self.with(|outside| outside.calls += 1);
         tokio::time::sleep(self.call).await;
@@ -215,6 +232,29 @@ impl Provider for World {
 
     fn status(&self) -> PortStatus {
         PortStatus::default()
+    }
+
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        self.with(|outside| outside.changes.as_ref().map(broadcast::Sender::subscribe))
+    }
+}
+
+/// Guests that stand down whenever they are asked, and power off when they are told to end.
+#[async_trait]
+impl Guests for World {
+    async fn stand_down(&self, name: &RunnerName) -> Result<StandDown, PortError> {
+        self.pass().await;
+        self.with(|outside| outside.orders.push((name.clone(), "stand down")));
+        Ok(StandDown::StandingDown)
+    }
+
+    async fn go_on(&self, name: &RunnerName) {
+        self.with(|outside| outside.orders.push((name.clone(), "go on")));
+    }
+
+    async fn end(&self, name: &RunnerName) {
+        self.with(|outside| outside.orders.push((name.clone(), "end")));
+        self.vanish(name);
     }
 }
 
@@ -346,13 +386,19 @@ pub fn fleet_id() -> FleetId {
 }
 
 pub fn start(world: &World, pools: Vec<PoolSetup>) -> Running {
+    start_remembering(world, pools, &[])
+}
+
+/// Starts a fleet that remembers scopes which no pool has.
+pub fn start_remembering(world: &World, pools: Vec<PoolSetup>, scopes: &[&str]) -> Running {
     let model: SharedModel = Arc::new(ReadModel::default());
     let setup = FleetSetup {
         id: fleet_id(),
         providers: [("cloud".to_owned(), Arc::new(world.clone()) as Arc<dyn Provider>)].into(),
         forge: Arc::new(world.clone()),
-        guests: Arc::new(NoGuests),
+        guests: Arc::new(world.clone()),
         pools,
+        remembered: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
         clock: world.clock.clone(),
         observer: Arc::new(world.clone()),
         model: Arc::clone(&model),

@@ -119,6 +119,7 @@ impl World {
             labels: labels.to_vec(),
             set: set_of(labels),
             key,
+            registered: Instant::now(),
             session: None,
             job: None,
             connected_before: false,
@@ -186,7 +187,9 @@ impl World {
         let session = Session::new(number, u32::from(in_process));
         let bell = Arc::clone(&session.bell);
         one.session = Some(session);
-        one.connected_before = true;
+        if !std::mem::replace(&mut one.connected_before, true) {
+            self.stats.starts.push(one.registered.elapsed());
+        }
         let caller = Caller { registration: id, session: number };
         if !in_process {
             self.watch(caller, Instant::now());

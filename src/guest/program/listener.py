@@ -64,7 +64,9 @@ def merged_environment(app, user, base, wanted):
     env = {"LANG": "C.UTF-8", "PATH": DEFAULT_PATH}
     env.update(base)
     env.update({"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name})
-    env.update({key: value for key, value in wanted.items() if key and "=" not in key})
+    # What no environment can hold is not there; the rest still is.
+    env.update({key: value for key, value in wanted.items()
+                if key and "=" not in key and "\0" not in key + value})
     env["ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE"] = "1"
     image = {}
     path = os.path.join(app, ".env")

@@ -48,6 +48,7 @@ pub(crate) struct Registration {
     pub(super) labels: Vec<String>,
     pub(super) set: BTreeSet<String>,
     pub(super) key: String,
+    pub(super) registered: Instant,
     pub(super) session: Option<Session>,
     /// The job that is assigned to it or that it has acquired.
     pub(super) job: Option<u64>,

@@ -1,0 +1,137 @@
+//! The way through a drain: how far the facts take it, and what is asked for there.
+
+use super::{Drain, Step};
+use crate::{
+    event::{DrainReason, Job},
+    port::Time,
+    runner::{Effect, Known, Limits, Next, State},
+};
+
+/// How long a finished runner's registration may take to vanish by itself before it is removed:
+/// listings show it for nothing, a call costs one. Two of them must agree, and the quiet pace is one
+/// a minute, so anything shorter wastes a call a job; longer leaves a dead entry on GitHub's page.
+const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(150);
+
+/// Takes the drain as far as the facts allow, up to one effect.
+pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -> Next {
+    if drain.vm_gone && drain.registration_gone {
+        return (State::Deleted { since: now, reason: drain.reason }, Vec::new());
+    }
+    if known.in_flight.is_some() {
+        return hold(since, drain, known);
+    }
+    // Each pass moves one step further, and there are four: the bound is never met.
+    for _ in 0..8 {
+        let (step, effect) = match drain.step {
+            Step::Ask => {
+                let give_up = drain.step_since + limits.ask;
+                // A guest that can answer is asked; only where it cannot, or was asked in vain all
+                // the time, listings must do, and one of them must be newer than the drain.
+                let answers = known.answers(limits);
+                let in_vain = answers && !drain.answered && now >= give_up;
+                let silent = in_vain && known.quiet.spans(limits.ask);
+                let mute = !answers
+                    && known.quiet.spans(limits.idle_proof)
+                    && known.quiet.newer_than(drain.step_since);
+                if drain.vm_gone || drain.stands_down || silent || mute {
+                    (Step::Deregister, None)
+                } else if drain.vm_dead(&known) {
+                    (Step::Delete, None)
+                } else if drain.registration_gone {
+                    (Step::Settle, None)
+                } else if now >= give_up {
+                    return resume(drain, known, now);
+                } else if answers && now >= drain.not_before {
+                    return call(since, drain, known, Effect::StandDown, now, limits);
+                } else {
+                    drain.due = if answers { drain.not_before.min(give_up) } else { give_up };
+                    return hold(since, drain, known);
+                }
+            }
+            Step::Deregister => {
+                if drain.registration_gone {
+                    (Step::Settle, None)
+                } else if !drain.vm_gone && drain.vm_dead(&known) {
+                    (Step::Delete, None)
+                } else if now < drain.not_before {
+                    drain.due = drain.not_before;
+                    return hold(since, drain, known);
+                } else {
+                    (Step::Deregister, Some(Effect::Deregister))
+                }
+            }
+            Step::Settle => {
+                let over = drain.step_since + limits.settle;
+                if drain.vm_gone {
+                    (Step::Deregister, None)
+                } else if drain.vm_dead(&known) || now >= over {
+                    drain.not_before = drain.not_before.min(now);
+                    (Step::Delete, None)
+                } else {
+                    drain.due = over;
+                    return settle(since, drain, known);
+                }
+            }
+            Step::Delete => {
+                if drain.vm_gone {
+                    let vanishes = drain.reason == DrainReason::Finished;
+                    drain.not_before = if vanishes { now + REGISTRATION_GRACE } else { now };
+                    (Step::Deregister, None)
+                } else if now < drain.not_before {
+                    drain.due = drain.not_before;
+                    return hold(since, drain, known);
+                } else {
+                    (Step::Delete, Some(Effect::DeleteVm))
+                }
+            }
+        };
+        if let Some(effect) = effect {
+            return call(since, drain, known, effect, now, limits);
+        }
+        drain.enter(step, now);
+    }
+    hold(since, drain, known)
+}
+
+fn call(
+    since: Time,
+    mut drain: Drain,
+    mut known: Known,
+    effect: Effect,
+    now: Time,
+    limits: &Limits,
+) -> Next {
+    drain.told |= effect == Effect::StandDown;
+    known.fly(effect, now, limits);
+    (State::Draining { since, drain, known }, vec![effect])
+}
+
+pub(super) fn hold(since: Time, drain: Drain, known: Known) -> Next {
+    (State::Draining { since, drain, known }, Vec::new())
+}
+
+/// Waits for the VM's own end. A guest that stands down would wait with it: once its registration is
+/// gone, it is told to end. One whose answer was lost is not told, because it may have found a job.
+fn settle(since: Time, mut drain: Drain, known: Known) -> Next {
+    let first = drain.stands_down && drain.registration_gone && !drain.ended;
+    drain.ended |= first;
+    let effects = if first { vec![Effect::End] } else { Vec::new() };
+    (State::Draining { since, drain, known }, effects)
+}
+
+/// A job was there after all.
+pub(super) fn back_to_busy(drain: Drain, known: Known, job: Job, now: Time) -> Next {
+    (State::Busy { since: now, job, known }, drain.word_to_go_on())
+}
+
+/// Nobody could say whether a job runs: the drain is given up, and the pool may ask again later.
+pub(super) fn resume(drain: Drain, mut known: Known, now: Time) -> Next {
+    let effects = drain.word_to_go_on();
+    known.blind(now);
+    let state = if known.was_online {
+        State::Idle { since: now, known }
+    } else {
+        State::Registering { since: now, known }
+    };
+    (state, effects)
+}

@@ -1,0 +1,350 @@
+"""The guest program's parts, where a machine is not needed to see what they do."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+import unittest
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/guest/program")
+sys.path.insert(0, SOURCE)
+
+import evidence  # noqa: E402
+import home  # noqa: E402
+import hook  # noqa: E402
+import listener  # noqa: E402
+import machine  # noqa: E402
+import prepare  # noqa: E402
+import record  # noqa: E402
+import standdown  # noqa: E402
+
+
+class Quiet:
+    """A record that keeps what is said."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+    line = say
+
+
+def append(path, text):
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+class TheEvidence(unittest.TestCase):
+    """What the runner application's files say of its work."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.app = folder.name
+        os.mkdir(os.path.join(self.app, "_diag"))
+        self.log = os.path.join(self.app, "_diag", "Runner_20260101-000000-utc.log")
+        self.perf = os.path.join(self.app, "Runner.perf")
+        append(self.log, "[2026 INFO JobDispatcher] Job request 1 for plan p job j received.\n")
+        append(self.perf, "MessageReceived_RunnerJobRequest:2026\n")
+        self.evidence = evidence.Evidence(self.app, self.app)
+
+    def started(self):
+        append(self.perf, "RunnerProcessStarted:2026\nSessionCreated:2026\n")
+
+    def test_an_application_that_leaves_no_trace_is_never_called_quiet(self):
+        self.assertEqual(self.evidence.look(), evidence.DOUBT)
+
+    def test_what_an_earlier_start_or_the_image_left_is_not_this_ones(self):
+        self.started()
+        self.assertEqual(self.evidence.look(), evidence.QUIET)
+
+    def test_a_job_message_is_a_doubt_in_both_flows_until_it_is_known_what_became_of_it(self):
+        for kind in ("RunnerJobRequest", "PipelineAgentJobRequest"):
+            self.started()
+            append(self.perf, "MessageReceived_%s:2026\n" % kind)
+            self.assertEqual(self.evidence.look(), evidence.DOUBT)
+            append(self.log, "[2026 INFO Runner] Skipping message Job. Gone.\n")
+            self.assertEqual(self.evidence.look(), evidence.QUIET)
+
+    def test_other_messages_are_none(self):
+        self.started()
+        append(self.perf, "MessageReceived_BrokerMigration:1\nMessageReceived_JobCancellation:1\n")
+        self.assertEqual(self.evidence.look(), evidence.QUIET)
+
+    def test_a_line_that_is_not_whole_yet_is_a_doubt(self):
+        self.started()
+        append(self.perf, "MessageRec")
+        self.assertEqual(self.evidence.look(), evidence.DOUBT)
+
+    def test_every_way_to_let_a_message_go_is_known(self):
+        self.started()
+        for text in ("ERR  Runner] Caught exception from acquiring job message: x",
+                     "INFO Runner] Skip message deletion for job request message '7'."):
+            append(self.perf, "MessageReceived_RunnerJobRequest:2026\n")
+            self.assertEqual(self.evidence.look(), evidence.DOUBT)
+            append(self.log, "[2026 %s\n" % text)
+            self.assertEqual(self.evidence.look(), evidence.QUIET)
+
+    def test_two_messages_need_two_ends(self):
+        self.started()
+        append(self.perf, "MessageReceived_RunnerJobRequest:1\nMessageReceived_RunnerJobRequest:2\n")
+        append(self.log, "[2026 INFO Runner] Skipping message Job. Gone.\n")
+        self.assertEqual(self.evidence.look(), evidence.DOUBT)
+
+    def test_a_taken_job_is_busy_for_good_also_in_a_log_that_began_later(self):
+        self.started()
+        append(self.log[:-15] + "9-utc.log",
+               "[2026 INFO JobDispatcher] Job request 1 for plan p job j received.\n")
+        self.assertEqual(self.evidence.look(), evidence.BUSY)
+        self.assertEqual(self.evidence.look(), evidence.BUSY)
+
+    def test_files_that_cannot_be_read_are_a_doubt(self):
+        self.started()
+        os.unlink(self.perf)
+        self.assertEqual(self.evidence.look(), evidence.DOUBT)
+
+
+class TheStandDown(unittest.TestCase):
+    """Orders, with a listener that is a real process and a daemon that is a list."""
+
+    def setUp(self):
+        # A real process, so that freezing is real.
+        process = subprocess.Popen(["sleep", "600"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.listener = listener.Listener(folder.name, None, {}, folder.name, Quiet(), None)
+        self.listener._process = process
+        self.verdicts = [evidence.QUIET]
+        self.listener.evidence.look = lambda: (
+            self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+        )
+        self.answers, self.status = [], 204
+        self.duty = standdown.StandDown(self, self.listener, Quiet())
+
+    def call(self, _method, path, body, limit):
+        self.assertTrue(limit < 10)
+        self.answers.append((path, body["number"], body["answer"], self.frozen()))
+        return self.status, b""
+
+    def frozen(self):
+        return machine.threads_stopped(self.listener._process.pid)
+
+    def test_a_quiet_listener_is_frozen_before_the_answer_and_stays_so(self):
+        self.duty.obey(7, "stand-down")
+        self.assertEqual(self.answers, [("answers", 7, "standing-down", True)])
+        self.assertTrue(self.frozen())
+        self.duty.obey(8, "go-on")
+        self.assertFalse(self.frozen())
+
+    def test_a_busy_one_goes_on_before_the_answer(self):
+        self.verdicts = [evidence.BUSY]
+        self.duty.obey(7, "stand-down")
+        self.assertEqual(self.answers, [("answers", 7, "busy", False)])
+
+    def test_a_doubt_that_resolves_is_answered_with_what_it_was(self):
+        for end, word in ((evidence.BUSY, "busy"), (evidence.QUIET, "standing-down")):
+            self.answers.clear()
+            self.verdicts = [evidence.DOUBT, evidence.DOUBT, end]
+            self.duty.obey(7, "stand-down")
+            self.assertEqual([answer[2] for answer in self.answers], [word])
+
+    def test_a_doubt_that_lasts_gets_no_answer_and_the_listener_goes_on(self):
+        self.verdicts = [evidence.DOUBT]
+        self.addCleanup(setattr, standdown, "DOUBT_LIMIT", standdown.DOUBT_LIMIT)
+        standdown.DOUBT_LIMIT = 0.3
+        self.duty.obey(7, "stand-down")
+        self.assertEqual((self.answers, self.frozen()), ([], False))
+
+    def test_an_order_that_was_taken_back_lets_the_listener_go(self):
+        self.status = 409
+        self.duty.obey(7, "stand-down")
+        self.assertEqual(len(self.answers), 1)
+        self.assertFalse(self.frozen())
+
+    def test_an_answer_that_cannot_be_given_lets_the_listener_go(self):
+        self.status = 503
+        self.addCleanup(setattr, standdown, "ANSWER_LIMIT", standdown.ANSWER_LIMIT)
+        standdown.ANSWER_LIMIT = 0.6
+        self.duty.obey(7, "stand-down")
+        self.assertTrue(self.answers)
+        self.assertFalse(self.frozen())
+
+    def test_a_guest_that_hears_no_more_goes_on_by_itself(self):
+        self.addCleanup(setattr, standdown, "FROZEN_LIMIT", standdown.FROZEN_LIMIT)
+        standdown.FROZEN_LIMIT = 0.2
+        self.duty.obey(7, "stand-down")
+        until = time.monotonic() + 30
+        while self.frozen() and time.monotonic() < until:
+            time.sleep(0.01)
+        self.assertFalse(self.frozen())
+        # And an end that comes too late kills nobody: the listener may have a job by now.
+        self.duty.obey(9, "end")
+        self.assertIsNone(self.listener._process.poll())
+        self.assertFalse(self.listener.ended_by_order)
+
+    def test_an_end_ends_one_that_stands_down(self):
+        self.duty.obey(7, "stand-down")
+        self.duty.obey(8, "end")
+        self.assertEqual(self.listener._process.wait(30), -9)
+        self.assertTrue(self.listener.ended_by_order)
+
+    def test_an_unknown_order_changes_nothing(self):
+        self.duty.obey(7, "stand-down")
+        self.duty.obey(8, "dance")
+        self.assertTrue(self.frozen())
+
+
+class Daemon(HTTPServer):
+    """A daemon that keeps what it is told."""
+
+    def __init__(self, statuses):
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.statuses = statuses
+        self.told = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        statuses = self.server.statuses
+        status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+        self.server.told.append((status, self.path, self.headers["Authorization"], body))
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class TheReports(unittest.TestCase):
+    def setUp(self):
+        # A proxy in the environment is not for the daemon.
+        for name in ("http_proxy", "https_proxy"):
+            os.environ[name] = "http://127.0.0.1:9"
+            self.addCleanup(os.environ.pop, name)
+
+    def told(self, statuses, words, within=30.0):
+        daemon = Daemon(statuses)
+        self.addCleanup(daemon.server_close)
+        self.addCleanup(daemon.shutdown)
+        door = home.Door("ci--a--1", "http://127.0.0.1:%d/base/" % daemon.server_port, "t0ken", None)
+        reports = home.Reports(door, Quiet(), lambda: {"times": {"booted": 1.0}})
+        for word in words[:-1]:
+            reports.send(word)
+        reports.last(words[-1], within)
+        return daemon.told
+
+    def test_each_is_sent_in_order_with_the_runners_token(self):
+        told = self.told([204], ["booted", "runner-started", "stopped"])
+        self.assertEqual([one[3]["report"] for one in told], ["booted", "runner-started", "stopped"])
+        self.assertEqual(told[0][1:3], ("/base/v1/guest/ci--a--1/reports", "Bearer t0ken"))
+        self.assertEqual(told[0][3]["times"], {"booted": 1.0})
+
+    def test_what_cannot_be_taken_now_comes_again_and_nothing_overtakes_it(self):
+        told = self.told([503, 404, 429, 204], ["booted", "stopped"])
+        self.assertEqual([one[3]["report"] for one in told], ["booted"] * 4 + ["stopped"])
+
+    def test_what_is_refused_is_not_sent_again(self):
+        for status in (400, 401, 403, 422):
+            told = self.told([status], ["booted", "stopped"])
+            self.assertEqual([one[3]["report"] for one in told], ["booted", "stopped"])
+
+    def test_a_daemon_that_stays_away_does_not_keep_the_machine_up(self):
+        told = self.told([503], ["booted", "stopped"], within=0.5)
+        self.assertTrue(told)
+
+    def test_without_a_home_nothing_is_sent_and_nothing_waits(self):
+        reports = home.Reports(None, Quiet(), dict)
+        reports.send("booted")
+        reports.last("stopped", 3600)
+
+    def test_pauses_grow_to_a_bound(self):
+        pauses = [home.pause(tries) for tries in range(1, 100)]
+        self.assertTrue(all(0.25 < one <= home.LONGEST_PAUSE for one in pauses))
+        self.assertTrue(min(pauses[20:]) >= home.LONGEST_PAUSE / 2)
+
+
+class TheRest(unittest.TestCase):
+    def test_no_secret_is_in_the_record_and_the_excerpt_is_short(self):
+        with tempfile.NamedTemporaryFile() as log:
+            said = record.Record(log.name)
+            said.hide("a-secret-token")
+            said.hide_jit_config(base64.b64encode(json.dumps({".runner": "aW5uZXIgc2VjcmV0"}).encode()).decode())
+            stderr, sys.stderr = sys.stderr, open(os.devnull, "w", encoding="utf-8")
+            self.addCleanup(setattr, sys, "stderr", stderr)
+            for number in range(3000):
+                said.line("%d a-secret-token aW5uZXIgc2VjcmV0 \U0001F600" % number)
+            sys.stderr.close()
+            with open(log.name, encoding="utf-8") as file:
+                text = file.read()
+        excerpt = said.excerpt()
+        for secret in ("a-secret-token", "aW5uZXIgc2VjcmV0"):
+            self.assertNotIn(secret, text + excerpt)
+        self.assertTrue(excerpt.endswith("2999 *** *** \U0001F600"))
+        self.assertTrue(2000 < len(excerpt.encode()) <= 4096)
+
+    def test_a_full_disk_costs_the_log_only(self):
+        stderr, sys.stderr = sys.stderr, open(os.devnull, "w", encoding="utf-8")
+        self.addCleanup(setattr, sys, "stderr", stderr)
+        said = record.Record("/dev/full")
+        said.say("still here")
+        sys.stderr.close()
+        self.assertEqual(said.excerpt(), "guest: still here")
+
+    def test_updates_are_turned_off_whatever_the_case_and_kind_of_the_old_setting(self):
+        for old in ({}, {"disableUpdate": "false"}, {"DisableUpdate": False}):
+            inner = "\ufeff" + json.dumps(dict(old, AgentId=7))
+            files = {".runner": base64.b64encode(inner.encode()).decode(), ".credentials": "eA=="}
+            config = base64.b64encode(json.dumps(files).encode()).decode()
+            out = json.loads(base64.b64decode(listener.without_updates(config)))
+            self.assertEqual(out[".credentials"], "eA==")
+            self.assertEqual(json.loads(base64.b64decode(out[".runner"])), {"AgentId": 7, "DisableUpdate": True})
+        for broken in ("", "x", base64.b64encode(b"[]").decode(), base64.b64encode(b"{}").decode()):
+            with self.assertRaises((ValueError, KeyError, TypeError)):
+                listener.without_updates(broken)
+
+    def test_a_hook_tells_what_github_says_and_never_more_than_a_datagram_holds(self):
+        env = {"GITHUB_REPOSITORY": "o/r", "GITHUB_WORKFLOW": "x" * 9999, "GITHUB_RUN_ID": "12", "GITHUB_EVENT_NAME": ""}
+        self.assertEqual(hook.facts(env), {"repository": "o/r", "workflow": "x" * 512, "run_id": 12})
+        self.assertEqual(hook.facts({"GITHUB_RUN_ID": "12; reboot"}), {})
+
+    def test_a_hook_that_finds_no_guest_fails_no_job_and_the_images_own_still_runs(self):
+        script = os.path.join(SOURCE, "..", "job-started.sh")
+        with tempfile.NamedTemporaryFile("w", suffix=".sh") as own:
+            own.write("echo own; exit 3\n")
+            own.flush()
+            alone = subprocess.run(["sh", script], capture_output=True, check=False)
+            self.assertEqual((alone.returncode, alone.stdout), (0, b""))
+            env = dict(os.environ, RUNNER_FLEET_NEXT_JOB_STARTED=own.name)
+            both = subprocess.run(["sh", script], capture_output=True, env=env, check=False)
+            self.assertEqual((both.returncode, both.stdout), (3, b"own\n"))
+
+    def test_the_clock_never_goes_back_and_is_never_negative(self):
+        readings = [machine.now() for _ in range(100)]
+        self.assertEqual(readings, sorted(readings))
+        self.assertTrue(readings[0] >= 0.0)
+
+    def test_a_folder_that_the_user_cannot_pass_is_out_of_reach(self):
+        nobody = types.SimpleNamespace(pw_name="nobody", pw_uid=65534, pw_gid=65534)
+        with tempfile.TemporaryDirectory() as folder:
+            app = os.path.join(folder, "app")
+            os.mkdir(app)
+            os.chmod(folder, 0o700)
+            self.assertFalse(prepare.reachable(app, nobody))
+            os.chmod(folder, 0o755)
+            self.assertTrue(prepare.reachable(app, nobody))
+
+
+if __name__ == "__main__":
+    unittest.main()

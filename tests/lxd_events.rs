@@ -1,0 +1,153 @@
+//! What LXD tells by itself, and what happens when it does not answer, on a real LXD.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use runner_fleet::provider::{
+    Limited, Limits,
+    lxd::{Lxd, LxdConfig},
+};
+use runner_fleet_actors::{
+    name::FleetId,
+    port::{Change, Clock, Deletion, ErrorClass, Provider, TokioClock, VmStatus},
+};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+#[path = "provider/contract.rs"]
+#[allow(dead_code, reason = "the suite itself is held elsewhere")]
+mod contract;
+#[path = "support/lxd_gate.rs"]
+mod gate;
+#[path = "support/lxd.rs"]
+mod lxd;
+
+use contract::{delete_to_the_end, eventually, order};
+use gate::Gate;
+use lxd::RealLxd;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(TokioClock::starting_at(chrono::Utc::now()))
+}
+
+fn behind(gate: &Gate, fleet: &FleetId) -> Lxd {
+    let real = RealLxd { socket: gate.socket.clone(), project: "default".into() };
+    Lxd::connect(LxdConfig::new(real.access(), fleet.clone()), clock()).unwrap()
+}
+
+async fn heard(changes: &mut Receiver<Change>) -> Result<Change, RecvError> {
+    tokio::time::timeout(PATIENCE, changes.recv()).await.expect("something is told")
+}
+
+#[tokio::test]
+async fn a_vm_that_stops_is_told_at_once_and_without_a_listing() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let gate = Gate::before(lxd.socket.clone());
+    let fleet = lxd::fleet();
+    // As the daemon has it: behind its limits.
+    let inner = Arc::new(behind(&gate, &fleet));
+    let provider = Limited::new(inner, Limits::default(), clock());
+    let mut changes = provider.changes().expect("LXD tells");
+    eventually(PATIENCE, "the stream is open", || async { (gate.streams() == 1).then_some(()) })
+        .await;
+    let order = order(&fleet, lxd.shape(), 1);
+    provider.launch(order.clone()).await.unwrap();
+    let asked = provider.status().calls;
+    let power_off = serde_json::json!({ "command": ["poweroff"], "wait-for-websocket": false });
+    lxd.done("POST", &format!("instances/{}/exec", order.name), Some(power_off)).await;
+    // LXD says so itself when the container is off; our word may only be the shorter behind it.
+    let change = heard(&mut changes).await.unwrap();
+    let told = Instant::now();
+    assert_eq!((change.name, change.status), (order.name.clone(), VmStatus::Stopped));
+    assert_eq!(provider.status().calls, asked, "nobody asked for it");
+    eventually(PATIENCE, "LXD has deleted it", || async {
+        (!lxd.names().await.contains(&order.name.to_string())).then_some(())
+    })
+    .await;
+    println!("told {:?} before LXD's own listing was rid of it", told.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_that_broke_is_taken_up_again_and_its_listeners_are_told_to_look() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let gate = Gate::before(lxd.socket.clone());
+    let fleet = lxd::fleet();
+    let provider = behind(&gate, &fleet);
+    let mut changes = provider.changes().unwrap();
+    eventually(PATIENCE, "the stream is open", || async { (gate.streams() == 1).then_some(()) })
+        .await;
+    gate.cut().await;
+    assert_eq!(heard(&mut changes).await, Err(RecvError::Closed), "something may have been missed");
+    let mut changes = provider.changes().unwrap();
+    let order = order(&fleet, lxd.shape(), 2);
+    provider.launch(order.clone()).await.unwrap();
+    lxd.delete(order.name.as_str()).await;
+    assert_eq!(heard(&mut changes).await.unwrap().name, order.name);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_replaced_ends_its_listeners() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let gate = Gate::before(lxd.socket.clone());
+    let provider = behind(&gate, &lxd::fleet());
+    let mut changes = provider.changes().unwrap();
+    drop(provider);
+    assert_eq!(heard(&mut changes).await, Err(RecvError::Closed));
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_is_lost_makes_no_vm_that_nobody_knows_of() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let gate = Gate::before(lxd.socket.clone());
+    let fleet = lxd::fleet();
+    let provider = behind(&gate, &fleet);
+    provider.list().await.unwrap();
+    gate.lose_answers_to(Some("POST /1.0/instances"));
+    let order = order(&fleet, lxd.shape(), 3);
+    let lost = provider.launch(order.clone()).await.unwrap_err();
+    assert_eq!(lost.class, ErrorClass::Transient, "{lost}");
+    if !lost.certain {
+        let deletion = provider.delete(&order.name, None).await;
+        assert_ne!(deletion, Ok(Deletion::Gone), "it may appear at any moment");
+    }
+    gate.lose_answers_to(None);
+    // LXD may still be at the first one; the brain comes again later, as here.
+    eventually(PATIENCE, "the same order again", || async {
+        provider.launch(order.clone()).await.ok()
+    })
+    .await;
+    let listing = provider.list().await.unwrap();
+    assert_eq!(listing.entries.len(), 1);
+    assert_eq!(listing.entries[0].status, VmStatus::Active);
+    delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
+}
+
+#[tokio::test]
+async fn nonsense_is_no_empty_fleet() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let gate = Gate::before(lxd.socket.clone());
+    let fleet = lxd::fleet();
+    let provider = behind(&gate, &fleet);
+    provider.list().await.unwrap();
+    for nonsense in ["", "<html>", "{}", r#"{"type": "sync", "metadata": {}}"#] {
+        gate.answer("GET /1.0/instances", nonsense);
+        let error = provider.list().await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Transient, "{nonsense:?}: {error}");
+    }
+    let half = serde_json::json!({ "type": "sync", "metadata": [
+        7,
+        { "name": format!("{fleet}--large--000000000009"), "status": "Running",
+          "config": { "user.runner-fleet.fleet": fleet.as_str() } },
+    ]});
+    gate.answer("GET /1.0/instances?", &half.to_string());
+    let listing = provider.list().await.unwrap();
+    assert_eq!(listing.entries.len(), 1, "one that cannot be read costs itself");
+    assert!(!listing.complete && listing.faults.len() == 1, "{listing:?}");
+    gate.answer_nothing_instead();
+    assert_eq!(provider.list().await.unwrap().entries, []);
+}
