@@ -11,9 +11,11 @@ mod assemble;
 mod control;
 mod lock;
 mod online;
+mod reception;
 mod renewable;
 mod scopes;
 mod targets;
+mod user_data;
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +31,7 @@ use actix::{Addr, AsyncContext};
 use runner_fleet_actors::{
     event::{FleetEvent, ReadModel},
     fleet::{Ending, FleetActor, FleetSetup, Stop},
-    hands::NoGuests,
-    port::{Clock, Forge, Observer, PortError, Provider, TokioClock, UserData},
+    port::{Clock, Forge, Observer, PortError, Provider, TokioClock},
     supervision::Intensity,
     sweep::Cadence,
 };
@@ -42,13 +43,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::online::check_online;
 use self::{
-    assemble::Ports, control::Door, lock::StateLock, renewable::Renewable, scopes::Scopes,
-    targets::Targets,
+    assemble::Ports, control::Door, lock::StateLock, reception::Reception, renewable::Renewable,
+    scopes::Scopes, targets::Targets, user_data::Makings,
 };
 use crate::{
     config::{Config, Env},
     github::downloads::{Catalogue, Downloads},
-    guest::Guest,
+    home,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
     log::LogControl,
@@ -120,6 +121,7 @@ pub(crate) struct Daemon {
     door: Arc<Door>,
     stop_api: CancellationToken,
     api: http::Serving,
+    guests: Option<home::Serving>,
     journal: Option<Arc<Journal>>,
     stop_deadline: std::time::Duration,
     broken: Arc<AtomicU64>,
@@ -149,6 +151,12 @@ impl Daemon {
         let remembered = scopes
             .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
             .map_err(|error| error.to_string())?;
+        let reception = config
+            .guests
+            .as_ref()
+            .map(|guests| Reception::prepare(guests, &config.fleet.state_dir))
+            .transpose()?
+            .map(Arc::new);
         let journal = match &config.fleet.journal {
             Some(file) => {
                 let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
@@ -170,10 +178,12 @@ impl Daemon {
             .into_iter()
             .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
             .collect();
-        let user_data: Arc<dyn UserData> = Arc::new(Guest::default());
+        let makings =
+            Makings::new(config.guests.as_ref(), reception.as_deref(), Arc::clone(&downloads))?;
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
         let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
+        let observer: Arc<dyn Observer> = Arc::new(observers);
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
             providers: providers
@@ -181,15 +191,15 @@ impl Daemon {
                 .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
                 .collect(),
             forge: Arc::clone(&forge) as Arc<dyn Forge>,
-            guests: Arc::new(NoGuests),
+            guests: Reception::guests(reception.as_deref()),
             pools: config
                 .pools
                 .iter()
-                .map(|p| assemble::pool(p, &user_data, &targets, &pace))
+                .map(|p| assemble::pool(p, &makings, &targets, &pace))
                 .collect(),
             remembered,
             clock: Arc::clone(&clock),
-            observer: Arc::new(observers),
+            observer: Arc::clone(&observer),
             model: Arc::clone(&model),
             io: io.clone(),
             cloud_cadence: pace.cloud,
@@ -223,27 +233,58 @@ impl Daemon {
             pace,
             targets,
             scopes,
-            user_data,
+            downloads,
             forge,
             catalogue: Arc::clone(&catalogue),
             providers: Mutex::new(providers),
+            reception,
             journal: journal.clone(),
             log,
             io: io.clone(),
         });
         let stop_api = CancellationToken::new();
+        // What listens already ends again where the rest cannot.
+        let unless_started = stop_api.clone().drop_guard();
         let api = {
             let (control, stop) = (Arc::clone(&door) as Arc<dyn Control>, stop_api.clone());
             let served = io.spawn(async move { http::serve(control, &socket, listen, stop).await });
             served.await.map_err(|e| e.to_string())?.map_err(|error| format!("the API: {error}"))?
         };
+        let guests = match door.reception.clone() {
+            Some(reception) => {
+                let ears = Arc::new(reception::Fleet {
+                    model: Arc::clone(&door.model),
+                    fleet: door.fleet.clone(),
+                    observer,
+                    clock: Arc::clone(&door.clock),
+                    downloads: Arc::clone(&door.downloads),
+                });
+                let stop = stop_api.clone();
+                let opened = io.spawn(async move { reception.open(ears, stop).await });
+                Some(opened.await.map_err(|e| e.to_string())??)
+            }
+            None => None,
+        };
         let fleet = context.run(fleet);
         let stop = stop_api.clone();
+        let downloads = Arc::clone(&door.downloads);
         // Idle as long as nobody reads what it brings.
         io.spawn(async move {
             stop.run_until_cancelled(downloads.keep_fresh(&*catalogue)).await;
         });
-        Ok(Self { fleet, ending, door, stop_api, api, journal, stop_deadline, broken, _lock: lock })
+        unless_started.disarm();
+        Ok(Self {
+            fleet,
+            ending,
+            door,
+            stop_api,
+            api,
+            guests,
+            journal,
+            stop_deadline,
+            broken,
+            _lock: lock,
+        })
     }
 
     /// What the API may ask of this daemon.
@@ -313,6 +354,11 @@ impl Daemon {
         if let Err(error) = self.api.task.await {
             tracing::warn!(%error, "the api did not end by itself");
         }
+        if let Some(guests) = self.guests
+            && let Err(error) = guests.task.await
+        {
+            tracing::warn!(%error, "the guests' listener did not end by itself");
+        }
         let flushed = self.journal.is_none_or(|j| j.flush(std::time::Duration::from_secs(2)));
         if !flushed {
             tracing::warn!("the end of the journal could not be written");
@@ -354,7 +400,7 @@ impl Observer for Observers {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
-            FleetEvent::Reconciled { .. } => {}
+            FleetEvent::GuestStopped { .. } | FleetEvent::Reconciled { .. } => {}
         }
     }
 }

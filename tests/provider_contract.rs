@@ -1,27 +1,37 @@
-//! Every provider keeps the contract of `Provider`: OpenStack on the fake cloud always, and on a real
-//! one where there is one.
+//! Every provider keeps the contract of `Provider`: OpenStack on the fake cloud always, OpenStack and
+//! LXD on real ones where there are any.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use runner_fleet::{
     fake::openstack::{FakeOpenstack, Options},
-    provider::openstack::{
-        OpenStack, OpenStackConfig,
-        cloud::{CloudConfig, Sources},
+    provider::{
+        lxd::{Lxd, LxdConfig},
+        openstack::{
+            OpenStack, OpenStackConfig,
+            cloud::{CloudConfig, Sources},
+        },
     },
 };
 use runner_fleet_actors::{
     name::FleetId,
-    port::{Provider, Shape, TokioClock},
+    port::{LxdShape, Provider, Shape, TokioClock},
 };
 
 #[path = "provider/contract.rs"]
 mod contract;
+#[path = "support/lxd.rs"]
+mod lxd;
 
 use contract::Environment;
+use lxd::RealLxd;
 
 async fn connect(cloud: CloudConfig, fleet: &FleetId, page_size: u32) -> Box<dyn Provider> {
     let config = OpenStackConfig { page_size, ..OpenStackConfig::new(cloud, fleet.clone()) };
@@ -36,6 +46,22 @@ fn shape() -> Shape {
         network: Some("demo-net".into()),
         ..Shape::default()
     }
+}
+
+fn unknown() -> Vec<(Shape, String, Option<String>)> {
+    let no = || "no-such-thing".to_owned();
+    let named = [
+        (Shape { image: no(), ..shape() }, "debian-12"),
+        (Shape { flavor: no(), ..shape() }, "m1.tiny"),
+        (Shape { network: Some(no()), ..shape() }, "demo-net"),
+    ];
+    let refused = [
+        Shape { security_groups: vec![no()], ..shape() },
+        Shape { key: Some(no()), ..shape() },
+        Shape { availability_zone: Some(no()), ..shape() },
+    ];
+    let named = named.map(|(shape, known)| (shape, no(), Some(known.to_owned())));
+    named.into_iter().chain(refused.map(|shape| (shape, no(), None))).collect()
 }
 
 struct Fake(FakeOpenstack);
@@ -64,19 +90,28 @@ impl Environment for Fake {
         "ci".parse().unwrap()
     }
 
-    fn hopeless_flavor(&self) -> Option<String> {
-        Some("no.such.host".into())
+    fn unknown(&self) -> Vec<(Shape, String, Option<String>)> {
+        unknown()
+    }
+
+    fn hopeless(&self) -> Option<Shape> {
+        Some(Shape { flavor: "no.such.host".into(), ..shape() })
     }
 
     fn ambiguous_network(&self) -> Option<String> {
         Some("twin-net".into())
     }
 
-    fn plant(&self, name: &str, tags: &[&str]) -> Option<String> {
-        Some(self.0.plant(name, tags))
+    fn user_data_limit(&self) -> Option<usize> {
+        Some(65_535)
     }
 
-    fn raw_names(&self) -> Option<Vec<String>> {
+    async fn plant(&self, name: &str, owner: Option<&FleetId>) -> Option<String> {
+        let tag = owner.map(|owner| format!("runner-fleet:{owner}"));
+        Some(self.0.plant(name, &tag.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+
+    async fn raw_names(&self, _prefix: &str) -> Option<Vec<String>> {
         Some(self.0.vms().into_iter().map(|vm| vm.name).collect())
     }
 
@@ -128,24 +163,28 @@ impl Environment for Real {
         format!("t{}", &random[..10]).parse().unwrap()
     }
 
-    fn hopeless_flavor(&self) -> Option<String> {
-        Some("no.such.host".into())
+    fn unknown(&self) -> Vec<(Shape, String, Option<String>)> {
+        unknown()
+    }
+
+    fn hopeless(&self) -> Option<Shape> {
+        Some(Shape { flavor: "no.such.host".into(), ..shape() })
     }
 
     fn ambiguous_network(&self) -> Option<String> {
         Some("twin-net".into())
     }
 
-    fn plant(&self, _name: &str, _tags: &[&str]) -> Option<String> {
+    fn user_data_limit(&self) -> Option<usize> {
+        Some(65_535)
+    }
+
+    async fn plant(&self, _name: &str, _owner: Option<&FleetId>) -> Option<String> {
         None
     }
 
-    fn raw_names(&self) -> Option<Vec<String>> {
+    async fn raw_names(&self, _prefix: &str) -> Option<Vec<String>> {
         None
-    }
-
-    fn revoke_tokens(&self) -> bool {
-        false
     }
 
     fn patience(&self) -> Duration {
@@ -165,4 +204,76 @@ async fn the_contract_holds_on_a_real_openstack() {
     let name = std::env::var("RUNNER_FLEET_TEST_CLOUD").unwrap_or_else(|_| "ostest".to_owned());
     let cloud = CloudConfig::load(Some(Path::new(&path)), Some(&name)).unwrap();
     contract::holds(&Real(cloud)).await;
+}
+
+/// A real LXD, and what the suite put there by hand.
+struct Planted {
+    lxd: RealLxd,
+    names: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Environment for Planted {
+    async fn provider(&self, fleet: &FleetId, _page_size: u32) -> Box<dyn Provider> {
+        let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+        Box::new(Lxd::connect(LxdConfig::new(self.lxd.access(), fleet.clone()), clock).unwrap())
+    }
+
+    fn shape(&self) -> Shape {
+        self.lxd.shape()
+    }
+
+    fn fleet(&self) -> FleetId {
+        lxd::fleet()
+    }
+
+    fn unknown(&self) -> Vec<(Shape, String, Option<String>)> {
+        let no = || "no-such-thing".to_owned();
+        let lxd = |lxd: LxdShape| Shape { lxd: Some(lxd), ..self.lxd.shape() };
+        let cases = [
+            (Shape { image: no(), ..self.lxd.shape() }, no(), "tiny"),
+            (
+                Shape { image: "deadbeefdead".into(), ..self.lxd.shape() },
+                "deadbeefdead".into(),
+                "tiny",
+            ),
+            (Shape { network: Some(no()), ..self.lxd.shape() }, no(), "lxdbr0"),
+            (lxd(LxdShape { profiles: vec![no()], ..LxdShape::default() }), no(), "default"),
+            (lxd(LxdShape { storage_pool: Some(no()), ..LxdShape::default() }), no(), "default"),
+            (lxd(LxdShape { target: Some(no()), ..LxdShape::default() }), no(), "no cluster"),
+        ];
+        cases.map(|(shape, no, known)| (shape, no, Some(known.to_owned()))).into()
+    }
+
+    async fn plant(&self, name: &str, owner: Option<&FleetId>) -> Option<String> {
+        // A second one of a name is refused by LXD itself.
+        if !self.lxd.plant(name, owner).await {
+            return None;
+        }
+        self.names.lock().unwrap().push(name.to_owned());
+        Some(name.to_owned())
+    }
+
+    async fn clear(&self) {
+        let names = std::mem::take(&mut *self.names.lock().unwrap());
+        for name in names {
+            self.lxd.delete(&name).await;
+        }
+    }
+
+    async fn raw_names(&self, prefix: &str) -> Option<Vec<String>> {
+        let names = self.lxd.names().await;
+        Some(names.into_iter().filter(|name| name.starts_with(prefix)).collect())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+}
+
+#[tokio::test]
+async fn the_contract_holds_on_a_real_lxd() {
+    if let Some(lxd) = RealLxd::found() {
+        contract::holds(&Planted { lxd, names: Mutex::default() }).await;
+    }
 }

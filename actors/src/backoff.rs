@@ -24,6 +24,10 @@ pub const EFFECT: Curve = Curve { base: Duration::from_secs(2), cap: Duration::f
 /// Polls of a deletion that was taken on: listings usually bring the news first.
 pub const DELETION: Curve = Curve { base: Duration::from_secs(10), cap: Duration::from_secs(60) };
 
+/// VMs that end before their runner was online: an image or a network that people must mend, found
+/// out by one VM at a time.
+pub const BOOT: Curve = Curve { base: Duration::from_secs(5), cap: Duration::from_secs(600) };
+
 /// The delay after `attempt` failures in a row (0 and 1 both give the first), spread over
 /// ±12.5 % by `seed`; never above `curve.cap`.
 #[must_use]

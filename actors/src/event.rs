@@ -105,6 +105,9 @@ pub enum DrainReason {
         #[serde(flatten)]
         class: ErrorClass,
     },
+    /// Its VM ended, or its runner application failed, before it could serve a job; for the pool's
+    /// backoff, as a failed launch.
+    BootFailed,
     /// It was not made, not online, or without a job for longer than its limit.
     Overdue {
         /// The state whose limit passed.
@@ -123,6 +126,15 @@ pub enum DrainReason {
 }
 
 impl DrainReason {
+    /// Whether the runner was lost to a failure rather than ended by its job or by somebody's wish.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::VmVanished | Self::VmFailed | Self::LaunchFailed { .. } | Self::BootFailed
+        )
+    }
+
     /// The reason as one word, for log lines and metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -134,6 +146,7 @@ impl DrainReason {
             Self::Forced => "forced",
             Self::PoolRemoved => "pool_removed",
             Self::LaunchFailed { .. } => "launch_failed",
+            Self::BootFailed => "boot_failed",
             Self::Overdue { .. } => "overdue",
             Self::JobOverdue => "job_overdue",
             Self::VmVanished => "vm_vanished",
@@ -235,6 +248,20 @@ pub enum FleetEvent {
         runner: Option<RunnerName>,
         /// What failed.
         error: PortError,
+    },
+    /// A guest's last word: its runner application has ended. Told beside the change of state that it
+    /// causes, if it causes one, and not before it.
+    GuestStopped {
+        /// When it was told.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose guest.
+        runner: RunnerName,
+        /// How it ended.
+        end: JobEnd,
+        /// What the guest has counted.
+        times: GuestTimes,
     },
     /// The last lines that a guest has logged, told by it on an end that is not the usual one.
     GuestLog {

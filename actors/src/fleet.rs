@@ -237,6 +237,10 @@ impl FleetActor {
     fn retire(&mut self, key: PoolKey, ctx: &mut Context<Self>) {
         tracing::warn!(pool = %key.pool, provider = %key.provider, scope = %key.scope,
             "runners of a pool that is not configured were found; they are drained");
+        // Whether its guests answer is not known any more. Asking some in vain costs minutes, not asking
+        // one that could have answered may cost its job.
+        let guests_report =
+            self.pools.values().any(|child| child.setup.configure.limits.guests_report);
         let setup = PoolSetup {
             configure: Configure {
                 blueprint: Arc::new(Blueprint {
@@ -249,7 +253,7 @@ impl FleetActor {
                 }),
                 policy: Policy { max: 0, replace_at_once: 1, shape: None, retiring: true },
                 scaling: EMPTY,
-                limits: Limits::default(),
+                limits: Limits { guests_report, ..Limits::default() },
                 provider: key.provider,
             },
             demand: None,

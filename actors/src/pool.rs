@@ -19,9 +19,11 @@ use crate::{
 };
 
 pub mod actor;
+mod failures;
 mod roster;
 
-pub use roster::{Failures, Member, Roster, Survey, Surveyed};
+pub use failures::Failures;
+pub use roster::{Member, Roster, Survey, Surveyed};
 
 /// What a pool may do. From the configuration; can change while the pool runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +105,8 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
             return;
         }
         // One launch finds out whether the trouble is over; a crowd would only repeat it.
-        if roster.needs_probe() {
-            let probing = roster.count(Phase::Creating) > 0;
+        if failures.needs_probe() {
+            let probing = roster.probes();
             create = u32::from(!probing);
             plan.because.push(format!(
                 "after {} failed launches ({class}) one launch probes before the others follow",

@@ -31,6 +31,7 @@ use crate::{
 
 pub mod actor;
 mod adopt;
+mod boot;
 mod busy;
 pub mod drain;
 pub mod evidence;

@@ -105,6 +105,20 @@ fn a_seed_replays_to_the_letter() {
 }
 
 #[test]
+fn an_image_that_powers_off_right_after_its_boot_is_not_booted_over_and_over() {
+    let hours = 4.0;
+    for seed in 0..10 {
+        let faults = Faults { boots_in_vain: 1.0, ..Faults::default() };
+        let report = sim::run(seed, hours, &faults);
+        assert!(report.violations.is_empty(), "{}", failure(&report));
+        let launches = report.counters.launches;
+        println!("seed {seed}: {launches} launches in {hours} hours");
+        // Two pools of at most 22 once, and then at most one launch in about ten minutes each.
+        assert!(launches < 200, "seed {seed}: {launches} launches in {hours} hours");
+    }
+}
+
+#[test]
 fn a_world_without_faults_serves_every_job_and_loses_none() {
     let mut served = 0;
     for seed in 0..10 {

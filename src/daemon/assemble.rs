@@ -7,11 +7,11 @@ use runner_fleet_actors::{
     hands::Blueprint,
     name::FleetId,
     pool::{Policy, actor::Configure},
-    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape, UserData},
+    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape},
     runner, scaler,
 };
 
-use super::{Pace, targets::Targets};
+use super::{Pace, targets::Targets, user_data::Makings};
 use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
     github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue},
@@ -148,12 +148,8 @@ pub(super) async fn limited(
 }
 
 /// One pool as the fleet takes it.
-pub(super) fn pool(
-    pool: &Pool,
-    user_data: &Arc<dyn UserData>,
-    targets: &Targets,
-    pace: &Pace,
-) -> PoolSetup {
+pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pace) -> PoolSetup {
+    let guests_report = makings.home.is_some();
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -162,7 +158,7 @@ pub(super) fn pool(
                 group: pool.group.clone(),
                 labels: pool.labels.clone(),
                 shape: pool.shape.clone(),
-                user_data: Arc::clone(user_data),
+                user_data: makings.user_data(&pool.guest, &pool.scope),
             }),
             policy: Policy {
                 max: pool.max,
@@ -179,7 +175,7 @@ pub(super) fn pool(
                 shrink_after: pace.shrink_after,
                 fixed: targets.of(&pool.name),
             },
-            limits: limits(&pool.limits, pace.listing_lag),
+            limits: runner::Limits { guests_report, ..limits(&pool.limits, pace.listing_lag) },
             provider: pool.provider.clone(),
         },
         demand: None,

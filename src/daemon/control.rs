@@ -12,13 +12,16 @@ use runner_fleet_actors::{
     fleet::{Fix, FleetActor, Reconcile, Reload, Route, RouteError},
     name::{PoolName, RunnerName},
     pool::actor::{Order, Refused},
-    port::{Clock, Forge, Provider, UserData},
+    port::{Clock, Forge, Provider},
 };
 
-use super::{Pace, assemble, renewable::Renewable, scopes::Scopes, targets::Targets};
+use super::{
+    Pace, assemble, reception::Reception, renewable::Renewable, scopes::Scopes, targets::Targets,
+    user_data::Makings,
+};
 use crate::{
     config::Config,
-    github::downloads::Catalogue,
+    github::downloads::{Catalogue, Downloads},
     http::{
         Control, Refusal,
         api::{self, FleetInfo, Readiness},
@@ -38,10 +41,11 @@ pub(super) struct Door {
     pub pace: Pace,
     pub targets: Targets,
     pub scopes: Scopes,
-    pub user_data: Arc<dyn UserData>,
+    pub downloads: Arc<Downloads>,
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
+    pub reception: Option<Arc<Reception>>,
     pub journal: Option<Arc<Journal>>,
     pub log: Option<LogControl>,
     pub io: tokio::runtime::Handle,
@@ -84,6 +88,9 @@ impl Door {
                 providers.push((name.clone(), port));
             }
         }
+        if let Some(reception) = &self.reception {
+            reception.renew_certificate().map_err(Refusal::Invalid)?;
+        }
         if old.github != new.github {
             let github = assemble::github(new, &self.clock).map_err(invalid)?;
             let github = Arc::new(github);
@@ -116,6 +123,12 @@ impl Door {
                     .to_owned(),
             ));
         }
+        let makings = Makings::new(
+            new.guests.as_ref(),
+            self.reception.as_deref(),
+            Arc::clone(&self.downloads),
+        )
+        .map_err(Refusal::Invalid)?;
         // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
         let kept = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
         kept.map_err(|error| Refusal::Unavailable(format!("nothing was changed: {error}")))?;
@@ -123,7 +136,7 @@ impl Door {
         let pools = new
             .pools
             .iter()
-            .map(|p| assemble::pool(p, &self.user_data, &self.targets, &self.pace))
+            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace))
             .collect();
         let providers = self
             .providers

@@ -18,6 +18,7 @@ use crate::{
         table::{table, terminal_width},
     },
     config::Config,
+    home::Tls,
     provider::Grade,
 };
 
@@ -68,6 +69,14 @@ fn as_table(asked: &[Asked]) -> String {
 async fn ask_all(config: &Config) -> Vec<Asked> {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
     let mut asked = ask_github(config, &clock).await;
+    if let Some(tls) = config.guests.as_ref().and_then(|guests| guests.tls.clone()) {
+        let (grade, what) = match Tls::read(tls) {
+            Ok(_) => (OK, "certificate and key belong together".to_owned()),
+            Err(fault) => (FAULT, fault),
+        };
+        let (whom, about) = ("guests".to_owned(), "certificate".to_owned());
+        asked.push(Asked { grade, whom, about, what });
+    }
     for (name, provider) in &config.providers {
         let whom = format!("provider {name}");
         let shapes: Vec<Shape> = config

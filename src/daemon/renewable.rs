@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use runner_fleet_actors::{
     name::{RegistrationId, RunnerName, Scope, VmId},
     port::{
-        Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider, RegisterOrder,
-        Registered, Registration, Vm,
+        Change, Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        RegisterOrder, Registered, Registration, Vm,
     },
 };
 
@@ -52,6 +52,12 @@ impl Provider for Renewable<dyn Provider> {
 
     fn status(&self) -> PortStatus {
         self.now().status()
+    }
+
+    /// Those of the provider that is set now. They end when it is replaced and dropped; whoever
+    /// listens then asks again.
+    fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
+        self.now().changes()
     }
 }
 

@@ -4,11 +4,17 @@
 //! in this order. A duration that nobody saw both ends of is left out rather than guessed, because a
 //! guess poisons the median that somebody is paged on. An adopted runner that is online was told as
 //! installed (and started, if busy) by the process before.
+//!
+//! Where the guest reports, its own clock says how long it waited and how long its job ran: that is true
+//! also of a report that came late. Such a runner's `runner_stop` is held until its guest has said its
+//! last word, which alone knows the conclusion and the exit code; that is a moment, and at the longest
+//! the time until its VM is gone.
 
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{DrainReason, FleetEvent, Job, Phase, Transition},
+    event::{DrainReason, FleetEvent, GuestTimes, Job, JobEnd, Phase, Transition},
+    name::PoolName,
     port::Time,
 };
 
@@ -19,6 +25,8 @@ use super::{
 
 /// Longest text of a line, in characters: a cloud's fault text may hold a page.
 const TEXT_MAX: usize = 1_000;
+/// Longest log excerpt, in characters.
+const TAIL_MAX: usize = 4_096;
 
 /// The lines of one event, in the order in which they are written.
 #[must_use]
@@ -58,8 +66,16 @@ pub fn lines(event: &FleetEvent, memory: &mut Memory) -> Vec<Line> {
             };
             vec![Line::new(*at, entry)]
         }
+        FleetEvent::GuestStopped { at, pool, runner, end, times } => {
+            // Of a runner that is gone, or was never heard of, there is nothing to tell.
+            let Some(mut life) = memory.take(runner) else { return Vec::new() };
+            life.hear(end, *times);
+            let told = life.held.and_then(|ended| stopped(pool, ended, true, &mut life));
+            memory.keep(runner, life);
+            told.map(|entry| Line::new(*at, entry)).into_iter().collect()
+        }
         FleetEvent::GuestLog { at, pool, runner, log } => {
-            let (flavor, runner, log) = (pool.clone(), runner.clone(), cut(log));
+            let (flavor, runner, log) = (pool.clone(), runner.clone(), tail(log));
             vec![Line::new(*at, Entry::GuestLog { flavor, runner, log })]
         }
         FleetEvent::InvariantBroken { at, name, seen } => {
@@ -86,6 +102,7 @@ fn of_transition(transition: &Transition) -> Entry {
 fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> {
     let mut life = memory.take(&transition.runner).unwrap_or_default();
     let mut entries = Vec::new();
+    life.hear(&transition.job_end.clone().unwrap_or_default(), transition.times);
     if transition.job.is_some() {
         life.job.clone_from(&transition.job);
     }
@@ -104,17 +121,29 @@ fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> 
         (from, Phase::Draining | Phase::Deleted) => {
             let ran_unseen = !life.start_told
                 && transition.reason == Some(DrainReason::Finished)
-                && (transition.job.is_some() || transition.job_end.is_some());
+                && had_job(transition);
             if ran_unseen {
                 life.start_told = true;
                 entries.push(Entry::RunnerStart {
                     flavor: transition.pool.clone(),
                     workflow: workflow(life.job.as_ref()),
-                    idle: None,
+                    idle: seconds(life.times.idle()),
                 });
             }
+            let by_itself =
+                transition.reason == Some(DrainReason::Finished) && !transition.job_killed;
             if from == Some(Phase::Busy) || ran_unseen {
-                entries.extend(stopped(at, transition, &mut life));
+                let reports = life.times != GuestTimes::default();
+                if by_itself && reports && life.end.exit_code.is_none() {
+                    life.held = Some(at);
+                } else {
+                    entries.extend(stopped(&transition.pool, at, by_itself, &mut life));
+                }
+            }
+            if transition.to == Phase::Deleted
+                && let Some(ended) = life.held
+            {
+                entries.extend(stopped(&transition.pool, ended, true, &mut life));
             }
         }
         _ => {}
@@ -123,6 +152,14 @@ fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> 
         memory.keep(&transition.runner, life);
     }
     entries.into_iter().map(|entry| Line::new(at, entry)).collect()
+}
+
+/// Whether anybody said that there was a job. An exit code alone says only that the runner application
+/// ended.
+fn had_job(transition: &Transition) -> bool {
+    transition.job.is_some()
+        || transition.times.job_started.is_some()
+        || transition.job_end.as_ref().is_some_and(|end| end.conclusion.is_some())
 }
 
 fn installed(at: Time, transition: &Transition, life: &mut Life) -> Option<Entry> {
@@ -141,29 +178,42 @@ fn started(at: Time, transition: &Transition, life: &mut Life) -> Option<Entry> 
         return None;
     }
     life.started = Some(at);
+    let seen = life.online.map(|online| between(online, at));
     Some(Entry::RunnerStart {
         flavor: transition.pool.clone(),
         workflow: workflow(life.job.as_ref()),
-        idle: life.online.map(|online| between(online, at).as_secs_f64()),
+        idle: seconds(life.times.idle().or(seen)),
     })
 }
 
-fn stopped(at: Time, transition: &Transition, life: &mut Life) -> Option<Entry> {
+fn stopped(pool: &PoolName, ended: Time, by_itself: bool, life: &mut Life) -> Option<Entry> {
+    life.held = None;
     if std::mem::replace(&mut life.stop_told, true) {
         return None;
     }
-    let end = transition.job_end.clone().unwrap_or_default();
-    let by_itself = transition.reason == Some(DrainReason::Finished)
-        && !transition.job_killed
-        && end.exit_code.unwrap_or(0) == 0;
+    let normal = by_itself && life.end.exit_code.unwrap_or(0) == 0;
+    let seen = life.started.map(|started| between(started, ended));
     Some(Entry::RunnerStop {
-        flavor: transition.pool.clone(),
+        flavor: pool.clone(),
         workflow: workflow(life.job.as_ref()),
-        status: if by_itself { JobStatus::Normal } else { JobStatus::Abnormal },
-        status_info: end.exit_code.map(|code| StatusInfo { code }),
-        job_duration: life.started.map(|started| between(started, at).as_secs_f64()),
-        job_conclusion: end.conclusion,
+        status: if normal { JobStatus::Normal } else { JobStatus::Abnormal },
+        status_info: life.end.exit_code.map(|code| StatusInfo { code }),
+        job_duration: seconds(life.times.job().or(seen)),
+        job_conclusion: life.end.conclusion.clone(),
     })
+}
+
+impl Life {
+    /// Takes in what is told of its end and its times. What is known already stays.
+    fn hear(&mut self, end: &JobEnd, times: GuestTimes) {
+        self.end.conclusion = self.end.conclusion.take().or_else(|| end.conclusion.clone());
+        self.end.exit_code = self.end.exit_code.or(end.exit_code);
+        self.times.merge(times);
+    }
+}
+
+fn seconds(duration: Option<Duration>) -> Option<f64> {
+    duration.map(|duration| duration.as_secs_f64())
 }
 
 fn workflow(job: Option<&Job>) -> Workflow {
@@ -179,6 +229,14 @@ fn workflow(job: Option<&Job>) -> Workflow {
 /// Never negative, whatever the clock did.
 fn between(from: Time, to: Time) -> Duration {
     (to - from).to_std().unwrap_or_default()
+}
+
+/// The end of a text: of a log the last lines are those that tell.
+fn tail(text: &str) -> String {
+    match text.char_indices().rev().nth(TAIL_MAX) {
+        Some((start, c)) => format!("…{}", &text[start + c.len_utf8()..]),
+        None => text.to_owned(),
+    }
 }
 
 fn cut(text: &str) -> String {

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use runner_fleet_actors::{event::Job, name::RunnerName, port::Time};
+use runner_fleet_actors::{
+    event::{GuestTimes, Job, JobEnd},
+    name::RunnerName,
+    port::Time,
+};
 
 /// More runners than any fleet has (GitHub takes 10,000 in a group); some megabytes.
 const LIVES: usize = 50_000;
@@ -60,8 +64,14 @@ pub(super) struct Life {
     pub online: Option<Time>,
     /// When its job was seen to start.
     pub started: Option<Time>,
+    /// When its job was seen to end, while its guest's last word on it is awaited.
+    pub held: Option<Time>,
     /// Its job.
     pub job: Option<Job>,
+    /// How its job ended, as far as anybody said.
+    pub end: JobEnd,
+    /// What its guest has counted.
+    pub times: GuestTimes,
     /// Which of the three metric events of a life are written, by this process or the one before.
     pub installed: bool,
     pub start_told: bool,

@@ -20,8 +20,8 @@ use chrono::TimeDelta;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
     port::{
-        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Time,
-        Vm,
+        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        Time, Vm,
     },
 };
 use tokio::sync::Semaphore;
@@ -283,6 +283,11 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
             status.last_error = Some(why.clone());
         }
         status
+    }
+
+    /// Not a call: nothing is asked by it, so that nothing holds it back.
+    fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
+        self.inner.changes()
     }
 }
 

@@ -48,15 +48,18 @@ use dashmap::DashMap;
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
-        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Time,
-        Vm,
+        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        Time, Vm,
     },
 };
+use tokio::sync::broadcast;
 
 mod answer;
 mod api;
 mod check;
+mod events;
 mod launch;
+mod memory;
 mod order;
 mod remove;
 mod sweep;
@@ -65,6 +68,7 @@ mod vm;
 
 use api::Api;
 pub use api::Timeouts;
+use events::Hub;
 
 use crate::config::LxdAccess;
 
@@ -119,10 +123,13 @@ struct Inner {
     turns: DashMap<RunnerName, Arc<tokio::sync::Mutex<()>>>,
     /// An instance keeps its address for its life, and asking for it costs a look into the guest.
     addresses: DashMap<RunnerName, IpAddr>,
+    memory: memory::Ledger,
+    hub: Hub,
 }
 
 impl Lxd {
     /// Reads the certificates and calls nobody: an LXD that is down must not stop the daemon's start.
+    /// Called inside the runtime that its events are to be read on.
     ///
     /// # Errors
     /// `Invalid` where a certificate or a key cannot be used.
@@ -138,8 +145,17 @@ impl Lxd {
             launches: DashMap::new(),
             turns: DashMap::new(),
             addresses: DashMap::new(),
+            memory: memory::Ledger::default(),
+            hub: Hub::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// Launches in the background may live on for a while; nobody hears of them any more.
+impl Drop for Lxd {
+    fn drop(&mut self) {
+        self.inner.hub.close();
     }
 }
 
@@ -177,5 +193,9 @@ impl Provider for Lxd {
 
     fn status(&self) -> PortStatus {
         self.inner.api.status()
+    }
+
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        self.inner.hub.subscribe(&self.inner)
     }
 }

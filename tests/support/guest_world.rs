@@ -148,6 +148,17 @@ impl World {
         id
     }
 
+    /// A job that nobody has acquired goes to a runner of somebody else.
+    pub fn take_back(&self, job: u64) {
+        let mut known = self.known();
+        let Job { runner, state, .. } = known.jobs[&job].clone();
+        if state != JobState::Assigned || runner.is_empty() {
+            return;
+        }
+        known.waiting.get_mut(&runner).unwrap().retain(|one| *one != job);
+        known.jobs.get_mut(&job).unwrap().runner.clear();
+    }
+
     /// Orders `word` of `runner`; returns the order's number.
     pub fn order(&self, runner: &str, word: &str) -> u64 {
         let mut known = self.known();

@@ -74,7 +74,12 @@ pub struct Container<'a> {
     pub name: &'a str,
 }
 
-impl Container<'_> {
+impl<'a> Container<'a> {
+    /// A container that was made elsewhere; it goes with the test as well.
+    pub fn of(lxd: &'a Lxd, name: &'a str) -> Self {
+        Self { lxd, name }
+    }
+
     pub fn exists(&self) -> bool {
         self.lxd.run(&["info", self.name]).status.success()
     }
@@ -107,13 +112,18 @@ impl Drop for Container<'_> {
     }
 }
 
+/// The stand-in runner application, copied to the folder `to`.
+pub fn copy_stand_in(to: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/stand-in");
+    let copied = Command::new("cp").arg("-r").arg(source).arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
 /// The stand-in runner application as an archive, with `wish` as its `stand-in.json`, and the
 /// archive's SHA-256.
 pub fn stand_in(wish: &serde_json::Value) -> (Vec<u8>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/stand-in");
-    let copied = Command::new("cp").arg("-r").arg(source).arg(folder.path().join("app")).status();
-    assert!(copied.unwrap().success());
+    copy_stand_in(&folder.path().join("app"));
     std::fs::write(folder.path().join("app/stand-in.json"), wish.to_string()).unwrap();
     let done = Command::new("tar")
         .args(["--create", "--gzip", "--directory"])

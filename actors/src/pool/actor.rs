@@ -16,7 +16,7 @@ use actix::{
 
 use super::{Roster, Survey, plan};
 use crate::{
-    event::{DrainReason, FleetEvent, Phase, PoolSnapshot},
+    event::{FleetEvent, PoolSnapshot},
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
@@ -59,9 +59,6 @@ struct Child {
     deaths: Vec<Time>,
 }
 
-/// Surveys with both sides known after which every adopted runner has judged the first of them.
-const ADOPTED_AFTER: u32 = 2;
-
 /// The actor of one pool.
 pub struct PoolActor {
     outfit: Outfit,
@@ -75,7 +72,6 @@ pub struct PoolActor {
     timer: Option<(Time, SpawnHandle)>,
     because: Vec<String>,
     crashed: u32,
-    surveys: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
 }
@@ -108,7 +104,6 @@ impl PoolActor {
             timer: None,
             because: Vec::new(),
             crashed: 0,
-            surveys: 0,
             halting: false,
             emptied,
         }
@@ -249,9 +244,8 @@ impl PoolActor {
         if self.outfit.shadow {
             return;
         }
-        // Right after a start the runners are adopted but have not yet said that they are busy: what
-        // is not known is not published, and unknown demand shrinks nothing.
-        let known = self.surveys >= ADOPTED_AFTER;
+        // What is not known is not published, and unknown demand shrinks nothing.
+        let known = self.roster.occupancy_known();
         self.outfit.occupancy.send_if_modified(|occupancy| {
             let changed = known && occupancy.is_none_or(|before| before.running != counts.busy);
             if changed {
@@ -335,9 +329,6 @@ impl Handler<Survey> for PoolActor {
         let now = self.now();
         let pool = self.name().clone();
         let surveyed = self.roster.survey(&pool, &survey, now);
-        if self.surveyed() {
-            self.surveys = self.surveys.saturating_add(1);
-        }
         for (name, seen) in surveyed.observe {
             self.tell(&name, Event::Observed(seen));
         }
@@ -381,14 +372,7 @@ impl Handler<Transitioned> for PoolActor {
 
     fn handle(&mut self, Transitioned { name, state }: Transitioned, ctx: &mut Self::Context) {
         let now = self.now();
-        let lost = matches!(
-            state.reason(),
-            Some(
-                DrainReason::VmVanished | DrainReason::VmFailed | DrainReason::LaunchFailed { .. }
-            )
-        );
-        let entered = self.roster.get(&name).is_some_and(|m| m.state.phase() != Phase::Draining);
-        if lost && entered {
+        if self.roster.newly_lost(&name, &state) {
             self.crashed += 1;
             if let Some(error) = state.known().and_then(|known| known.last_error.clone()) {
                 self.observe(FleetEvent::Fault {

@@ -8,11 +8,11 @@ use std::{
     sync::Arc,
 };
 
+use super::Failures;
 use crate::{
-    backoff,
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
-    port::{Change, ErrorClass, Listing, PortError, Registration, Time, Vm},
+    port::{Change, Listing, Registration, Time, Vm},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -25,17 +25,6 @@ pub struct Member {
     pub created_at: Time,
     /// Drain asked for, answer not seen yet: not planned again, and forgotten after a while.
     asked_at: Option<Time>,
-}
-
-/// Launches that failed in a row.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Failures {
-    /// How many waves of them; launches that fail together count once.
-    pub in_a_row: u32,
-    /// Until when no launch is tried.
-    pub held_until: Option<Time>,
-    /// The last one.
-    pub last: Option<PortError>,
 }
 
 /// One sweep's news for a pool; a side that was not listed is `None`.
@@ -82,45 +71,21 @@ pub struct Roster {
     /// VMs that were listed after their runner's end, and in how many whole listings since they were
     /// not. Most are gone, and the listing was from a cache; `max` must not rely on it.
     lingering: BTreeMap<RunnerName, u32>,
+    /// Surveys since both sides were seen whole.
+    surveys: u32,
 }
 
 impl Roster {
     /// Takes in a runner's new state. The first one enters it, `Deleted` removes it.
     pub fn transitioned(&mut self, name: &RunnerName, state: State, now: Time) {
-        let before = self.members.get(name).map(|member| member.state.phase());
-        let after = state.phase();
-        if after == Phase::Deleted {
+        if state.phase() == Phase::Deleted {
             self.members.remove(name);
             self.tombstones.insert(name.clone(), now);
             self.tombstones.retain(|_, at| now - *at < TOMBSTONE);
             return;
         }
-        if before == Some(Phase::Creating) {
-            match (&state, state.reason()) {
-                (_, Some(DrainReason::LaunchFailed { class })) => {
-                    let error = state
-                        .known()
-                        .and_then(|known| known.last_error.clone())
-                        .unwrap_or_else(|| PortError::certain(*class, "the launch failed"));
-                    self.launch_failed(name, PortError { class: *class, ..error }, now);
-                }
-                (_, Some(DrainReason::Overdue { phase: Phase::Creating })) => {
-                    let what = "the VM did not run within the launch limit";
-                    self.launch_failed(name, PortError::doubtful(ErrorClass::Transient, what), now);
-                }
-                (State::Registering { .. } | State::Idle { .. } | State::Busy { .. }, _) => {
-                    self.failures = Failures::default();
-                }
-                // The order was taken: credentials, quota and names are in order again. Only a cloud
-                // without room says so later.
-                (State::Creating { known, .. }, _) if known.vm.is_some() => {
-                    let class = self.failures.last.as_ref().map(|error| error.class);
-                    if class != Some(ErrorClass::NoCapacity) {
-                        self.failures = Failures::default();
-                    }
-                }
-                _ => {}
-            }
+        if let Some(member) = self.members.get(name) {
+            self.failures.transitioned(name, member.created_at, &member.state, &state, now);
         }
         match self.members.get_mut(name) {
             Some(member) => {
@@ -135,27 +100,26 @@ impl Roster {
         }
     }
 
-    fn launch_failed(&mut self, name: &RunnerName, error: PortError, now: Time) {
-        let failures = &mut self.failures;
-        // Launches under way when the first of them failed belong to the same wave.
-        if failures.held_until.is_none_or(|until| now >= until) {
-            failures.in_a_row = failures.in_a_row.saturating_add(1);
-            let seed =
-                name.as_str().bytes().fold(0, |sum: u64, b| sum.wrapping_mul(31) + u64::from(b));
-            let curve = backoff::launch_curve(error.class);
-            let until = backoff::retry_at(error.class, failures.in_a_row, seed, curve, now);
-            failures.held_until = Some(until);
-        }
-        failures.last = Some(error);
+    /// Whether a launch is under way that will tell whether the trouble is over.
+    #[must_use]
+    pub fn probes(&self) -> bool {
+        self.members.values().any(|m| self.failures.probed_by(&m.state, m.created_at))
     }
 
-    /// Whether the trouble is such that one launch should find out whether it is over. A single
-    /// hiccup is not: the next launches need not wait for a boot.
+    /// Whether a runner's new state means that it was lost: it, its VM or its launch failed. Once in a
+    /// life.
     #[must_use]
-    pub fn needs_probe(&self) -> bool {
-        let class = self.failures.last.as_ref().map(|error| error.class);
-        let hiccup = matches!(class, Some(ErrorClass::Transient | ErrorClass::RateLimited { .. }));
-        self.failures.in_a_row > 1 || (self.failures.in_a_row == 1 && !hiccup)
+    pub fn newly_lost(&self, name: &RunnerName, state: &State) -> bool {
+        let lost = |state: &State| state.reason().is_some_and(DrainReason::is_loss);
+        lost(state) && self.members.get(name).is_some_and(|member| !lost(&member.state))
+    }
+
+    /// Whether the pool knows how many of its runners are busy. Right after a start they are adopted
+    /// but have not yet said so; every one of them has judged the first survey of both sides once the
+    /// second one came.
+    #[must_use]
+    pub fn occupancy_known(&self) -> bool {
+        self.surveys >= 2
     }
 
     /// Remembers that a drain was asked for, so that it is not asked for again at once.
@@ -186,6 +150,9 @@ impl Roster {
                 self.forge_seen = Some(listing.as_of);
             }
             self.registrations = Some(Arc::clone(listing));
+        }
+        if self.cloud_seen.is_some() && self.forge_seen.is_some() {
+            self.surveys = self.surveys.saturating_add(1);
         }
         let vms = index(survey.vms.as_deref(), |vm: &Vm| &vm.name);
         let registrations = index(survey.registrations.as_deref(), |r: &Registration| &r.name);

@@ -312,7 +312,8 @@ fn visible(state: &State) -> impl PartialEq + use<'_> {
 /// What of a state the pool reckons with besides its phase.
 fn weighs(state: &State) -> impl PartialEq + use<'_> {
     let known = state.known();
-    (state.holds_vm(), known.map(|known| (known.vm.is_some(), &known.shape, &known.last_error)))
+    let known = known.map(|known| (known.vm.is_some(), &known.shape, &known.last_error));
+    (state.holds_vm(), state.reason(), known)
 }
 
 impl Actor for RunnerActor {

@@ -27,6 +27,10 @@ pub(super) fn next(
                 // A powered-off guest runs nothing, whatever the forge still believes.
                 return finished(job, None, known).delete(now, limits);
             }
+            if known.all_gone() {
+                let drain = Drain::new(DrainReason::Finished, now).of_job(job, None).all_gone();
+                return drain.with(known).settle(now, limits);
+            }
             if known.vm_gone(limits.idle_proof) {
                 return Drain::new(DrainReason::VmVanished, now)
                     .of_job(job, None)

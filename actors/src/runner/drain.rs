@@ -84,6 +84,10 @@ pub struct Drain {
     pub job_end: Option<JobEnd>,
     /// Whether this drain kills a job.
     pub job_killed: bool,
+    /// Whether the VM ended before its runner was seen online, and the forge has not yet shown what
+    /// that means: it removes the registration of a runner whose job is done, and keeps one that
+    /// never came online.
+    pub suspect: bool,
 }
 
 /// How long a finished runner's registration may take to vanish by itself before it is removed:
@@ -118,6 +122,7 @@ impl Drain {
             job: None,
             job_end: None,
             job_killed: false,
+            suspect: false,
         }
     }
 
@@ -139,6 +144,11 @@ impl Drain {
         self
     }
 
+    pub(super) fn all_gone(mut self) -> Self {
+        self.registration_gone = true;
+        self.vm_gone()
+    }
+
     pub(super) fn with(self, known: Known) -> Outset {
         Outset { drain: self, known }
     }
@@ -156,8 +166,10 @@ impl Drain {
     /// Whether the VM, believed gone because no listing had it, may be running all the same: then
     /// the word that it has a job is the better one. Where it is wrong, listings prove it again.
     fn may_be_alive(&self) -> bool {
-        let unproven =
-            matches!(self.reason, DrainReason::LaunchFailed { .. } | DrainReason::Orphan);
+        let unproven = matches!(
+            self.reason,
+            DrainReason::LaunchFailed { .. } | DrainReason::Orphan | DrainReason::VmVanished
+        );
         self.vm_gone && !self.forced && unproven
     }
 
@@ -265,6 +277,7 @@ pub(super) fn next(
     match event {
         Event::Observed(mut seen) => {
             let news = known.take_in(&mut seen);
+            drain.clear_up(&seen, &mut known, now);
             drain.learn(&seen, &known, limits);
             let alive = !drain.vm_dead(&known);
             // A guest that stands down has no job and takes none: what was assigned to it goes back to
@@ -290,16 +303,14 @@ pub(super) fn next(
         }
         Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
             drain.job_end.get_or_insert(end);
+            drain.suspect = false;
             if matches!(drain.step, Step::Ask | Step::Deregister) && !drain.vm_gone {
                 drain.reason = DrainReason::Finished;
                 drain.enter(Step::Settle, now);
             }
         }
         Event::Guest(Report::Stopped(end), _) => {
-            let told = drain.job_end.get_or_insert_default();
-            told.conclusion = told.conclusion.take().or(end.conclusion);
-            told.exit_code = told.exit_code.or(end.exit_code);
-            drain.guest_stopped = true;
+            drain.last_word(end, &mut known, now);
         }
         Event::Answered(Answer::StoodDown(Ok(StandDown::StandingDown))) => {
             drain.stands_down = true;

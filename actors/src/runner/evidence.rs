@@ -230,6 +230,14 @@ impl Known {
         self.reports || (limits.guests_report && self.was_online)
     }
 
+    /// Whether neither side has it any more, each in at least two listings: a runner whose job is done,
+    /// on a cloud that removes the VM of a guest that powered off. Two sides that agree need no longer
+    /// proof; where they are wrong, what is left is found and adopted.
+    #[must_use]
+    pub fn all_gone(&self) -> bool {
+        self.vm_absent.repeated() && self.registration_absent.repeated()
+    }
+
     /// Whether the VM is proven to be gone.
     #[must_use]
     pub fn vm_gone(&self, proof: Duration) -> bool {

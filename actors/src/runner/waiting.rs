@@ -4,10 +4,10 @@
 //! which fact moves it forward and which limit it has.
 
 use super::{
-    Answer, Drain, Event, Known, Limits, Next, Report, State, evidence::News, failure_class,
+    Answer, Drain, Event, Known, Limits, Next, Report, State, boot, evidence::News, failure_class,
 };
 use crate::{
-    event::{DrainReason, Job, Phase},
+    event::{DrainReason, GuestTimes, Job, Phase},
     port::{ErrorClass, PortError, Time, VmStatus},
 };
 
@@ -50,8 +50,15 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             drain.with(known).settle(now, limits)
         }
         Event::Guest(Report::Stopped(end), _) => {
-            let mut drain = Drain::new(DrainReason::Finished, now);
-            drain.job_end = Some(end);
+            if let Some(error) = boot::failed_to_serve(&end, &known) {
+                known.last_error = Some(error);
+                return out(DrainReason::BootFailed, known).delete(now, limits);
+            }
+            let mut drain = Drain::ended(DrainReason::Finished, &known, now);
+            // A guest that counts, and has counted no job, tells of no job's end.
+            if boot::served(&known) || known.times == GuestTimes::default() {
+                drain.job_end = Some(end);
+            }
             drain.with(known).delete(now, limits)
         }
         Event::Guest(Report::RunnerStarted, _) if phase != Phase::Idle => {
@@ -109,14 +116,19 @@ fn observed(
     }
     if known.vm_stopped() {
         // Powered off by itself: the job came and went between two listings, or the guest gave up.
-        return out(DrainReason::Finished, known).delete(now, limits);
+        return Drain::ended(DrainReason::Finished, &known, now).with(known).delete(now, limits);
+    }
+    if phase != Phase::Creating && known.all_gone() {
+        return Drain::new(DrainReason::Finished, now).all_gone().with(known).settle(now, limits);
     }
     if known.vm_gone(limits.idle_proof) {
-        let reason = match phase {
-            Phase::Creating => DrainReason::LaunchFailed { class: failure_class(&known) },
-            _ => DrainReason::VmVanished,
+        let drain = match phase {
+            Phase::Creating => {
+                Drain::new(DrainReason::LaunchFailed { class: failure_class(&known) }, now)
+            }
+            _ => Drain::ended(DrainReason::VmVanished, &known, now),
         };
-        return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
+        return drain.vm_gone().with(known).deregister(now, limits);
     }
     let unheard = phase == Phase::Creating && !known.was_online && !known.reports;
     if let (true, Some(VmStatus::Error { class, fault })) = (unheard, &known.vm_status)

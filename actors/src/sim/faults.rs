@@ -57,6 +57,8 @@ knobs! {
     vms_fail: 3.0,
     /// A guest never comes online.
     guest_never_registers: 0.1,
+    /// A guest powers off right after its boot: its image is broken.
+    boots_in_vain: 0.3,
     /// A guest hangs at its end instead of powering off.
     guest_never_stops: 0.15,
     /// Registering fails.

@@ -24,6 +24,8 @@ pub(super) struct TrueGuest {
     pub up: bool,
     /// Whether it will never come up.
     pub dud: bool,
+    /// Whether it powers off right after its boot.
+    pub stillborn: bool,
     /// Whether it ran its job, or lost its registration, or died.
     pub over: bool,
     /// Whether it hangs at its end.
@@ -45,6 +47,7 @@ impl World {
         TrueGuest {
             reports: self.pools.get(pool).is_some_and(|pool| pool.reports),
             dud: self.chance(self.faults.guest_never_registers),
+            stillborn: self.chance(self.faults.boots_in_vain),
             hangs: self.chance(self.faults.guest_never_stops),
             ..TrueGuest::default()
         }
@@ -52,6 +55,9 @@ impl World {
 
     pub fn boots(&mut self, name: &RunnerName) {
         self.tell(name, Report::Booted);
+        if self.vms.get(name).is_some_and(|vm| vm.guest.stillborn) {
+            return self.between(0.5, 10.0, Happening::PowerOff(name.clone()));
+        }
         self.between(5.0, 40.0, Happening::Online(name.clone()));
     }
 
@@ -106,8 +112,10 @@ impl World {
         if alive(&vm.status) {
             vm.guest.over = true;
             vm.status = VmStatus::Stopped;
+            let stillborn = vm.guest.stillborn;
             self.note(|| format!("guest: {name} powers off"));
-            self.tell(name, Report::Stopped(JobEnd::default()));
+            let exit_code = Some(i32::from(stillborn));
+            self.tell(name, Report::Stopped(JobEnd { exit_code, ..JobEnd::default() }));
         }
     }
 

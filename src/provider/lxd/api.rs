@@ -55,6 +55,8 @@ pub(super) struct Call<'a> {
     pub(super) path: Vec<&'a str>,
     pub(super) query: Vec<(&'a str, String)>,
     pub(super) body: Option<Value>,
+    /// Not in the fleet's project but in all of them.
+    pub(super) all_projects: bool,
 }
 
 impl<'a> Call<'a> {
@@ -66,6 +68,7 @@ impl<'a> Call<'a> {
             path: path.into(),
             query: Vec::new(),
             body: None,
+            all_projects: false,
         }
     }
 
@@ -76,6 +79,10 @@ impl<'a> Call<'a> {
         body: Option<Value>,
     ) -> Self {
         Self { purpose: Purpose::Change, method, body, ..Self::read(tried, path) }
+    }
+
+    pub(super) fn everywhere(self) -> Self {
+        Self { all_projects: true, ..self }
     }
 
     pub(super) fn query(mut self, key: &'a str, value: impl Into<String>) -> Self {
@@ -167,6 +174,20 @@ impl Api {
 
     pub(super) fn place(&self) -> String {
         self.way.place()
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.way.host()
+    }
+
+    /// The bare connection, for the stream of events.
+    pub(super) async fn connect(&self) -> Result<Box<dyn Wire>, PortError> {
+        self.way.connect().await
+    }
+
+    /// Where events are streamed.
+    pub(super) fn events(&self) -> String {
+        self.target(&Call::read("", ["events"]).query("type", "lifecycle"))
     }
 
     /// Makes the call and returns whatever was answered, also a failure.
@@ -272,7 +293,11 @@ impl Api {
             }));
         }
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("project", &self.project);
+        if call.all_projects {
+            query.append_pair("all-projects", "true");
+        } else {
+            query.append_pair("project", &self.project);
+        }
         for (key, value) in &call.query {
             query.append_pair(key, value);
         }

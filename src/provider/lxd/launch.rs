@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
-    port::{Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus},
+    port::{
+        Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus,
+    },
 };
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -128,6 +130,7 @@ impl Inner {
         made: Result<VmId, PortError>,
     ) -> Result<VmId, PortError> {
         let name = &order.name;
+        self.has_ended(name).await;
         let known = self.launches.get(name).map(|entry| entry.value().clone());
         if let Some(Launch::UnderWay { unwanted: true, .. }) = known {
             let removed = self.remove(name).await;
@@ -150,12 +153,24 @@ impl Inner {
             }
             _ => None,
         };
+        // Only who left with a promise is still to be told; everybody else has the answer itself.
+        let told = match (&next, &made) {
+            (Some(Launch::Failed { vm, .. }), _) => Some(vm.status.clone()),
+            (None, Ok(_)) if *left && !*unwanted => Some(VmStatus::Active),
+            _ => None,
+        };
         match next {
-            Some(next) => *entry = next,
+            Some(next) => {
+                *entry = next;
+                drop(entry);
+            }
             None => {
                 drop(entry);
                 self.launches.remove(name);
             }
+        }
+        if let Some(status) = told {
+            self.hub.tell(Change { name: name.clone(), status, as_of: self.now() });
         }
         made
     }
@@ -189,6 +204,7 @@ impl Inner {
         if let Some(id) = self.already_there(name).await? {
             return Ok(id);
         }
+        self.let_through(name, lxd).await?;
         let resolved = order::resolve(&self.api, &order.shape, lxd).await?;
         let call = order::create(&self.fleet, order, lxd, resolved, server);
         let operation = match self.begin(&call, order).await {
@@ -302,9 +318,9 @@ impl Inner {
     async fn failed(&self, order: &LaunchOrder, error: PortError) -> Result<VmId, PortError> {
         let name = &order.name;
         match self.look(name).await {
-            Ok(None) if error.certain => {}
-            // Not there yet, or nobody knows.
-            Ok(None) | Err(_) => return Err(PortError { certain: false, ..error }),
+            // Not there, or not there yet: as certain as the failure itself.
+            Ok(None) => return Err(self.explain(order, error).await),
+            Err(_) => return Err(PortError { certain: false, ..error }),
             Ok(Some(Seen::Ours(own))) if runs_as_ordered(&own) => {
                 tracing::info!(runner = %name, "vm is there although its creation seemed to fail");
                 return Ok(own.vm.id);
@@ -335,8 +351,8 @@ impl Inner {
             };
             return PortError { class, ..error };
         }
-        let what = format!("{} ({})", error.what, missing.join("; "));
-        PortError { class: ErrorClass::Invalid, what, ..error }
+        // What names something that is not there has made nothing.
+        PortError::certain(ErrorClass::Invalid, format!("{} ({})", error.what, missing.join("; ")))
     }
 }
 

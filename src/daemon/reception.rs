@@ -1,0 +1,150 @@
+//! The reception of the guests: what they say goes to their runners' actors, orders come back.
+//!
+//! It exists in two steps, because each side needs the other: the hub of orders is a port of the fleet
+//! and is there before it, the listener needs the fleet's address and comes after.
+
+use std::{path::Path, sync::Arc};
+
+use actix::Addr;
+use async_trait::async_trait;
+use runner_fleet_actors::{
+    event::{FleetEvent, SharedModel},
+    fleet::{FleetActor, Route, RouteError},
+    hands::NoGuests,
+    name::RunnerName,
+    pool::actor::{Order, Refused},
+    port::{Clock, Guests, Observer},
+    runner::{Event, Report},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config,
+    github::downloads::Downloads,
+    home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Tls, Told},
+};
+
+/// All that guests need of a daemon.
+#[derive(Debug)]
+pub(super) struct Reception {
+    config: config::Guests,
+    key: GuestKey,
+    hub: Arc<Hub>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Reception {
+    /// Reads key and certificate; listens to nobody yet.
+    ///
+    /// # Errors
+    /// What is not to be had, for the person who must provide it.
+    pub(super) fn prepare(config: &config::Guests, state_dir: &Path) -> Result<Self, String> {
+        let tls = config.tls.clone().map(Tls::read).transpose()?.map(Arc::new);
+        let key = GuestKey::open(state_dir)?;
+        Ok(Self { config: config.clone(), key, hub: Arc::default(), tls })
+    }
+
+    /// What a runner proves itself with.
+    pub(super) fn key(&self) -> &GuestKey {
+        &self.key
+    }
+
+    /// The way to the guests, where there is one.
+    pub(super) fn guests(of: Option<&Self>) -> Arc<dyn Guests> {
+        match of {
+            Some(reception) => Arc::clone(&reception.hub) as Arc<dyn Guests>,
+            None => Arc::new(NoGuests),
+        }
+    }
+
+    /// Shows guests the certificate as it is in its file now. On an error the old one stays.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub(super) fn renew_certificate(&self) -> Result<(), String> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.renew())
+    }
+
+    /// Listens until `stop`.
+    ///
+    /// # Errors
+    /// The address is not to be had.
+    pub(super) async fn open(
+        &self,
+        ears: Arc<dyn Ears>,
+        stop: CancellationToken,
+    ) -> Result<Serving, String> {
+        let (key, hub) = (self.key.clone(), Arc::clone(&self.hub));
+        let home = Arc::new(Home { key, hub, ears, stop });
+        home::serve(self.config.listen, self.tls.clone(), home, Bounds::default())
+            .await
+            .map_err(|error| format!("guests.listen: {error}"))
+    }
+}
+
+/// The fleet, as far as it listens to guests.
+pub(super) struct Fleet {
+    pub model: SharedModel,
+    pub fleet: Addr<FleetActor>,
+    pub observer: Arc<dyn Observer>,
+    pub clock: Arc<dyn Clock>,
+    pub downloads: Arc<Downloads>,
+}
+
+#[async_trait]
+impl Ears for Fleet {
+    fn knows(&self, runner: &RunnerName) -> bool {
+        self.model.runners.contains_key(runner)
+    }
+
+    async fn tell(&self, runner: &RunnerName, told: Told) -> Result<(), Deaf> {
+        let Told { mut reports, times, version, .. } = told;
+        // Every report repeats it; the actors need not hear it each time.
+        let new = |version: &String| {
+            let known = self.model.runners.get(runner).and_then(|entry| entry.version.clone());
+            known.as_ref() != Some(version)
+        };
+        if let Some(version) = version.filter(new) {
+            // What there is to say of an old one is said in the log, once a version.
+            if let Some(pool) = self.model.pools.get(&runner.pool()) {
+                let _said = self.downloads.freshness(&pool.scope, &version);
+            }
+            reports.push(Report::Version(version));
+        }
+        let stopped = reports.iter().find_map(|report| match report {
+            Report::Stopped(end) => Some(end.clone()),
+            _ => None,
+        });
+        for report in reports {
+            let event = Box::new(Event::Guest(report, times));
+            let order = Order::Tell(runner.clone(), event);
+            let route = Route { pool: runner.pool(), order };
+            match self.fleet.send(route).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(RouteError::NoPool(_) | RouteError::Refused(Refused::NoRunner(_)))) => {
+                    return Err(Deaf::Unknown);
+                }
+                Ok(Err(_)) | Err(_) => return Err(Deaf::Away),
+            }
+        }
+        if let Some(end) = stopped {
+            self.observer.observe(&FleetEvent::GuestStopped {
+                at: self.clock.now(),
+                pool: runner.pool(),
+                runner: runner.clone(),
+                end,
+                times,
+            });
+        }
+        Ok(())
+    }
+
+    fn log(&self, runner: &RunnerName, log: String) {
+        self.observer.observe(&FleetEvent::GuestLog {
+            at: self.clock.now(),
+            pool: runner.pool(),
+            runner: runner.clone(),
+            log,
+        });
+    }
+}

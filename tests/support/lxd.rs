@@ -1,0 +1,112 @@
+//! The real LXD of the tests, asked directly: what a provider does is judged by what LXD shows.
+
+#![allow(dead_code, reason = "each suite uses its part")]
+
+use std::path::PathBuf;
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use runner_fleet::config::{LxdAccess, LxdReach};
+use runner_fleet_actors::{
+    name::FleetId,
+    port::{LxdShape, Shape},
+};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+/// The line that says that there is none.
+pub const SKIPPED: &str = "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set \
+                           (tests/lxd/up.sh starts one)";
+
+/// An LXD with images `tiny` and `deb12`, profile `default`, bridge `lxdbr0`, storage pools
+/// `default` and `memory`: what `tests/lxd/up.sh` makes.
+#[derive(Clone)]
+pub struct RealLxd {
+    pub socket: PathBuf,
+    pub project: String,
+}
+
+impl RealLxd {
+    /// The one that the environment names, or a word that this test is skipped.
+    pub fn found() -> Option<Self> {
+        let Some(socket) = std::env::var_os("RUNNER_FLEET_TEST_LXD_SOCKET") else {
+            eprintln!("{SKIPPED}");
+            return None;
+        };
+        Some(Self { socket: socket.into(), project: "default".to_owned() })
+    }
+
+    pub fn access(&self) -> LxdAccess {
+        let reach = LxdReach::Socket(self.socket.clone());
+        LxdAccess { reach, project: self.project.clone() }
+    }
+
+    /// The small image as a container.
+    pub fn shape(&self) -> Shape {
+        let lxd = LxdShape { memory: Some(64 << 20), ..LxdShape::default() };
+        Shape { image: "tiny".into(), lxd: Some(lxd), ..Shape::default() }
+    }
+
+    /// One call; the answer whatever it is. `path` is what follows `/1.0/`.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let stream = UnixStream::connect(&self.socket).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driven = tokio::spawn(connection);
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let slash = if path.is_empty() { "" } else { "/" };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/1.0{slash}{path}{mark}project={}", self.project))
+            .header("host", "lxd")
+            .body(Full::new(Bytes::from(body.unwrap_or(Value::Null).to_string())))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        drop(sender);
+        let _ended = driven.await;
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// A call whose operation is waited for.
+    pub async fn done(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let answer = self.ask(method, path, body).await;
+        let Some(operation) = answer["operation"].as_str().filter(|o| !o.is_empty()) else {
+            return answer;
+        };
+        let id = operation.split('?').next().unwrap().rsplit('/').next().unwrap();
+        self.ask("GET", &format!("operations/{id}/wait?timeout=60"), None).await
+    }
+
+    /// Names of all instances, whosever they are.
+    pub async fn names(&self) -> Vec<String> {
+        let answer = self.ask("GET", "instances", None).await;
+        let last = |v: &Value| v.as_str()?.split('?').next()?.rsplit('/').next().map(str::to_owned);
+        answer["metadata"].as_array().into_iter().flatten().filter_map(last).collect()
+    }
+
+    /// Makes a stopped instance by hand.
+    pub async fn plant(&self, name: &str, owner: Option<&FleetId>) -> bool {
+        let config = match owner {
+            Some(owner) => json!({ "user.runner-fleet.fleet": owner.as_str() }),
+            None => json!({}),
+        };
+        let body = json!({
+            "name": name, "config": config, "source": { "type": "image", "alias": "tiny" },
+        });
+        let answer = self.done("POST", "instances", Some(body)).await;
+        answer["metadata"]["status_code"] == 200
+    }
+
+    pub async fn delete(&self, name: &str) {
+        let stop = json!({ "action": "stop", "force": true });
+        self.done("PUT", &format!("instances/{name}/state"), Some(stop)).await;
+        self.done("DELETE", &format!("instances/{name}"), None).await;
+    }
+}
+
+/// A fleet id that no other test and no earlier run uses.
+pub fn fleet() -> FleetId {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("t{}", &random[..10]).parse().unwrap()
+}
