@@ -401,7 +401,7 @@ impl Observer for Observers {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
-            FleetEvent::GuestStopped { .. } | FleetEvent::Reconciled { .. } => {}
+            FleetEvent::GuestTold { .. } | FleetEvent::Reconciled { .. } => {}
         }
     }
 }
