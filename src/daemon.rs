@@ -99,16 +99,20 @@ pub(crate) struct Pace {
     pub forge: Cadence,
     /// How much older than it says a listing's content may be.
     pub listing_lag: std::time::Duration,
+    /// How long a finished runner's registration may take to vanish by itself.
+    pub registration_grace: std::time::Duration,
     /// How long fewer runners must be wanted before idle ones go.
     pub shrink_after: std::time::Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
+        let limits = runner_fleet_actors::runner::Limits::default();
         Self {
             cloud: Cadence::CLOUD,
             forge: Cadence::FORGE,
-            listing_lag: runner_fleet_actors::runner::Limits::default().listing_lag,
+            listing_lag: limits.listing_lag,
+            registration_grace: limits.registration_grace,
             shrink_after: std::time::Duration::from_secs(20),
         }
     }
