@@ -147,26 +147,16 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
         let lock = StateLock::take(&config.fleet.state_dir)?;
         let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
-<<<<<<< HEAD
-=======
-        let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
-        let remembered = scopes
-            .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
-            .map_err(|error| error.to_string())?;
->>>>>>> forge
         let reception = config
             .guests
             .as_ref()
             .map(|guests| Reception::prepare(guests, &config.fleet.state_dir))
             .transpose()?
             .map(Arc::new);
-<<<<<<< HEAD
         let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
         let remembered = scopes
             .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
             .map_err(|error| error.to_string())?;
-=======
->>>>>>> forge
         let journal = match &config.fleet.journal {
             Some(file) => {
                 let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
@@ -242,13 +232,8 @@ impl Daemon {
             path: path.to_owned(),
             pace,
             targets,
-<<<<<<< HEAD
             downloads,
             scopes,
-=======
-            scopes,
-            downloads,
->>>>>>> forge
             forge,
             catalogue: Arc::clone(&catalogue),
             providers: Mutex::new(providers),

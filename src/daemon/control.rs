@@ -40,13 +40,8 @@ pub(super) struct Door {
     pub path: PathBuf,
     pub pace: Pace,
     pub targets: Targets,
-<<<<<<< HEAD
     pub downloads: Arc<Downloads>,
     pub scopes: Scopes,
-=======
-    pub scopes: Scopes,
-    pub downloads: Arc<Downloads>,
->>>>>>> forge
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
