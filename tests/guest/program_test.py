@@ -171,12 +171,14 @@ class TheStandDown(unittest.TestCase):
         self.assertEqual(len(self.answers), 1)
         self.assertFalse(self.frozen())
 
-    def test_an_answer_that_cannot_be_given_lets_the_listener_go(self):
+    def test_an_answer_that_nobody_confirms_may_have_arrived_so_the_listener_takes_no_job(self):
         self.status = 503
         self.addCleanup(setattr, standdown, "ANSWER_LIMIT", standdown.ANSWER_LIMIT)
         standdown.ANSWER_LIMIT = 0.6
         self.duty.obey(7, "stand-down")
         self.assertTrue(self.answers)
+        self.assertTrue(self.frozen())
+        self.duty.obey(8, "go-on")
         self.assertFalse(self.frozen())
 
     def test_a_guest_that_hears_no_more_goes_on_by_itself(self):

@@ -52,7 +52,7 @@ class StandDown:
                 self._watch.daemon = True
                 self._watch.start()
         answer = "busy" if verdict == evidence.BUSY else "standing-down"
-        if not self._told(number, answer):
+        if self._refused(number, answer):
             self._go_on()
 
     def _judged(self):
@@ -64,7 +64,10 @@ class StandDown:
                 return verdict
             time.sleep(DOUBT_PAUSE)
 
-    def _told(self, number, answer):
+    def _refused(self, number, answer):
+        """Whether the daemon does not want the answer. One that nobody confirmed may have arrived, and
+        the runner's registration be on its way out: then the listener stays as it is, until the next
+        order or the limit."""
         until = time.monotonic() + ANSWER_LIMIT
         pause = 0.25
         while True:
@@ -73,14 +76,14 @@ class StandDown:
                 status, _ = self._door.call("POST", "answers", body, limit=5.0)
                 if status // 100 == 2:
                     self._record.say("answered: " + answer)
-                    return True
+                    return False
                 if status < 500 and status != 429:
                     self._record.say("the answer came too late: HTTP %d" % status)
-                    return False
+                    return True
             except (OSError, http.client.HTTPException):
                 pass
             if time.monotonic() + pause >= until:
-                self._record.say("the answer could not be given")
+                self._record.say("nobody confirmed the answer")
                 return False
             time.sleep(pause)
             pause *= 2
