@@ -5,11 +5,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use futures::FutureExt;
+use futures::{FutureExt, future::join_all};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet::fake::github::Lost;
+use serde_json::json;
 
 #[path = "support/e2e.rs"]
 mod e2e;
@@ -19,6 +25,8 @@ mod e2e_lxd;
 mod e2e_lxd_story;
 #[path = "support/journal.rs"]
 mod journal;
+#[path = "support/lxd.rs"]
+mod lxd;
 
 use e2e::eventually;
 use e2e_lxd_story::{PATIENCE, Pool, Story};
@@ -229,7 +237,12 @@ async fn whatever_goes_wrong_nothing_is_left_over_and_no_job_is_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guests_that_cannot_reach_the_daemon_are_kept_by_listings_alone() {
     told(async |story| {
-        story.configure(&[Pool::of("mute", 2, 4)], false);
+        // Guests that should answer and never do are asked for as long as `ask` says.
+        let mute = Pool {
+            limits: r#"launch = "4m", register = "4m", idle_proof = "3s", settle = "5s", ask = "15s""#,
+            ..Pool::of("mute", 2, 4)
+        };
+        story.configure(&[mute], false);
         let daemon = story.home.start();
         story.at_rest(&[("mute", 2)]).await;
         let jobs: Vec<_> = (0..6).map(|_| story.queue("mute", Duration::from_secs(1))).collect();
@@ -239,6 +252,73 @@ async fn guests_that_cannot_reach_the_daemon_are_kept_by_listings_alone() {
         story.at_rest(&[("mute", 2)]).await;
         story.end(daemon, &["mute"]).await;
         assert_eq!(story.github.stats().lost, 0);
+    })
+    .await;
+}
+
+const AT_ONCE: u64 = 20;
+
+/// What LXD alone needs until the user data of twenty containers has run.
+async fn plainly(lxd: &lxd::RealLxd, story: &Story, bridge: Ipv4Addr) -> Duration {
+    let called: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let note = Arc::clone(&called);
+    let listener = tokio::net::TcpListener::bind(SocketAddr::from((bridge, 0))).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(async move || {
+        note.lock().unwrap().push(Instant::now());
+    });
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let fleet = &story.lxd.fleet;
+    let names: Vec<String> = (0..AT_ONCE).map(|n| format!("{fleet}-plain-{n}")).collect();
+    let began = Instant::now();
+    join_all(names.iter().map(async |name| {
+        let body = json!({
+            "name": name, "type": "container", "ephemeral": true, "profiles": ["default"],
+            "config": {
+                "limits.cpu": "1", "limits.memory": "512MiB",
+                "user.runner-fleet.fleet": fleet,
+                "cloud-init.user-data": format!("#cloud-config\nruncmd: [[curl, -s, \"{url}\"]]\n"),
+            },
+            "source": { "type": "image", "alias": "runner" },
+        });
+        lxd.done("POST", "instances", Some(body)).await;
+        let start = json!({ "action": "start" });
+        lxd.done("PUT", &format!("instances/{name}/state"), Some(start)).await;
+    }))
+    .await;
+    eventually(PATIENCE, "the user data of all has run", || async {
+        (called.lock().unwrap().len() as u64 >= AT_ONCE).then_some(())
+    })
+    .await;
+    serving.abort();
+    for name in &names {
+        story.lxd.delete(name).await;
+    }
+    called.lock().unwrap().iter().max().unwrap().duration_since(began)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_containers_at_once_are_idle_runners_soon_after_lxd_has_them() {
+    told(async |story| {
+        let Some(lxd) = lxd::RealLxd::found() else { return };
+        let plain = plainly(&lxd, story, story.lxd.bridge().await).await;
+        story.configure(&[Pool::of("twenty", 20, 20)], true);
+        let began = Instant::now();
+        story.home.cli(&["check", "--online"]).await.good();
+        let daemon = story.home.start();
+        eventually(PATIENCE, "twenty runners are idle", || async {
+            let pool = story.home.pool("twenty").await?;
+            (pool["counts"]["idle"] == AT_ONCE).then_some(())
+        })
+        .await;
+        let ours = began.elapsed();
+        eprintln!(
+            "{AT_ONCE} containers at once, from check to idle: {:.1} s, LXD alone {:.1} s ({:.2} x, bound 1.3 x)",
+            ours.as_secs_f64(),
+            plain.as_secs_f64(),
+            ours.as_secs_f64() / plain.as_secs_f64()
+        );
+        story.end(daemon, &["twenty"]).await;
     })
     .await;
 }
