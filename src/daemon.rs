@@ -99,16 +99,20 @@ pub(crate) struct Pace {
     pub forge: Cadence,
     /// How much older than it says a listing's content may be.
     pub listing_lag: std::time::Duration,
+    /// How long a finished runner's registration may take to vanish by itself.
+    pub registration_grace: std::time::Duration,
     /// How long fewer runners must be wanted before idle ones go.
     pub shrink_after: std::time::Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
+        let limits = runner_fleet_actors::runner::Limits::default();
         Self {
             cloud: Cadence::CLOUD,
             forge: Cadence::FORGE,
-            listing_lag: runner_fleet_actors::runner::Limits::default().listing_lag,
+            listing_lag: limits.listing_lag,
+            registration_grace: limits.registration_grace,
             shrink_after: std::time::Duration::from_secs(20),
         }
     }
@@ -147,16 +151,16 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
         let lock = StateLock::take(&config.fleet.state_dir)?;
         let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
+        let remembered = scopes
+            .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
+            .map_err(|error| error.to_string())?;
         let reception = config
             .guests
             .as_ref()
             .map(|guests| Reception::prepare(guests, &config.fleet.state_dir))
             .transpose()?
             .map(Arc::new);
-        let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
-        let remembered = scopes
-            .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
-            .map_err(|error| error.to_string())?;
         let journal = match &config.fleet.journal {
             Some(file) => {
                 let journal = Journal::open(file, u64::from(config.fleet.journal_max_mib) << 20)
@@ -232,8 +236,8 @@ impl Daemon {
             path: path.to_owned(),
             pace,
             targets,
-            downloads,
             scopes,
+            downloads,
             forge,
             catalogue: Arc::clone(&catalogue),
             providers: Mutex::new(providers),
@@ -394,13 +398,14 @@ impl Observer for Observers {
                 class = %error.class, %error, "fault"
             ),
             FleetEvent::GuestLog { pool, runner, log, .. } => {
-                tracing::warn!(%pool, %runner, %log, "a guest's last words");
+                // Quoted: its lines must not pass for lines of this log.
+                tracing::warn!(%pool, %runner, ?log, "a guest's last words");
             }
             FleetEvent::InvariantBroken { name, seen, .. } => {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
-            FleetEvent::GuestStopped { .. } | FleetEvent::Reconciled { .. } => {}
+            FleetEvent::GuestTold { .. } | FleetEvent::Reconciled { .. } => {}
         }
     }
 }

@@ -12,6 +12,18 @@
 //! is remembered of it. A guest that cannot be heard costs the fleet speed and nothing else, because
 //! listings tell the same, later.
 //!
+//! The protocol (v1), under `/v1/guest/{runner}`, each call with the guest's token as bearer:
+//!
+//! | call | what it does |
+//! | --- | --- |
+//! | `POST reports` | tells what has happened so far, the newest by name; the times are of the guest's own clock, and each report repeats what the ones before it told, so a lost or repeated one harms nothing |
+//! | `GET orders?after=N&wait=S` | waits at most S seconds for an order with a number greater than N: `{"number": 17, "order": "stand-down"}`, or 204 |
+//! | `POST answers` | answers an order to stand down: `{"number": 17, "answer": "standing-down"}` or `"busy"`; 409 where it is withdrawn, and the guest goes on |
+//!
+//! `stand-down`: freeze the listener, look for a job, answer; then wait for `go-on` or `end`. A guest
+//! that is frozen and hears nothing for 300 s goes on by itself. 404, 429 and 5xx are worth another
+//! try, with growing pauses; every other refusal is for good.
+//!
 //! The alternatives: SSH into the guests, as Canonical's operator does, needs a way into every VM and a
 //! key in every daemon; a message bus needs a third party that both must reach.
 

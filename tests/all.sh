@@ -1,7 +1,8 @@
 #!/bin/bash
 # Everything that must hold before a change is good, in one command.
 #
-# usage: tests/all.sh                everything; brings up a real OpenStack (root or sudo, Debian)
+# usage: tests/all.sh                everything; brings up a real OpenStack and a real LXD (root or
+#                                    sudo, Debian)
 #        tests/all.sh --no-servers   only what needs nothing but a Rust toolchain
 #
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
@@ -74,30 +75,37 @@ simulation() {
 
 # ---- the servers: brought up while the compiler works, taken down only where they were not up before
 
-openstack=tests/openstack
-bring_up_job=
+lxd_socket=${LXD_DIR:-/var/lib/lxd}/unix.socket
+declare -A bring_up_jobs=()
 
+openstack_runs() { tests/openstack/api.sh status >/dev/null 2>&1; }
+
+lxd_runs() { as_root curl -sf -m 3 --unix-socket "$lxd_socket" http://lxd/1.0 >/dev/null 2>&1; }
+
+# bring_up NAME: in the background, unless it is up.
 bring_up() {
-  if "$openstack/api.sh" status >/dev/null 2>&1; then
-    echo "OpenStack is up already; it will be left up"
+  if "$1_runs"; then
+    echo "$1 is up already; it will be left up"
   else
-    setsid "$openstack/up.sh" >"$logs/openstack-up.log" 2>&1 </dev/null &
-    bring_up_job=$!
+    setsid "tests/$1/up.sh" >"$logs/$1-up.log" 2>&1 </dev/null &
+    bring_up_jobs[$1]=$!
   fi
 }
 
 take_down() {
-  [ -n "$bring_up_job" ] || return 0
-  # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
-  kill -- "-$bring_up_job" 2>/dev/null
-  "$openstack/down.sh" >"$logs/openstack-down.log" 2>&1
+  local name
+  for name in "${!bring_up_jobs[@]}"; do
+    # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
+    kill -- "-${bring_up_jobs[$name]}" 2>/dev/null
+    "tests/$name/down.sh" >"$logs/$name-down.log" 2>&1
+  done
 }
 
-# Waits for the first one by its lock, and tries once more where that one failed.
-openstack_up() {
-  "$openstack/up.sh"
+# is_up NAME: waits for the first one by its lock, and tries once more where that one failed.
+is_up() {
+  "tests/$1/up.sh"
   local status=$?
-  [ ! -e "$logs/openstack-up.log" ] || sed 's/^/  in the background: /' "$logs/openstack-up.log"
+  [ ! -e "$logs/$1-up.log" ] || sed 's/^/  in the background: /' "$logs/$1-up.log"
   return "$status"
 }
 
@@ -126,13 +134,24 @@ count() {
 
 # ---- now
 
-if ! command -v shellcheck >/dev/null && [ -n "$servers" ]; then
+if [ -n "$servers" ]; then
+  missing=()
+  for need in shellcheck cloud-init; do
+    command -v "$need" >/dev/null || missing+=("$need")
+  done
+  # The tests want cloud-init's schema; cloud-init itself would take this machine for a new one.
+  if ! command -v cloud-init >/dev/null; then
+    as_root mkdir -p /etc/cloud
+    as_root touch /etc/cloud/cloud-init.disabled
+  fi
   # Before up.sh begins: apt-get serves one caller at a time.
-  install_packages shellcheck >"$logs/packages.log" 2>&1 || cat "$logs/packages.log"
+  [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}" >"$logs/packages.log" 2>&1 ||
+    cat "$logs/packages.log"
 fi
 if [ -n "$servers" ]; then
   trap take_down EXIT
-  bring_up
+  bring_up openstack
+  bring_up lxd
 fi
 
 phase scripts "scripts (shellcheck)" scripts
@@ -141,12 +160,15 @@ phase lock "Cargo.lock is current" lock_file
 phase clippy "clippy" cargo clippy --workspace --all-targets -- -D warnings
 phase doc "documentation" documentation
 if [ -n "$servers" ]; then
-  if phase openstack "OpenStack is up" openstack_up; then
+  if phase openstack "OpenStack is up" is_up openstack; then
     clouds=${RUNNER_FLEET_TEST_OPENSTACK:-/var/tmp/runner-fleet-openstack}/clouds.yaml
     export RUNNER_FLEET_TEST_CLOUDS_YAML=$clouds
   fi
+  if phase lxd "LXD is up" is_up lxd; then
+    export RUNNER_FLEET_TEST_LXD_SOCKET=$lxd_socket
+  fi
 fi
-phase tests "tests${servers:+, also on the real OpenStack}" all_tests
+phase tests "tests${servers:+, also on the real OpenStack and LXD}" all_tests
 phase simulation "simulation" simulation
 
 failed=$(($(count failed) + failed_phases))

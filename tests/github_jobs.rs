@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::*;
 
 /// Above what a loaded machine needs between two lines of a test, below a person's patience.
-const SILENCE: Duration = Duration::from_millis(2500);
+const SILENCE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One stand-in runner application, a call at a time.

@@ -427,6 +427,7 @@ async fn slow_clients_are_cut_off_and_block_nobody() {
     let _timed_out = all_of(&mut half_a_head).await;
     assert!(all_of(&mut half_a_body).await.starts_with("HTTP/1.1 503"));
     assert!(all_of(&mut idle).await.starts_with("HTTP/1.1 401"));
+    assert_eq!(guest.poll(0, 1).await, None, "a poll waits its own time");
 
     // As many connections as there may be, all silent: the next guest waits for one of them to be cut.
     let mut crowd = Vec::new();

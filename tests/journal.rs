@@ -66,11 +66,12 @@ fn counted(times: [Option<u64>; 5]) -> GuestTimes {
 }
 
 fn last_word(times: GuestTimes, conclusion: Option<&str>, code: i32) -> FleetEvent {
-    FleetEvent::GuestStopped {
+    FleetEvent::GuestTold {
         at: at(400),
         pool: "large".parse().unwrap(),
         runner: "ci--large--0123456789ab".parse().unwrap(),
-        end: JobEnd { conclusion: conclusion.map(str::to_owned), exit_code: Some(code) },
+        job: None,
+        end: Some(JobEnd { conclusion: conclusion.map(str::to_owned), exit_code: Some(code) }),
         times,
     }
 }
@@ -198,6 +199,11 @@ fn an_adopted_runner_does_not_tell_again_what_the_process_before_told() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("runner_stop") && !lines[0].contains("job_duration"), "{lines:?}");
 
+    let killed = Transition { job_killed: true, ..finished(Busy) };
+    let lines = metrics(&[(0, change(None, Busy)), (100, killed)]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(r#""event":"runner_stop""#) && lines[0].contains("abnormal"));
+
     let idle = [(0, change(None, Idle)), (60, with_job(Some(Idle)))];
     let lines = metrics(&idle);
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -296,6 +302,47 @@ fn a_stop_whose_last_word_never_comes_is_told_when_the_vm_is_gone() {
         r#"{"timestamp":1718000130.0,"event":"runner_stop","flavor":"large","workflow":"CI","repo":"o/r","github_event":"push","status":"normal","job_duration":9.0}"#
     );
     assert!(memory.is_empty());
+}
+
+/// A listing, or the guest's answer to a question, shows that there is a job a moment before the guest
+/// tells which.
+#[test]
+fn a_start_waits_for_what_the_guest_tells_of_its_job() {
+    let times = counted([Some(3), Some(9), None, None, None]);
+    let at_once = Transition { times, job: Some(Job::default()), ..change(Some(Idle), Busy) };
+    let born = FleetEvent::Transition { at: at(0), transition: change(None, Idle) };
+    let busy = FleetEvent::Transition { at: at(5), transition: at_once.clone() };
+    let told = |job| FleetEvent::GuestTold {
+        at: at(6),
+        pool: "large".parse().unwrap(),
+        runner: at_once.runner.clone(),
+        job: Some(job),
+        end: None,
+        times: counted([Some(3), Some(9), Some(13), None, None]),
+    };
+    let mut memory = Memory::default();
+    assert_eq!((lines(&born, &mut memory).len(), lines(&busy, &mut memory).len()), (1, 1));
+    assert!(lines(&told(Job::default()), &mut memory).is_empty(), "it knows no more");
+    let start = lines(&told(job()), &mut memory);
+    assert_eq!(
+        start[0].to_json(),
+        r#"{"timestamp":1718000006.0,"event":"runner_start","flavor":"large","workflow":"CI","repo":"o/r","github_event":"push","idle":4.0}"#
+    );
+    assert!(lines(&told(job()), &mut memory).is_empty(), "once");
+
+    // A guest that is silent from then on: the start is told with the end, without what is not known.
+    let mut memory = Memory::default();
+    assert_eq!((lines(&born, &mut memory).len(), lines(&busy, &mut memory).len()), (1, 1));
+    let gone = Transition { reason: Some(DrainReason::VmVanished), ..change(Some(Busy), Draining) };
+    let told = lines(&FleetEvent::Transition { at: at(60), transition: gone }, &mut memory);
+    let told: Vec<_> = told.iter().map(|line| line.to_json()).collect();
+    assert_eq!(
+        told[..2],
+        [
+            r#"{"timestamp":1718000060.0,"event":"runner_start","flavor":"large","idle":5.0}"#,
+            r#"{"timestamp":1718000060.0,"event":"runner_stop","flavor":"large","status":"abnormal","job_duration":55.0}"#,
+        ]
+    );
 }
 
 /// The guest's last word and the change of state that it causes come in either order.

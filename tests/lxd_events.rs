@@ -121,9 +121,12 @@ async fn a_create_whose_answer_is_lost_makes_no_vm_that_nobody_knows_of() {
         provider.launch(order.clone()).await.ok()
     })
     .await;
-    let listing = provider.list().await.unwrap();
-    assert_eq!(listing.entries.len(), 1);
-    assert_eq!(listing.entries[0].status, VmStatus::Active);
+    eventually(PATIENCE, "one of it runs", || async {
+        let listing = provider.list().await.unwrap();
+        assert!(listing.entries.len() <= 1, "{listing:?}");
+        listing.entries.iter().any(|vm| vm.status == VmStatus::Active).then_some(())
+    })
+    .await;
     delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
 }
 

@@ -216,7 +216,9 @@ struct Planted {
 impl Environment for Planted {
     async fn provider(&self, fleet: &FleetId, _page_size: u32) -> Box<dyn Provider> {
         let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-        Box::new(Lxd::connect(LxdConfig::new(self.lxd.access(), fleet.clone()), clock).unwrap())
+        let config = LxdConfig::new(self.lxd.access(), fleet.clone());
+        // However busy the machine is, a launch is waited for.
+        Box::new(Lxd::connect(LxdConfig { follow: self.patience(), ..config }, clock).unwrap())
     }
 
     fn shape(&self) -> Shape {

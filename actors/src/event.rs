@@ -249,17 +249,19 @@ pub enum FleetEvent {
         /// What failed.
         error: PortError,
     },
-    /// A guest's last word: its runner application has ended. Told beside the change of state that it
-    /// causes, if it causes one, and not before it.
-    GuestStopped {
+    /// What a guest has told of its job, or of its own end. Comes beside the change of state that it
+    /// causes, if it causes one, before or after it.
+    GuestTold {
         /// When it was told.
         at: Time,
         /// The runner's pool.
         pool: PoolName,
         /// Whose guest.
         runner: RunnerName,
-        /// How it ended.
-        end: JobEnd,
+        /// The job, where it has or had one.
+        job: Option<Job>,
+        /// How its runner application ended, once it did: the guest's last word.
+        end: Option<JobEnd>,
         /// What the guest has counted.
         times: GuestTimes,
     },

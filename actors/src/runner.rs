@@ -68,6 +68,11 @@ pub struct Limits {
     /// caches and replicas. What was just made and is not listed, or was just deleted and still is,
     /// proves nothing before.
     pub listing_lag: Duration,
+    /// How long a finished runner's registration may take to vanish by itself before it is removed:
+    /// listings show it for nothing, a call costs one. Two of them must agree, and the quiet pace is
+    /// one a minute, so anything shorter wastes a call a job; longer leaves a dead entry on GitHub's
+    /// page.
+    pub registration_grace: Duration,
     /// Whether the pool's guests report home and answer orders. Not a time, but what decides which
     /// times apply: such a guest is asked before it is drained, also by a process that has not heard
     /// of it yet. A guest that has reported is asked in any case.
@@ -86,6 +91,7 @@ impl Default for Limits {
             ask: Duration::from_secs(15 * 60),
             effect: Duration::from_secs(120),
             listing_lag: LISTING_LAG,
+            registration_grace: Duration::from_secs(150),
             guests_report: false,
         }
     }

@@ -224,8 +224,16 @@ fn a_pool_knows_its_busy_runners_once_each_has_judged_a_listing_of_both_sides() 
     let _nobody = roster.survey(&"linux".parse().unwrap(), &clouds, at(10));
     assert!(!roster.occupancy_known());
     survey(&mut roster, 20);
+    roster.transitioned(&name(0), idle(), at(20));
     assert!(!roster.occupancy_known(), "its runners have yet to judge it");
     survey(&mut roster, 30);
+    assert!(roster.occupancy_known());
+}
+
+#[test]
+fn a_pool_without_runners_knows_at_once_that_none_is_busy() {
+    let mut roster = Roster::default();
+    survey(&mut roster, 10);
     assert!(roster.occupancy_known());
 }
 

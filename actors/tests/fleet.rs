@@ -27,6 +27,20 @@ fn a_pool_comes_to_its_minimum_and_stays_there() {
 }
 
 #[test]
+fn a_new_pool_makes_its_spare_runners_at_once() {
+    on_paused_time(async {
+        let world = World::new();
+        let mut spare = pool("small", 0, 4);
+        spare.configure.scaling.spare = 2;
+        let began = tokio::time::Instant::now();
+        let running = start(&world, vec![spare]);
+        running.until("two launches", |_| world.with(|w| w.launches.len() == 2)).await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        running.stop().await;
+    });
+}
+
+#[test]
 fn a_finished_runner_is_replaced_within_one_listing_and_nothing_is_left_of_it() {
     on_paused_time(async {
         let world = World::new();

@@ -1,6 +1,6 @@
 //! From a configuration to the parts of a fleet.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use runner_fleet_actors::{
     fleet::PoolSetup,
@@ -175,14 +175,14 @@ pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pac
                 shrink_after: pace.shrink_after,
                 fixed: targets.of(&pool.name),
             },
-            limits: runner::Limits { guests_report, ..limits(&pool.limits, pace.listing_lag) },
+            limits: runner::Limits { guests_report, ..limits(&pool.limits, pace) },
             provider: pool.provider.clone(),
         },
         demand: None,
     }
 }
 
-fn limits(limits: &Limits, listing_lag: Duration) -> runner::Limits {
+fn limits(limits: &Limits, pace: &Pace) -> runner::Limits {
     let Limits { launch, register, idle, busy, idle_proof, settle, ask } = *limits;
     runner::Limits {
         launch,
@@ -192,7 +192,8 @@ fn limits(limits: &Limits, listing_lag: Duration) -> runner::Limits {
         idle_proof,
         settle,
         ask,
-        listing_lag,
+        listing_lag: pace.listing_lag,
+        registration_grace: pace.registration_grace,
         ..runner::Limits::default()
     }
 }

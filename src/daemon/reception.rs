@@ -111,10 +111,14 @@ impl Ears for Fleet {
             }
             reports.push(Report::Version(version));
         }
-        let stopped = reports.iter().find_map(|report| match report {
-            Report::Stopped(end) => Some(end.clone()),
-            _ => None,
-        });
+        let (mut job, mut end) = (None, None);
+        for report in &reports {
+            match report {
+                Report::JobStarted(told) => job = Some(told.clone()),
+                Report::Stopped(told) => end = Some(told.clone()),
+                _ => {}
+            }
+        }
         for report in reports {
             let event = Box::new(Event::Guest(report, times));
             let order = Order::Tell(runner.clone(), event);
@@ -127,14 +131,9 @@ impl Ears for Fleet {
                 Ok(Err(_)) | Err(_) => return Err(Deaf::Away),
             }
         }
-        if let Some(end) = stopped {
-            self.observer.observe(&FleetEvent::GuestStopped {
-                at: self.clock.now(),
-                pool: runner.pool(),
-                runner: runner.clone(),
-                end,
-                times,
-            });
+        if job.is_some() || end.is_some() {
+            let (at, pool, runner) = (self.clock.now(), runner.pool(), runner.clone());
+            self.observer.observe(&FleetEvent::GuestTold { at, pool, runner, job, end, times });
         }
         Ok(())
     }

@@ -205,7 +205,8 @@ STAND_IN_GITHUB = "{github}"
 "#
         ),
         spare: plan.max.div_ceil(2),
-        pace: Pace::default(),
+        // Nobody wants to watch GitHub's page for two minutes and a half.
+        pace: Pace { registration_grace: Duration::from_secs(10), ..Pace::default() },
         first_runner: Some(minutes(launch + 3)),
         patience: minutes(2),
     }

@@ -10,9 +10,10 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Plan, TOKEN, write_secret,
+    Plan, TOKEN,
     outside::{Cloud, Outside, Tally, Terms},
     story::Fault,
+    write_secret,
 };
 use crate::{
     config::Pool,
@@ -94,6 +95,7 @@ rate = 1000
             cloud: Pace::default().cloud.faster(whole),
             forge: Pace::default().forge.faster(whole),
             listing_lag: Pace::default().listing_lag / whole.max(1),
+            registration_grace: Pace::default().registration_grace / whole.max(1),
             shrink_after: Pace::default().shrink_after / whole.max(1),
         },
         first_runner: None,

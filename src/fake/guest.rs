@@ -105,10 +105,13 @@ impl StandIns {
             () = vm.killed() => return,
         };
         if let Next::Job(job) = next {
-            let facts = json!({
-                "repository": "octo-org/app", "workflow": "CI", "event": "push", "run_id": job.id.0,
-            });
-            voice.know("job", facts);
+            if let Some(known) = self.github.jobs().into_iter().find(|known| known.id == job.id) {
+                let facts = json!({
+                    "repository": known.repository, "workflow": known.workflow,
+                    "event": known.event, "run_id": known.run_id,
+                });
+                voice.know("job", facts);
+            }
             voice.say("job-started");
             tokio::select! {
                 () = end_of_job(job.runs_for, &mut voice) => {

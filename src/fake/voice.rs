@@ -16,7 +16,7 @@ use crate::{guest, home::Order};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last report may hold up the power-off.
-const LAST_WORD: Duration = Duration::from_secs(5);
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How often an answer is tried.
 const TRIES: u32 = 10;
 /// How long a poll is kept open, in seconds.

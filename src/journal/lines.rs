@@ -6,9 +6,10 @@
 //! installed (and started, if busy) by the process before.
 //!
 //! Where the guest reports, its own clock says how long it waited and how long its job ran: that is true
-//! also of a report that came late. Such a runner's `runner_stop` is held until its guest has said its
-//! last word, which alone knows the conclusion and the exit code; that is a moment, and at the longest
-//! the time until its VM is gone.
+//! also of a report that came late. What such a guest alone knows is waited for: `runner_start` for the
+//! job's repository and workflow, where a listing or an answer showed the job first, and `runner_stop`
+//! for the last word, with conclusion and exit code. That takes a moment; what has not come when the
+//! runner goes on its way is left out.
 
 use std::time::Duration;
 
@@ -66,13 +67,19 @@ pub fn lines(event: &FleetEvent, memory: &mut Memory) -> Vec<Line> {
             };
             vec![Line::new(*at, entry)]
         }
-        FleetEvent::GuestStopped { at, pool, runner, end, times } => {
+        FleetEvent::GuestTold { at, pool, runner, job, end, times } => {
             // Of a runner that is gone, or was never heard of, there is nothing to tell.
             let Some(mut life) = memory.take(runner) else { return Vec::new() };
-            life.hear(end, *times);
-            let told = life.held.and_then(|ended| stopped(pool, ended, true, &mut life));
+            life.hear(job.as_ref(), end.as_ref(), *times);
+            let mut entries = Vec::new();
+            if life.knows_its_job() {
+                entries.extend(started(pool, &mut life));
+            }
+            if end.is_some() {
+                entries.extend(stopped(pool, true, &mut life));
+            }
             memory.keep(runner, life);
-            told.map(|entry| Line::new(*at, entry)).into_iter().collect()
+            entries.into_iter().map(|entry| Line::new(*at, entry)).collect()
         }
         FleetEvent::GuestLog { at, pool, runner, log } => {
             let (flavor, runner, log) = (pool.clone(), runner.clone(), tail(log));
@@ -102,10 +109,8 @@ fn of_transition(transition: &Transition) -> Entry {
 fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> {
     let mut life = memory.take(&transition.runner).unwrap_or_default();
     let mut entries = Vec::new();
-    life.hear(&transition.job_end.clone().unwrap_or_default(), transition.times);
-    if transition.job.is_some() {
-        life.job.clone_from(&transition.job);
-    }
+    life.hear(transition.job.as_ref(), transition.job_end.as_ref(), transition.times);
+    let pool = &transition.pool;
     match (transition.from, transition.to) {
         (None, Phase::Creating | Phase::Registering) => life.born = Some(transition.created_at),
         (None, phase @ (Phase::Idle | Phase::Busy)) => {
@@ -116,34 +121,29 @@ fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> 
         (_, Phase::Idle) => entries.extend(installed(at, transition, &mut life)),
         (_, Phase::Busy) => {
             entries.extend(installed(at, transition, &mut life));
-            entries.extend(started(at, transition, &mut life));
+            life.began = true;
+            life.started.get_or_insert(at);
+            if life.knows_its_job() || !life.reports() {
+                entries.extend(started(pool, &mut life));
+            }
         }
         (from, Phase::Draining | Phase::Deleted) => {
-            let ran_unseen = !life.start_told
-                && transition.reason == Some(DrainReason::Finished)
-                && had_job(transition);
-            if ran_unseen {
-                life.start_told = true;
-                entries.push(Entry::RunnerStart {
-                    flavor: transition.pool.clone(),
-                    workflow: workflow(life.job.as_ref()),
-                    idle: seconds(life.times.idle()),
-                });
-            }
             let by_itself =
                 transition.reason == Some(DrainReason::Finished) && !transition.job_killed;
-            if from == Some(Phase::Busy) || ran_unseen {
-                let reports = life.times != GuestTimes::default();
-                if by_itself && reports && life.end.exit_code.is_none() {
-                    life.held = Some(at);
-                } else {
-                    entries.extend(stopped(&transition.pool, at, by_itself, &mut life));
+            if from == Some(Phase::Busy) && !life.began {
+                // Adopted with its job, or one for which memory had no room: its start is told.
+                (life.began, life.start_told) = (true, true);
+            }
+            life.began |= by_itself && had_job(transition);
+            if life.began && (by_itself || from == Some(Phase::Busy)) {
+                entries.extend(started(pool, &mut life));
+                life.ended.get_or_insert(at);
+                if !by_itself || !life.reports() || life.end.exit_code.is_some() {
+                    entries.extend(stopped(pool, by_itself, &mut life));
                 }
             }
-            if transition.to == Phase::Deleted
-                && let Some(ended) = life.held
-            {
-                entries.extend(stopped(&transition.pool, ended, true, &mut life));
+            if transition.to == Phase::Deleted {
+                entries.extend(stopped(pool, true, &mut life));
             }
         }
         _ => {}
@@ -173,21 +173,20 @@ fn installed(at: Time, transition: &Transition, life: &mut Life) -> Option<Entry
     Some(Entry::RunnerInstalled { flavor: transition.pool.clone(), duration })
 }
 
-fn started(at: Time, transition: &Transition, life: &mut Life) -> Option<Entry> {
-    if std::mem::replace(&mut life.start_told, true) {
+fn started(pool: &PoolName, life: &mut Life) -> Option<Entry> {
+    if !life.began || std::mem::replace(&mut life.start_told, true) {
         return None;
     }
-    life.started = Some(at);
-    let seen = life.online.map(|online| between(online, at));
+    let seen = life.online.zip(life.started).map(|(online, started)| between(online, started));
     Some(Entry::RunnerStart {
-        flavor: transition.pool.clone(),
+        flavor: pool.clone(),
         workflow: workflow(life.job.as_ref()),
         idle: seconds(life.times.idle().or(seen)),
     })
 }
 
-fn stopped(pool: &PoolName, ended: Time, by_itself: bool, life: &mut Life) -> Option<Entry> {
-    life.held = None;
+fn stopped(pool: &PoolName, by_itself: bool, life: &mut Life) -> Option<Entry> {
+    let ended = life.ended?;
     if std::mem::replace(&mut life.stop_told, true) {
         return None;
     }
@@ -204,11 +203,27 @@ fn stopped(pool: &PoolName, ended: Time, by_itself: bool, life: &mut Life) -> Op
 }
 
 impl Life {
-    /// Takes in what is told of its end and its times. What is known already stays.
-    fn hear(&mut self, end: &JobEnd, times: GuestTimes) {
-        self.end.conclusion = self.end.conclusion.take().or_else(|| end.conclusion.clone());
-        self.end.exit_code = self.end.exit_code.or(end.exit_code);
+    /// Takes in what is told of its job, its end and its times. What is known already stays.
+    fn hear(&mut self, job: Option<&Job>, end: Option<&JobEnd>, times: GuestTimes) {
+        if let Some(told) = job {
+            let known = self.job.get_or_insert_default();
+            known.repository = known.repository.take().or_else(|| told.repository.clone());
+            known.workflow = known.workflow.take().or_else(|| told.workflow.clone());
+            known.event = known.event.take().or_else(|| told.event.clone());
+        }
+        if let Some(told) = end {
+            self.end.conclusion = self.end.conclusion.take().or_else(|| told.conclusion.clone());
+            self.end.exit_code = self.end.exit_code.or(told.exit_code);
+        }
         self.times.merge(times);
+    }
+
+    fn knows_its_job(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.repository.is_some())
+    }
+
+    fn reports(&self) -> bool {
+        self.times != GuestTimes::default()
     }
 }
 

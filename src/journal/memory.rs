@@ -64,8 +64,10 @@ pub(super) struct Life {
     pub online: Option<Time>,
     /// When its job was seen to start.
     pub started: Option<Time>,
-    /// When its job was seen to end, while its guest's last word on it is awaited.
-    pub held: Option<Time>,
+    /// Whether it has or had a job.
+    pub began: bool,
+    /// When its job was seen to end.
+    pub ended: Option<Time>,
     /// Its job.
     pub job: Option<Job>,
     /// How its job ended, as far as anybody said.

@@ -116,10 +116,11 @@ impl Roster {
 
     /// Whether the pool knows how many of its runners are busy. Right after a start they are adopted
     /// but have not yet said so; every one of them has judged the first survey of both sides once the
-    /// second one came.
+    /// second one came. Where there are none, there is nothing to judge: a new pool must not wait for
+    /// its second survey, which a fleet at rest makes a minute later.
     #[must_use]
     pub fn occupancy_known(&self) -> bool {
-        self.surveys >= 2
+        self.surveys >= 2 || (self.surveys == 1 && self.members.is_empty())
     }
 
     /// Remembers that a drain was asked for, so that it is not asked for again at once.

@@ -176,7 +176,8 @@ async fn a_rate_limit_is_waited_out() {
 
 #[tokio::test]
 async fn a_reported_version_is_judged_by_the_list_first_and_by_the_schedule_then() {
-    let runtime = Some("2026-11-20T00:00:00Z".parse().unwrap());
+    let end: Time = "2026-11-20T00:00:00Z".parse().unwrap();
+    let runtime = Some(end);
     let schedule = Some(Deprecation { registration: None, runtime });
     let world = World::new([offer("2.336.0")], schedule);
     assert_eq!(world.freshness("2.335.0"), Some(Freshness::Current));
@@ -191,7 +192,7 @@ async fn a_reported_version_is_judged_by_the_list_first_and_by_the_schedule_then
         assert_eq!(world.freshness("2.335.0"), Some(old));
         world.passes(24 * HOUR).await;
     }
-    let refused = Freshness::Refused { newest, since: runtime.unwrap() };
+    let refused = Freshness::Refused { newest, since: end };
     assert_eq!(world.freshness("2.335.0"), Some(refused));
 }
 

@@ -125,6 +125,9 @@ pub(super) fn fault_class(fault: &str) -> ErrorClass {
         "not enough space",
         "insufficient free",
     ];
+    // LXD does something else with the instance: "Instance is busy running a \"stop\" operation". It
+    // says so by no status, and what a guest's own power-off sets going is no operation to ask for.
+    const BUSY: [&str; 1] = ["is busy running a"];
     // Refusals of the order itself, by LXD's validation of keys and devices, and by a server that
     // cannot make virtual machines.
     const INVALID: [&str; 6] = [
@@ -139,6 +142,8 @@ pub(super) fn fault_class(fault: &str) -> ErrorClass {
     let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if speaks(&QUOTA) {
         ErrorClass::Quota
+    } else if speaks(&BUSY) {
+        ErrorClass::Busy
     } else if speaks(&NO_ROOM) {
         ErrorClass::NoCapacity
     } else if speaks(&INVALID) {
@@ -181,6 +186,9 @@ mod tests {
         assert_eq!(fault_class(aggregate), ErrorClass::Quota);
         let full = "Failed creating instance from image: … write …: no space left on device";
         assert_eq!(fault_class(full), ErrorClass::NoCapacity);
+        let busy = "Failed to create instance delete operation: Instance is busy running a \"stop\" \
+                    operation";
+        assert_eq!(class(500, busy), (ErrorClass::Busy, true));
         let vms = "Failed creating instance record: Instance type \"virtual-machine\" is not \
                    supported on this server: vhost_vsock kernel module not loaded";
         assert_eq!(fault_class(vms), ErrorClass::Invalid);

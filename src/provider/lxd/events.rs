@@ -138,10 +138,13 @@ impl Inner {
 
     fn hear(&self, event: &str) {
         let Some(name) = ended(event).filter(|name| name.is_of(&self.fleet)) else { return };
-        // What happens to it while it is made is told by the launch itself.
-        if matches!(self.launches.get(&name).as_deref(), Some(Launch::UnderWay { .. })) {
+        // What happens to it while it is made, or is cleared away after a failure, is told by the
+        // launch itself.
+        let known = self.launches.get(&name);
+        if matches!(known.as_deref(), Some(Launch::UnderWay { .. } | Launch::Failed { .. })) {
             return;
         }
+        drop(known);
         self.hub.tell(Change { name, status: VmStatus::Stopped, as_of: self.now() });
     }
 }

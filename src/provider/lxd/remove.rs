@@ -3,7 +3,7 @@
 use http::Method;
 use runner_fleet_actors::{
     name::RunnerName,
-    port::{Deletion, PortError},
+    port::{Deletion, ErrorClass, PortError},
 };
 use serde_json::json;
 
@@ -62,16 +62,20 @@ impl Inner {
             } else {
                 Call::change(&tried, Method::DELETE, ["instances", name.as_str()], None)
             };
-            let outcome = self.perform(&call).await?;
-            let Outcome::Failed(text) = outcome else {
-                if outcome == Outcome::Running {
-                    return Ok(Deletion::Accepted);
-                }
-                continue;
+            let text = match self.perform(&call).await {
+                Ok(Outcome::Failed(text)) => text,
+                Ok(Outcome::Running) => return Ok(Deletion::Accepted),
+                Ok(Outcome::Done | Outcome::Forgotten) => continue,
+                // It is being stopped or deleted already.
+                Err(error) if error.class == ErrorClass::Busy => return Ok(Deletion::Accepted),
+                Err(error) => return Err(error),
             };
             // The guest may have powered off, and LXD deleted it, in between.
             match self.look(name).await? {
                 None => return Ok(self.gone(name)),
+                Some(_) if fault_class(&text) == ErrorClass::Busy => {
+                    return Ok(Deletion::Accepted);
+                }
                 Some(Seen::Ours(now)) if now.runs == own.runs => {
                     let what = format!("{tried}: {}", tidy(&text, &[]));
                     return Err(PortError::doubtful(fault_class(&text), what));

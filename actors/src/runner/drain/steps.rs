@@ -7,11 +7,6 @@ use crate::{
     runner::{Effect, Known, Limits, Next, State},
 };
 
-/// How long a finished runner's registration may take to vanish by itself before it is removed:
-/// listings show it for nothing, a call costs one. Two of them must agree, and the quiet pace is one
-/// a minute, so anything shorter wastes a call a job; longer leaves a dead entry on GitHub's page.
-const REGISTRATION_GRACE: chrono::TimeDelta = chrono::TimeDelta::seconds(150);
-
 /// Takes the drain as far as the facts allow, up to one effect.
 pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -> Next {
     if drain.vm_gone && drain.registration_gone {
@@ -75,7 +70,7 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
             Step::Delete => {
                 if drain.vm_gone {
                     let vanishes = drain.reason == DrainReason::Finished;
-                    drain.not_before = if vanishes { now + REGISTRATION_GRACE } else { now };
+                    drain.not_before = if vanishes { now + limits.registration_grace } else { now };
                     (Step::Deregister, None)
                 } else if now < drain.not_before {
                     drain.due = drain.not_before;

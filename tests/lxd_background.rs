@@ -1,0 +1,139 @@
+//! Launches that take longer than their caller waits, on a real LXD: what is made, what fails and what
+//! is not wanted any more while nobody waits for it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+use std::{sync::Arc, time::Duration};
+
+use runner_fleet::provider::lxd::{Lxd, LxdConfig};
+use runner_fleet_actors::{
+    name::FleetId,
+    port::{
+        ErrorClass, ImageProtocol, ImageServer, LaunchOrder, LxdShape, Provider, Shape, TokioClock,
+        Vm, VmStatus,
+    },
+};
+
+#[path = "provider/contract.rs"]
+#[allow(dead_code, reason = "the suite itself is held elsewhere")]
+mod contract;
+#[path = "support/lxd.rs"]
+mod lxd;
+
+use contract::{delete_to_the_end, eventually, order};
+use lxd::RealLxd;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One that waits for nothing beyond LXD's word that it has taken the order.
+fn hasty(lxd: &RealLxd, fleet: &FleetId) -> Lxd {
+    let config =
+        LxdConfig { follow: Duration::ZERO, ..LxdConfig::new(lxd.access(), fleet.clone()) };
+    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+    Lxd::connect(config, clock).unwrap()
+}
+
+async fn seen(provider: &Lxd, order: &LaunchOrder) -> Option<Vm> {
+    let listing = provider.list().await.unwrap();
+    listing.entries.into_iter().find(|vm| vm.name == order.name)
+}
+
+#[tokio::test]
+async fn a_vm_that_is_still_made_is_listed_as_building_with_all_that_a_restart_needs() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let provider = hasty(&lxd, &fleet);
+    let mut changes = provider.changes().unwrap();
+    let order = order(&fleet, lxd.shape(), 1);
+    let id = provider.launch(order.clone()).await.unwrap();
+    let vm = seen(&provider, &order).await.expect("it was promised");
+    assert_eq!((vm.id, vm.status), (id, VmStatus::Building));
+    assert_eq!(vm.created_at, Some(order.created_at));
+    assert_eq!((vm.shape, vm.scope), (Some(order.shape.digest()), Some(order.scope.clone())));
+    let told = tokio::time::timeout(PATIENCE, changes.recv()).await.expect("it runs").unwrap();
+    assert_eq!((told.name, told.status), (order.name.clone(), VmStatus::Active));
+    assert_eq!(seen(&provider, &order).await.unwrap().status, VmStatus::Active);
+    delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
+}
+
+#[tokio::test]
+async fn a_failure_that_nobody_waited_for_is_listed_with_its_reason_until_it_is_deleted() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let profile = format!("broken-{fleet}");
+    let devices = serde_json::json!({
+        "bad": { "type": "unix-char", "source": "/dev/no-such-device", "path": "/dev/x" },
+    });
+    let body = serde_json::json!({ "name": profile, "devices": devices });
+    lxd.ask("POST", "profiles", Some(body)).await;
+    let provider = hasty(&lxd, &fleet);
+    let mut changes = provider.changes().unwrap();
+    let part =
+        LxdShape { profiles: vec!["default".into(), profile.clone()], ..LxdShape::default() };
+    let order = order(&fleet, Shape { lxd: Some(part), ..lxd.shape() }, 2);
+    provider.launch(order.clone()).await.expect("LXD takes the order");
+    let told = tokio::time::timeout(PATIENCE, changes.recv()).await.expect("it fails").unwrap();
+    let VmStatus::Error { fault, .. } = told.status else { panic!("{told:?}") };
+    assert!(fault.contains("device \"bad\""), "{fault}");
+    let vm = seen(&provider, &order).await.expect("its reason is not lost");
+    assert!(matches!(vm.status, VmStatus::Error { fault: same, .. } if same == fault));
+    assert!(!lxd.names().await.contains(&order.name.to_string()), "although LXD has nothing left");
+    delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
+    assert_eq!(seen(&provider, &order).await, None);
+    lxd.ask("DELETE", &format!("profiles/{profile}"), None).await;
+}
+
+#[tokio::test]
+async fn a_vm_that_is_deleted_while_it_is_made_is_gone_in_the_end() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let provider = hasty(&lxd, &fleet);
+    let order = order(&fleet, lxd.shape(), 3);
+    provider.launch(order.clone()).await.unwrap();
+    delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
+    eventually(PATIENCE, "nothing comes after it", || async {
+        (!lxd.names().await.contains(&order.name.to_string())).then_some(())
+    })
+    .await;
+    assert_eq!(provider.list().await.unwrap().entries, []);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_no_vm_half_made() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let provider = hasty(&lxd, &fleet);
+    provider.list().await.unwrap();
+    let order = order(&fleet, lxd.shape(), 4);
+    // Dropped as soon as it has asked for anything.
+    let dropped = tokio::time::timeout(Duration::from_millis(1), provider.launch(order.clone()));
+    let _whatever = dropped.await;
+    eventually(PATIENCE, "it runs, or was never asked for", || async {
+        match seen(&provider, &order).await {
+            Some(vm) => (vm.status == VmStatus::Active).then_some(()),
+            None => (!lxd.names().await.contains(&order.name.to_string())).then_some(()),
+        }
+    })
+    .await;
+    delete_to_the_end(&provider, PATIENCE, &order.name, None).await;
+}
+
+#[tokio::test]
+async fn an_image_server_that_does_not_answer_fails_the_launch_and_leaves_nothing() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+    let config = LxdConfig { follow: PATIENCE, ..LxdConfig::new(lxd.access(), fleet.clone()) };
+    let provider = Lxd::connect(config, clock).unwrap();
+    // A port of this machine on which nobody listens.
+    let url = "https://127.0.0.1:9".to_owned();
+    for protocol in [ImageProtocol::Simplestreams, ImageProtocol::Lxd] {
+        let image_server = Some(ImageServer { url: url.clone(), protocol });
+        let part = LxdShape { image_server, ..LxdShape::default() };
+        let order = order(&fleet, Shape { lxd: Some(part), ..lxd.shape() }, 5);
+        let error = provider.launch(order).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Transient, "{error}");
+        assert!(error.what.contains("127.0.0.1:9"), "{error}");
+        assert_eq!(provider.list().await.unwrap().entries, []);
+    }
+}
