@@ -28,7 +28,7 @@ use serde_json::json;
 
 /// Machines at once, and how many after one another.
 const MACHINES: u64 = 10;
-const LIVES: u64 = 3;
+const LIVES: u64 = 4;
 /// Orders of one life at most; a life ends with its job.
 const ORDERS: u32 = 25;
 const BOOT: Duration = Duration::from_secs(300);
@@ -82,13 +82,13 @@ impl Trials {
             let kind = chance.random_range(0..100);
             let total: u64 = MOMENTS.iter().sum();
             let job = match kind {
-                ..6 => {
+                ..12 => {
                     let job = self.world.queue(&name, 0.3);
                     let head_start = Duration::from_millis(chance.random_range(0..total + 100));
                     tokio::time::sleep(head_start).await;
                     tokio::spawn(async move { job })
                 }
-                6..40 => {
+                12..40 => {
                     let (world, name) = (self.world.clone(), name.clone());
                     let wait = Duration::from_millis(chance.random_range(0..40));
                     tokio::spawn(async move {
