@@ -95,7 +95,8 @@ impl Summary {
             ("busy runners killed", self.busy_runners_killed.to_string()),
             ("invariants broken", self.invariants_broken.to_string()),
         ];
-        let mut text = format!("demo of {:.0} s on {}, seed {}\n", self.seconds, self.cloud, self.seed);
+        let mut text =
+            format!("demo of {:.0} s on {}, seed {}\n", self.seconds, self.cloud, self.seed);
         for (what, value) in rows {
             // Writing to a String cannot fail.
             let _infallible = writeln!(text, "  {what:<46}{value}");
