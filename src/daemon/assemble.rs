@@ -50,7 +50,7 @@ pub(super) fn github(config: &Config, clock: &Arc<dyn Clock>) -> Result<Github, 
 
 /// The client of one configured cloud, without its limits.
 pub(super) enum Cloud {
-    OpenStack(OpenStack),
+    OpenStack(Box<OpenStack>),
     Lxd(Lxd),
 }
 
@@ -69,7 +69,8 @@ impl Cloud {
                 let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref())
                     .map_err(|faults| invalid(faults.to_string()))?;
                 let config = OpenStackConfig::new(cloud, fleet.clone());
-                OpenStack::connect(config, Arc::clone(clock)).await.map(Self::OpenStack)
+                let connected = OpenStack::connect(config, Arc::clone(clock)).await;
+                connected.map(|cloud| Self::OpenStack(Box::new(cloud)))
             }
             ProviderKind::Lxd(access) => {
                 let config = LxdConfig::new(access.clone(), fleet.clone());
@@ -89,7 +90,7 @@ impl Cloud {
 
     fn into_provider(self) -> Arc<dyn Provider> {
         match self {
-            Self::OpenStack(cloud) => Arc::new(cloud),
+            Self::OpenStack(cloud) => Arc::new(*cloud),
             Self::Lxd(cloud) => Arc::new(cloud),
         }
     }
