@@ -149,7 +149,10 @@ struct StopWish {
 impl StopWish {
     fn new() -> Result<Self, String> {
         let on = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
     }
 
     async fn comes(&mut self) {
@@ -164,7 +167,13 @@ impl StopWish {
 fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(text.as_bytes())
 }
 
 /// Writes the demo's configuration as a user would.
@@ -287,6 +296,7 @@ impl Telling {
         let cloud_calls = control.model().ports.get("cloud").map(|port| port.calls);
         Summary {
             cloud: outside.cloud.what(),
+            fleet: self.terms.fleet.clone(),
             seed: self.plan.seed,
             seconds: took.as_secs_f64(),
             jobs_queued: jobs.queued + jobs.running + jobs.completed + jobs.lost,

@@ -524,7 +524,14 @@ fn plain_http_goes_to_this_machine_only() {
     if let Some(own) = own_address() {
         assert!(parse(&at(&format!("http://{own}:7000"))).is_ok(), "{own}");
     }
-    for url in ["http://192.0.2.1", "http://0.0.0.0:7000", "http://224.0.0.1", "ftp://localhost", "github.com", "https://github.com?x=y"] {
+    for url in [
+        "http://192.0.2.1",
+        "http://0.0.0.0:7000",
+        "http://224.0.0.1",
+        "ftp://localhost",
+        "github.com",
+        "https://github.com?x=y",
+    ] {
         assert_refused(&at(url), &[":5: github.url: "]);
     }
 }

@@ -10,9 +10,10 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Plan, TOKEN, write_secret,
+    Plan, TOKEN,
     outside::{Cloud, Outside, Tally, Terms},
     story::Fault,
+    write_secret,
 };
 use crate::{
     config::Pool,

@@ -12,6 +12,8 @@ use crate::{cli::table::table, fake::github};
 pub(super) struct Summary {
     /// What made the VMs.
     pub cloud: String,
+    /// The fleet's id: the mark on every VM.
+    pub fleet: String,
     pub seed: u64,
     pub seconds: f64,
     pub jobs_queued: u64,
@@ -95,7 +97,8 @@ impl Summary {
             ("busy runners killed", self.busy_runners_killed.to_string()),
             ("invariants broken", self.invariants_broken.to_string()),
         ];
-        let mut text = format!("demo of {:.0} s on {}, seed {}\n", self.seconds, self.cloud, self.seed);
+        let mut text =
+            format!("demo of {:.0} s on {}, seed {}\n", self.seconds, self.cloud, self.seed);
         for (what, value) in rows {
             // Writing to a String cannot fail.
             let _infallible = writeln!(text, "  {what:<46}{value}");

@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn the_network_is_the_first_nics_and_the_address_one_that_guests_reach() {
         let root = json!({"type": "disk", "path": "/", "pool": "default"});
-        let managed = json!({"devices": {"root": root, "eth0": {"type": "nic", "network": "lxdbr0"}}});
+        let managed =
+            json!({"devices": {"root": root, "eth0": {"type": "nic", "network": "lxdbr0"}}});
         assert_eq!(network_of(&managed).as_deref(), Some("lxdbr0"));
         let bridged =
             json!({"devices": {"n": {"type": "nic", "nictype": "bridged", "parent": "br0"}}});
