@@ -296,6 +296,7 @@ impl Telling {
         let cloud_calls = control.model().ports.get("cloud").map(|port| port.calls);
         Summary {
             cloud: outside.cloud.what(),
+            fleet: self.terms.fleet.clone(),
             seed: self.plan.seed,
             seconds: took.as_secs_f64(),
             jobs_queued: jobs.queued + jobs.running + jobs.completed + jobs.lost,

@@ -1,8 +1,17 @@
 //! The demo is the first thing that a new user runs: it ends well, says so in both outputs, and its
 //! summary counts what happened.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+#[path = "support/lxd_guests.rs"]
+mod lxd_guests;
+
+use lxd_guests::Lxd;
 
 fn demo(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runner-fleet"));
@@ -34,4 +43,68 @@ fn without_a_terminal_the_demo_tells_its_story_in_plain_lines() {
     for part in ["jobs served", "5 of 5", "GitHub calls a job", "nothing leaked, nothing killed"] {
         assert!(text.contains(part), "{part} is missing in: {text}");
     }
+}
+
+/// What LXD shows of a fleet, by its own client.
+fn containers(lxd: &Lxd, fleet: &str) -> String {
+    let mark = format!("user.runner-fleet.fleet={fleet}");
+    lxd.said(&["list", &mark, "--format", "csv", "--columns", "n"])
+}
+
+#[test]
+fn on_an_lxd_the_guests_are_containers_and_none_of_them_is_left() {
+    let Some(lxd) = Lxd::found() else { return };
+    let few = ["--for", "20s", "--jobs", "8", "--max", "3", "--speed", "60", "--seed", "11"];
+    let there = ["--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"];
+    let ended = demo(&[&there[..], &few, &["--output", "json"]].concat());
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&ended.stdout));
+    let summary: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    eprintln!("{summary:#}");
+    let number = |key: &str| summary[key].as_u64().unwrap();
+    for never in ["leaked_vms", "leaked_registrations", "busy_runners_killed", "invariants_broken"]
+    {
+        assert_eq!(number(never), 0, "{never}");
+    }
+    assert_eq!(number("jobs_queued"), 8);
+    assert_eq!(number("jobs_served") + number("jobs_lost_to_vanished_vms"), 8);
+    assert!(number("launches") >= 8 && (1..=3).contains(&number("peak_vms")));
+    assert!(number("cloud_calls") > 0);
+    assert!(summary["cold_start_ms"]["p50"].as_u64().unwrap() > 0, "it is measured");
+    assert_eq!(containers(&lxd, summary["fleet"].as_str().unwrap()), "");
+}
+
+#[test]
+fn ctrl_c_takes_every_container_of_the_demo_away() {
+    let Some(lxd) = Lxd::found() else { return };
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_runner-fleet"))
+        .args(["demo", "--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"])
+        .args(["--max", "4"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let fleet = first.split_once("fleet ").unwrap().1.split(';').next().unwrap().to_owned();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while containers(&lxd, &fleet).is_empty() {
+        assert!(Instant::now() < deadline, "no container of {fleet} came into sight");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let pid = demo.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    assert_eq!(containers(&lxd, &fleet), "");
+}
+
+#[test]
+fn an_lxd_that_is_not_there_and_options_that_mean_nothing_are_told() {
+    let nowhere = demo(&["--provider", "lxd", "--lxd-socket", "/nonexistent/unix.socket"]);
+    let stderr = String::from_utf8_lossy(&nowhere.stderr);
+    assert_eq!(nowhere.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("/nonexistent/unix.socket: there is no such socket"), "{stderr}");
+    let useless = demo(&["--image", "deb12"]);
+    let stderr = String::from_utf8_lossy(&useless.stderr);
+    assert_eq!(useless.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--image is of use only with --provider lxd"), "{stderr}");
 }

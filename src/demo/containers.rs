@@ -130,7 +130,7 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
     let watch = tokio::spawn(look_on(Arc::clone(&lxd), Arc::clone(&sight)));
     let io = tokio::runtime::Handle::current();
     let cloud = Containers { lxd, socket, fleet, sight, seed: plan.seed, io, watch };
-    let news = vec![format!("    on {}, guests reach it at {address}", cloud.what())];
+    let news = vec![format!("       on {}; guests call {address}", cloud.what())];
     Ok((Outside { github, cloud: Box::new(cloud), news }, terms))
 }
 

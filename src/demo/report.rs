@@ -12,6 +12,8 @@ use crate::{cli::table::table, fake::github};
 pub(super) struct Summary {
     /// What made the VMs.
     pub cloud: String,
+    /// The fleet's id: the mark on every VM.
+    pub fleet: String,
     pub seed: u64,
     pub seconds: f64,
     pub jobs_queued: u64,

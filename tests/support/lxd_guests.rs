@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 /// The LXD of the tests; `None`, said out loud, where there is none.
 pub struct Lxd {
-    socket: String,
+    pub socket: String,
     /// The address that containers reach this machine at.
     pub bridge: String,
 }
