@@ -37,7 +37,9 @@ fn clock() -> Arc<dyn Clock> {
 
 fn behind(gate: &Gate, fleet: &FleetId) -> Lxd {
     let real = RealLxd { socket: gate.socket.clone(), project: "default".into() };
-    Lxd::connect(LxdConfig::new(real.access(), fleet.clone()), clock()).unwrap()
+    // However busy the machine is, a launch is waited for.
+    let config = LxdConfig { follow: PATIENCE, ..LxdConfig::new(real.access(), fleet.clone()) };
+    Lxd::connect(config, clock()).unwrap()
 }
 
 async fn heard(changes: &mut Receiver<Change>) -> Result<Change, RecvError> {

@@ -323,7 +323,8 @@ impl Api {
         Ok(Some(answer.metadata().clone()))
     }
 
-    /// Waits for an operation, at most `patience`.
+    /// Waits for an operation, at most `patience`, and no longer than a call may take: `Running` says
+    /// that it is worth asking again.
     ///
     /// # Errors
     /// Where LXD cannot be asked.

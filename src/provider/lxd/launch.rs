@@ -30,6 +30,9 @@ use crate::provider::text::tidy;
 const FOLLOWED: Duration = Duration::from_secs(3600);
 /// How long a failed launch is remembered for listings, should nobody ask for its deletion.
 const REMEMBERED: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+/// How long the removal of what a launch left is waited for: nobody else waits for it, and a failure
+/// is not certain before it is done.
+const CLEARED: Duration = Duration::from_secs(60);
 /// Between two questions for an operation, where LXD could not be asked.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -133,7 +136,7 @@ impl Inner {
         self.has_ended(name).await;
         let known = self.launches.get(name).map(|entry| entry.value().clone());
         if let Some(Launch::UnderWay { unwanted: true, .. }) = known {
-            let removed = self.remove(name).await;
+            let removed = self.clear(name).await;
             tracing::info!(runner = %name, ?removed, "vm was to be deleted while it was made");
         }
         let mut entry = match self.launches.get_mut(name) {
@@ -142,14 +145,14 @@ impl Inner {
         };
         let Launch::UnderWay { vm, left, unwanted } = entry.value() else { return made };
         let next = match &made {
-            Err(error) if !error.certain => {
-                Some(Launch::Doubtful { until: self.now() + self.doubt })
-            }
             Err(error) if *left && !*unwanted => {
                 tracing::warn!(runner = %name, error = %error, "creation in the background failed");
                 let mut vm = vm.clone();
                 vm.status = VmStatus::Error { class: error.class, fault: error.what.clone() };
                 Some(Launch::Failed { vm, at: self.now() })
+            }
+            Err(error) if !error.certain => {
+                Some(Launch::Doubtful { until: self.now() + self.doubt })
             }
             _ => None,
         };
@@ -240,7 +243,7 @@ impl Inner {
                 tracing::info!(runner = %name, "vm of this name is there already");
                 Ok(Some(own.vm.id))
             }
-            Some(Seen::Ours(_)) => match self.remove(name).await? {
+            Some(Seen::Ours(_)) => match self.clear(name).await? {
                 Deletion::Gone => Ok(None),
                 Deletion::Accepted => {
                     let what = format!(
@@ -326,7 +329,7 @@ impl Inner {
                 return Ok(own.vm.id);
             }
             Ok(Some(Seen::Ours(_))) => {
-                let removed = self.remove(name).await;
+                let removed = self.clear(name).await;
                 if !matches!(removed, Ok(Deletion::Gone)) {
                     return Err(PortError { certain: false, ..error });
                 }
@@ -334,6 +337,19 @@ impl Inner {
             Ok(Some(_)) => {}
         }
         Err(self.explain(order, PortError { certain: true, ..error }).await)
+    }
+
+    /// Removes what there is of this name and stays until it is gone, or the patience is at its end.
+    async fn clear(&self, name: &RunnerName) -> Result<Deletion, PortError> {
+        let cleared = async {
+            loop {
+                match self.remove(name, CLEARED).await {
+                    Ok(Deletion::Accepted) => tokio::time::sleep(PAUSE).await,
+                    ended => return ended,
+                }
+            }
+        };
+        tokio::time::timeout(CLEARED, cleared).await.unwrap_or(Ok(Deletion::Accepted))
     }
 
     /// LXD says in prose what was not found; asked for by name, it says it clearly.

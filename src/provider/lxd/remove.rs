@@ -1,5 +1,7 @@
 //! The end of a VM.
 
+use std::time::Duration;
+
 use http::Method;
 use runner_fleet_actors::{
     name::RunnerName,
@@ -29,7 +31,7 @@ impl Inner {
         self.launches.remove_if(name, |_, launch| matches!(launch, Launch::Failed { .. }));
         // Without it an LXD that has lost the project would say of every name that it is gone.
         self.api.server().await?;
-        let removed = self.remove(name).await?;
+        let removed = self.remove(name, self.follow).await?;
         let now = self.now();
         self.launches.remove_if(
             name,
@@ -42,8 +44,13 @@ impl Inner {
         Ok(removed)
     }
 
-    /// Stops and deletes the instance of this name if it is the fleet's.
-    pub(super) async fn remove(&self, name: &RunnerName) -> Result<Deletion, PortError> {
+    /// Stops and deletes the instance of this name if it is the fleet's, and waits for each of the two
+    /// at most `patience`.
+    pub(super) async fn remove(
+        &self,
+        name: &RunnerName,
+        patience: Duration,
+    ) -> Result<Deletion, PortError> {
         // Normally the stop deletes it as well. One that somebody made persistent takes a second turn.
         for _ in 0..2 {
             let own = match self.look(name).await? {
@@ -62,7 +69,7 @@ impl Inner {
             } else {
                 Call::change(&tried, Method::DELETE, ["instances", name.as_str()], None)
             };
-            let text = match self.perform(&call).await {
+            let text = match self.perform(&call, patience).await {
                 Ok(Outcome::Failed(text)) => text,
                 Ok(Outcome::Running) => return Ok(Deletion::Accepted),
                 Ok(Outcome::Done | Outcome::Forgotten) => continue,
@@ -95,7 +102,7 @@ impl Inner {
     }
 
     /// Makes a call and waits for its operation a while. A refusal of the call is an outcome too.
-    async fn perform(&self, call: &Call<'_>) -> Result<Outcome, PortError> {
+    async fn perform(&self, call: &Call<'_>, patience: Duration) -> Result<Outcome, PortError> {
         let answer = self.api.send(call).await?;
         if answer.is_not_found() {
             return Ok(Outcome::Done);
@@ -107,7 +114,7 @@ impl Inner {
         }
         let answer = answer.success(&call.tried, call.purpose, &[])?;
         match answer.operation() {
-            Some(operation) => self.api.wait(&call.tried, operation, self.follow).await,
+            Some(operation) => self.api.wait(&call.tried, operation, patience).await,
             None => Ok(Outcome::Done),
         }
     }
