@@ -43,9 +43,10 @@ const TOKEN: &str = "demo-token-of-the-fake-github";
 const TICK: Duration = Duration::from_millis(50);
 /// 128 + SIGINT, as a shell says it.
 const INTERRUPTED: u8 = 130;
+const REMOVING: &str = "runner-fleet: interrupted; what the demo has made is removed now";
 
-/// Runs the demo. 0 where nothing leaked and no busy runner was killed, 1 where something did or the
-/// demo could not run, 130 where it was interrupted.
+/// Runs the demo. 0 where nothing leaked and no busy runner was killed; 1 where something did, the
+/// demo could not run, or not all of it could be removed; 130 where it was interrupted.
 #[must_use]
 pub fn run(args: &DemoArgs) -> ExitCode {
     let useless = [
@@ -58,21 +59,26 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         let what = format!("runner-fleet: {option} is of use only with --provider lxd");
         return cli::complain(cli::WRONG, &what);
     }
-    match demo(args) {
-        Ok(Some(summary)) => {
-            let text = match args.output {
-                Output::Table => summary.text(),
-                Output::Json => {
-                    serde_json::to_string_pretty(&summary).unwrap_or_else(|error| error.to_string())
-                }
-            };
-            let said = cli::say(&text);
-            if summary.is_good() { said } else { ExitCode::from(cli::FAILED) }
-        }
-        Ok(None) => cli::complain(INTERRUPTED, "runner-fleet: the demo was interrupted"),
+    let ended = match demo(args) {
+        Ok(ended) => ended,
         Err(error) => {
-            cli::complain(cli::FAILED, &format!("runner-fleet: the demo cannot run: {error}"))
+            let what = format!("runner-fleet: the demo cannot run: {error}");
+            return cli::complain(cli::FAILED, &what);
         }
+    };
+    let code = ended.summary.as_ref().map_or(ExitCode::from(INTERRUPTED), |summary| {
+        let text = match args.output {
+            Output::Table => summary.text(),
+            Output::Json => {
+                serde_json::to_string_pretty(summary).unwrap_or_else(|error| error.to_string())
+            }
+        };
+        let said = cli::say(&text);
+        if summary.is_good() { said } else { ExitCode::from(cli::FAILED) }
+    });
+    match ended.cleared {
+        Ok(()) => code,
+        Err(left) => cli::complain(cli::FAILED, &format!("runner-fleet: {left}")),
     }
 }
 
@@ -103,8 +109,16 @@ impl Plan {
     }
 }
 
-/// Tells the story. `None` where it was interrupted.
-fn demo(args: &DemoArgs) -> Result<Option<Summary>, String> {
+/// How a demo ended.
+struct Ended {
+    /// `None` where it was interrupted.
+    summary: Option<Summary>,
+    /// What may be left of it, where not all could be removed.
+    cleared: Result<(), String>,
+}
+
+/// Tells the story.
+fn demo(args: &DemoArgs) -> Result<Ended, String> {
     let plan = Plan::new(args);
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
     let io = daemon::io_runtime()?;
@@ -127,38 +141,46 @@ fn demo(args: &DemoArgs) -> Result<Option<Summary>, String> {
             () = stop.comes() => Ok(None),
         };
         telling.screen.end();
+        if let Ok(None) = told {
+            // The exit code has to wait for what is removed now.
+            let _said = cli::complain(INTERRUPTED, REMOVING);
+        }
         let cloud = telling.outside.cloud;
         let clear = async {
             daemon.stop().await;
             cloud.clear().await
         };
-        tokio::select! {
-            cleared = clear => cleared?,
-            () = stop.comes() => return Err(cloud.left_alone()),
+        let cleared = tokio::select! {
+            cleared = clear => cleared,
+            () = stop.comes() => Err(cloud.left_alone()),
+        };
+        match (told, cleared) {
+            (Ok(summary), cleared) => Ok(Ended { summary, cleared }),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(left)) => Err(format!("{error}\n{left}")),
         }
-        told
     })
 }
 
-/// Ctrl-C, or SIGTERM.
-struct StopWish {
-    interrupt: Signal,
-    terminate: Signal,
-}
+/// Ctrl-C, SIGTERM, or a terminal that was closed.
+struct StopWish([Signal; 3]);
 
 impl StopWish {
     fn new() -> Result<Self, String> {
         let on = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-        Ok(Self {
-            interrupt: on(SignalKind::interrupt())?,
-            terminate: on(SignalKind::terminate())?,
-        })
+        Ok(Self([
+            on(SignalKind::interrupt())?,
+            on(SignalKind::terminate())?,
+            on(SignalKind::hangup())?,
+        ]))
     }
 
     async fn comes(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     }
 }
@@ -185,6 +207,7 @@ fn configure(path: &Path, plan: &Plan, outside: &Outside, terms: &Terms) -> std:
 id = "{fleet}"
 state_dir = "state"
 journal = "journal.log"
+stop_deadline = "10s"
 
 [api]
 socket = "api.sock"
@@ -268,7 +291,7 @@ impl Telling {
             tokio::time::sleep(TICK).await;
         }
         let took = began.elapsed().as_secs_f64();
-        self.outside.news.push(format!("       the first runner is online after {took:.1} s"));
+        self.outside.news.push(format!("        the first runner is online after {took:.1} s"));
         Ok(())
     }
 

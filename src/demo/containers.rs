@@ -59,7 +59,7 @@ const IMAGE_SERVER: &str = "https://cloud-images.ubuntu.com/releases";
 /// How often LXD is asked what there is.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long the clearing away may take: LXD stops a container in seconds, but not while it makes it.
-const CLEARING: Duration = Duration::from_secs(90);
+const CLEARING: Duration = Duration::from_secs(180);
 /// How long the story looks for a running container to take away.
 const CHOICE: Duration = Duration::from_secs(20);
 
@@ -130,7 +130,7 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
     let watch = tokio::spawn(look_on(Arc::clone(&lxd), Arc::clone(&sight)));
     let io = tokio::runtime::Handle::current();
     let cloud = Containers { lxd, socket, fleet, sight, seed: plan.seed, io, watch };
-    let news = vec![format!("       on {}; guests call {address}", cloud.what())];
+    let news = vec![format!("        on {}; guests call {address}", cloud.what())];
     Ok((Outside { github, cloud: Box::new(cloud), news }, terms))
 }
 
