@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use runner_fleet_actors::{
     name::RunnerName,
-    port::{PortError, Provider, TokioClock},
+    port::{ErrorClass, PortError, Provider, TokioClock},
 };
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -103,8 +103,12 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
     let lxd = Arc::new(lxd);
     let address = match args.address {
         Some(address) => address,
-        None => lxd.host_address("default").await.map_err(|error| {
-            format!("{error}\nName the address at which containers reach this machine by --address")
+        None => lxd.host_address("default").await.map_err(|error| match error.class {
+            // LXD has answered: somebody may know better.
+            ErrorClass::Invalid | ErrorClass::NotFound => format!(
+                "{error}\nName the address at which containers reach this machine by --address"
+            ),
+            _ => error.to_string(),
         })?,
     };
     let unheard = |error: io::Error| {
