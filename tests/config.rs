@@ -17,8 +17,7 @@ mod config;
 
 use config::{GOOD, assert_refused, env, parse, refused, with};
 use runner_fleet::config::{
-    Application, Architecture, Config, GithubAuth, Guest, Limits, Listen, LogFormat, LogLevel,
-    ProviderKind, SecretSource,
+    Application, Config, GithubAuth, Guest, Limits, LogFormat, LogLevel, ProviderKind, SecretSource,
 };
 
 #[test]

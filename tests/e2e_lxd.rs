@@ -142,7 +142,7 @@ async fn ten_runners_are_kept_under_a_stream_of_a_hundred_jobs() {
 async fn whatever_goes_wrong_nothing_is_left_over_and_no_job_is_cut_off() {
     told(async |story| {
         let few = Pool { more: "disk = \"2GiB\"", ..Pool::of("few", 3, 6) };
-        story.configure(&[few.clone()], true);
+        story.configure(std::slice::from_ref(&few), true);
         let mut daemon = story.home.start();
         story.at_rest(&[("few", 3)]).await;
 

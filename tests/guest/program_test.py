@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,11 @@ class TheEvidence(unittest.TestCase):
         append(self.perf, "MessageReceived_RunnerJobRequest:2026\n")
         self.evidence = evidence.Evidence(self.app, self.app)
 
+        # Containers' workers are this machine's processes too.
+        self.addCleanup(setattr, machine, "runs", machine.runs)
+        self.worker = False
+        machine.runs = lambda name: self.worker and name == "Runner.Worker"
+
     def started(self):
         append(self.perf, "RunnerProcessStarted:2026\nSessionCreated:2026\n")
 
@@ -104,6 +110,11 @@ class TheEvidence(unittest.TestCase):
         append(self.log[:-15] + "9-utc.log",
                "[2026 INFO JobDispatcher] Job request 1 for plan p job j received.\n")
         self.assertEqual(self.evidence.look(), evidence.BUSY)
+        self.assertEqual(self.evidence.look(), evidence.BUSY)
+
+    def test_a_worker_is_busy_whatever_the_files_say(self):
+        self.started()
+        self.worker = True
         self.assertEqual(self.evidence.look(), evidence.BUSY)
 
     def test_files_that_cannot_be_read_are_a_doubt(self):
@@ -331,6 +342,21 @@ class TheRest(unittest.TestCase):
             env = dict(os.environ, RUNNER_FLEET_NEXT_JOB_STARTED=own.name)
             both = subprocess.run(["sh", script], capture_output=True, env=env, check=False)
             self.assertEqual((both.returncode, both.stdout), (3, b"own\n"))
+
+    def test_a_process_is_found_by_its_programs_name_while_it_lives(self):
+        with tempfile.TemporaryDirectory() as folder:
+            name = "Wrk-%d" % os.getpid()
+            program = os.path.join(folder, name)
+            shutil.copy(shutil.which("sleep"), program)
+            process = subprocess.Popen([program, "600"])
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            self.assertTrue(machine.runs(name))
+            process.kill()
+            until = time.monotonic() + 30
+            while machine.runs(name) and time.monotonic() < until:
+                time.sleep(0.01)
+            self.assertFalse(machine.runs(name))
 
     def test_the_clock_never_goes_back_and_is_never_negative(self):
         readings = [machine.now() for _ in range(100)]
