@@ -121,7 +121,7 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
         tokens: vec![TOKEN.to_owned()],
         listen: SocketAddr::from((address, 0)),
         // Two cores with many containers on them are slow to say that a job goes on.
-        silence: Duration::from_secs(15),
+        silence: Duration::from_secs(20),
         seed: plan.seed,
         ..github::Options::default()
     })
@@ -212,7 +212,7 @@ STAND_IN_GITHUB = "{github}"
         // Nobody wants to watch GitHub's page for two minutes and a half.
         pace: Pace { registration_grace: Duration::from_secs(10), ..Pace::default() },
         first_runner: Some(minutes(launch + 3)),
-        patience: minutes(2),
+        patience: minutes(5),
     }
 }
 
