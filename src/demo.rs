@@ -41,6 +41,8 @@ const LABEL: &str = "linux-small";
 const TOKEN: &str = "demo-token-of-the-fake-github";
 /// How often the demo looks at what it shows.
 const TICK: Duration = Duration::from_millis(50);
+/// So many launches failed in a row before there was any runner: no other one will do better.
+const HOPELESS: u32 = 3;
 /// 128 + SIGINT, as a shell says it.
 const INTERRUPTED: u8 = 130;
 const REMOVING: &str = "runner-fleet: interrupted; what the demo has made is removed now";
@@ -280,12 +282,20 @@ impl Telling {
     async fn first_runner(&mut self, control: &dyn Control) -> Result<(), String> {
         let Some(patience) = self.terms.first_runner else { return Ok(()) };
         let began = Instant::now();
+        let mut trouble = None;
         while self.outside.github.stats().online == 0 {
-            if began.elapsed() > patience {
-                let told = control.model().pools.iter().find_map(|pool| pool.last_error.clone());
-                let told = told.map_or_else(String::new, |error| format!(": {error}"));
-                let patience = patience.as_secs();
-                return Err(format!("no runner came online within {patience} s{told}"));
+            let failures = control.model().pools.iter().map(|pool| pool.launch_failures).max();
+            let told = control.model().pools.iter().find_map(|pool| pool.last_error.clone());
+            if let Some(error) = told.filter(|told| trouble.as_ref() != Some(told)) {
+                self.outside.news.push(format!("        {error}"));
+                trouble = Some(error);
+            }
+            if began.elapsed() > patience || failures >= Some(HOPELESS) {
+                let why = trouble.map_or_else(String::new, |error| format!(": {error}"));
+                let waited = began.elapsed().as_secs();
+                return Err(format!(
+                    "no runner came online in {waited} s{why}\nAnother image is named by --image"
+                ));
             }
             self.screen.show(control.model(), &self.outside, began.elapsed());
             tokio::time::sleep(TICK).await;

@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use runner_fleet_actors::{
     name::RunnerName,
-    port::{PortError, Provider, TokioClock},
+    port::{ErrorClass, PortError, Provider, TokioClock},
 };
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -103,8 +103,12 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
     let lxd = Arc::new(lxd);
     let address = match args.address {
         Some(address) => address,
-        None => lxd.host_address("default").await.map_err(|error| {
-            format!("{error}\nName the address at which containers reach this machine by --address")
+        None => lxd.host_address("default").await.map_err(|error| match error.class {
+            // LXD has answered: somebody may know better.
+            ErrorClass::Invalid | ErrorClass::NotFound => format!(
+                "{error}\nName the address at which containers reach this machine by --address"
+            ),
+            _ => error.to_string(),
         })?,
     };
     let unheard = |error: io::Error| {
@@ -117,7 +121,7 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
         tokens: vec![TOKEN.to_owned()],
         listen: SocketAddr::from((address, 0)),
         // Two cores with many containers on them are slow to say that a job goes on.
-        silence: Duration::from_secs(15),
+        silence: Duration::from_secs(20),
         seed: plan.seed,
         ..github::Options::default()
     })
@@ -208,7 +212,7 @@ STAND_IN_GITHUB = "{github}"
         // Nobody wants to watch GitHub's page for two minutes and a half.
         pace: Pace { registration_grace: Duration::from_secs(10), ..Pace::default() },
         first_runner: Some(minutes(launch + 3)),
-        patience: minutes(2),
+        patience: minutes(5),
     }
 }
 
