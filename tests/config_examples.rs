@@ -107,3 +107,27 @@ fn every_key_arrives() {
     assert_eq!(small.limits.busy, Duration::from_secs(6 * 3600));
     assert_eq!(small.limits.launch, Limits::default().launch);
 }
+
+/// The blocks of TOML in the README, in their order.
+fn readme() -> Vec<String> {
+    let readme = include_str!("../README.md");
+    let blocks = readme.split("```toml\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_the_readme_tells_to_write_for_lxd_is_a_whole_configuration() {
+    let blocks = readme();
+    let config = Config::parse(&blocks[0], Path::new("/fleet.toml"), &env(&[])).unwrap();
+    assert_eq!(config.pools[0].name.as_str(), "quick");
+}
+
+#[test]
+fn what_the_readme_tells_to_write_for_openstack_goes_with_the_rest_of_it() {
+    let blocks = readme();
+    let (head, _) = blocks[0].split_once("[guests]").unwrap();
+    let github = "[github]\ntoken_file = \"/etc/runner-fleet/github-token\"\n";
+    let whole = format!("{head}{github}{}", blocks[1]);
+    let config = Config::parse(&whole, Path::new("/fleet.toml"), &env(&[])).unwrap();
+    assert_eq!(config.pools[0].name.as_str(), "large");
+}
