@@ -245,7 +245,7 @@ async fn guests_that_cannot_reach_the_daemon_are_kept_by_listings_alone() {
         story.configure(&[mute], false);
         let daemon = story.home.start();
         story.at_rest(&[("mute", 2)]).await;
-        let jobs: Vec<_> = (0..6).map(|_| story.queue("mute", Duration::from_secs(1))).collect();
+        let jobs: Vec<_> = (0..4).map(|_| story.queue("mute", Duration::from_secs(1))).collect();
         for job in jobs {
             story.done(job).await;
         }
