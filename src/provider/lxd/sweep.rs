@@ -16,8 +16,9 @@ use super::{
     vm::{self, Seen},
 };
 
-/// Addresses that one listing asks for: each is a look into the guest. The rest comes with the next.
-const ADDRESSES_AT_ONCE: usize = 16;
+/// Addresses that one listing asks for; the rest comes with the next. Each is a look into the guest,
+/// nothing waits for it, and twenty at once would take from the start of twenty guests.
+const ADDRESSES_AT_ONCE: usize = 4;
 
 impl Inner {
     /// All VMs of the fleet.
@@ -91,7 +92,7 @@ impl Inner {
             .map(|vm| vm.name.clone())
             .collect();
         stream::iter(unknown)
-            .for_each_concurrent(4, async |name| {
+            .for_each_concurrent(ADDRESSES_AT_ONCE, async |name| {
                 let tried = format!("asking for the address of VM {name}");
                 let call = Call::read(tried, ["instances", name.as_str(), "state"]);
                 // An address is good to know and nothing more: without it the listing is as whole.
