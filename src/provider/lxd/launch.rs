@@ -97,7 +97,7 @@ pub(super) async fn launch(inner: &Arc<Inner>, order: LaunchOrder) -> Result<VmI
     {
         *left = true;
         drop(entry);
-        tracing::info!(runner = %name, "creation goes on in the background");
+        tracing::debug!(runner = %name, "creation goes on in the background");
         return Ok(VmId(name.as_str().to_owned()));
     }
     of_task(&name, task.await)

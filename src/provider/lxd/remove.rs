@@ -31,7 +31,7 @@ impl Inner {
         self.launches.remove_if(name, |_, launch| matches!(launch, Launch::Failed { .. }));
         // Without it an LXD that has lost the project would say of every name that it is gone.
         self.api.server().await?;
-        let removed = self.remove(name, self.follow).await?;
+        let removed = self.remove(name, self.follow_delete).await?;
         let now = self.now();
         self.launches.remove_if(
             name,
