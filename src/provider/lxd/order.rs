@@ -238,6 +238,16 @@ mod tests {
     }
 
     #[test]
+    fn a_virtual_machine_is_ordered_as_one_and_a_container_as_one() {
+        let kind = |kind| body(LxdShape { kind, ..LxdShape::default() }, "noble", &[]);
+        let vm = kind(LxdKind::VirtualMachine);
+        assert_eq!(vm["type"], "virtual-machine");
+        assert_eq!(vm["ephemeral"], true);
+        assert_eq!(vm["config"]["user.user-data"], "#!/bin/sh\n");
+        assert_eq!(kind(LxdKind::Container)["type"], "container");
+    }
+
+    #[test]
     fn images_come_by_alias_by_fingerprint_and_from_elsewhere() {
         let fingerprint = "84af6360784d";
         let local = body(LxdShape::default(), fingerprint, &[CREATE_START]);
