@@ -304,6 +304,32 @@ fn a_stop_whose_last_word_never_comes_is_told_when_the_vm_is_gone() {
     assert!(memory.is_empty());
 }
 
+#[test]
+fn a_vm_that_goes_in_mid_job_cuts_the_job_off_though_its_cloud_says_only_that_it_stopped() {
+    let mut memory = Memory::default();
+    let running = counted([Some(3), Some(9), Some(31), None, None]);
+    let told = |times, transition| FleetEvent::Transition {
+        at: at(60),
+        transition: Transition { times, ..transition },
+    };
+    let gone =
+        Transition { reason: Some(DrainReason::Finished), ..change(Some(Draining), Deleted) };
+    let life = [
+        told(GuestTimes::default(), change(None, Creating)),
+        told(running, with_job(Some(Idle))),
+        told(running, Transition { job_end: None, ..finished(Busy) }),
+        told(running, gone),
+    ];
+    let all: Vec<_> = life.iter().flat_map(|event| lines(event, &mut memory)).collect();
+    let stops: Vec<_> = all
+        .iter()
+        .map(|line| line.to_json())
+        .filter(|line| line.contains(r#""event":"runner_stop""#))
+        .collect();
+    assert_eq!(stops.len(), 1, "{stops:?}");
+    assert!(stops[0].contains(r#""status":"abnormal""#), "{stops:?}");
+}
+
 /// A listing, or the guest's answer to a question, shows that there is a job a moment before the guest
 /// tells which.
 #[test]

@@ -190,7 +190,7 @@ fn stopped(pool: &PoolName, by_itself: bool, life: &mut Life) -> Option<Entry> {
     if std::mem::replace(&mut life.stop_told, true) {
         return None;
     }
-    let normal = by_itself && life.end.exit_code.unwrap_or(0) == 0;
+    let normal = by_itself && !life.was_cut_off() && life.end.exit_code.unwrap_or(0) == 0;
     let seen = life.started.map(|started| between(started, ended));
     Some(Entry::RunnerStop {
         flavor: pool.clone(),
@@ -220,6 +220,14 @@ impl Life {
 
     fn knows_its_job(&self) -> bool {
         self.job.as_ref().is_some_and(|job| job.repository.is_some())
+    }
+
+    /// Whether its guest told of its job and then of nothing more: the VM went under it. A cloud that
+    /// removes what has stopped says no more than that it stopped.
+    fn was_cut_off(&self) -> bool {
+        let GuestTimes { job_started, job_completed, stopped, .. } = self.times;
+        let over = job_completed.or(stopped).is_some() || self.end != JobEnd::default();
+        job_started.is_some() && !over
     }
 
     fn reports(&self) -> bool {
