@@ -25,8 +25,6 @@ import standdown  # noqa: E402
 DATA = "/etc/runner-fleet/guest.json"
 RUN_DIR = "/run/runner-fleet"
 LAST_REPORT = 20.0
-# After this long the hook is not coming; the listener's own word then counts as the job's start.
-HOOK_LIMIT = 10.0
 
 
 class Life:
@@ -136,8 +134,13 @@ class Life:
                 if self.listener:
                     self.listener.evidence.taken = True
                 with self.lock:
+                    known = "job_started" in self.times
                     self.job.update(clean)
-                self.reached("job_started", "job-started")
+                if known:
+                    # The listener's word came first, as it does; this adds which job it is.
+                    self.reports.send("job-started")
+                else:
+                    self.reached("job_started", "job-started")
             elif word == "job-completed" and "job_started" in self.times:
                 self.reached("job_completed", "job-completed")
 
@@ -149,9 +152,10 @@ class Life:
         elif word == "started":
             self.reached("runner_started", "runner-started")
         elif word == "running":
-            wait = threading.Timer(HOOK_LIMIT, self.reached, ("job_started", "job-started"))
-            wait.daemon = True
-            wait.start()
+            # A hook is a process, and on a loaded machine its start alone takes a moment.
+            if self.listener:
+                self.listener.evidence.taken = True
+            self.reached("job_started", "job-started")
         elif word == "result":
             self.reached("job_started", "job-started", result=detail)
             self.reached("job_completed", "job-completed")
