@@ -207,6 +207,8 @@ STAND_IN_GITHUB = "{github}""#,
     pub async fn is(&self, runner: &str, state: &str) {
         let what = format!("{runner} is {state}");
         eventually(PATIENCE, &what, || async {
+            // A daemon that was started a moment ago does not answer yet.
+            self.home.status().await?;
             let all = self.home.runners().await;
             all.iter().any(|(name, now)| name == runner && now == state).then_some(())
         })
