@@ -270,8 +270,10 @@ impl World {
         }
     }
 
-    /// The forge gives up on a job whose runner died; the registration stays until it is removed.
+    /// The forge gives up on a job whose runner died, or lets another have what was never acquired;
+    /// the registration stays until it is removed.
     pub fn abandon(&mut self, name: &RunnerName, job: u64) {
+        self.requeue(name, job);
         if let Some(registration) = self.registrations.get_mut(name)
             && registration.job == Some(job)
         {
