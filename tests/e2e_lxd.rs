@@ -206,7 +206,6 @@ async fn guests_that_die_or_fill_their_disk_cost_their_own_job_and_leave_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "its acts were not yet seen to hold in one run on a real LXD"]
 async fn a_daemon_a_github_and_drains_that_fail_in_mid_job_cost_no_job() {
     told(async |story| {
         let few = Pool::of("few", 3, 6);

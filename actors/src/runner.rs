@@ -59,6 +59,11 @@ pub struct Limits {
     pub idle_proof: Duration,
     /// How long a VM may take to power off by itself before it is deleted.
     pub settle: Duration,
+    /// The same while a guest that reports has ended its job and the forge does not know yet: its
+    /// runner application tries five times five times, 5 to 15 s apart (actions/runner 2.336.0,
+    /// `JobRunner.CompleteJobAsync` and `RunnerService.RetryRequest`), and a job whose end is never
+    /// told is a lost one.
+    pub last_words: Duration,
     /// How long a drain tries to learn that no job runs before it is given up; also the proof that a
     /// guest needs that used to report and went silent.
     pub ask: Duration,
@@ -88,6 +93,7 @@ impl Default for Limits {
             busy: Duration::from_secs(121 * 3600),
             idle_proof: Duration::from_secs(60),
             settle: Duration::from_secs(30),
+            last_words: Duration::from_secs(6 * 60),
             ask: Duration::from_secs(15 * 60),
             effect: Duration::from_secs(120),
             listing_lag: LISTING_LAG,

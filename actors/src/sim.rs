@@ -56,6 +56,8 @@ pub enum Mutant {
     BlindShrink,
     /// Takes every guest for one that cannot report.
     DeafToGuests,
+    /// Ends the VM of a finished job before its runner application could tell the forge.
+    NoLastWords,
     /// Takes a runner that is busy for one whose job has ended.
     ForgetfulOfBusy,
     /// Repeats an effect while its answer is due.

@@ -73,6 +73,11 @@ fn a_guest_that_says_busy_must_be_heard() {
 }
 
 #[test]
+fn the_forge_must_be_told_of_a_jobs_end_before_its_vm_goes() {
+    caught(Mutant::NoLastWords, NO_JOB_LOST, 60);
+}
+
+#[test]
 fn a_word_of_busy_must_not_be_forgotten() {
     caught(Mutant::ForgetfulOfBusy, BUSY, 60);
 }

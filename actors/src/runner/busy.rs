@@ -49,9 +49,14 @@ pub(super) fn next(
         Event::Guest(Report::JobStarted(told), _) | Event::JobStarted(told) => {
             (State::Busy { since, job: merged(job, told), known }, Vec::new())
         }
-        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) => {
             finished(job, Some(end), known).settle(now, limits)
         }
+        Event::JobCompleted(end) => Drain::new(DrainReason::Finished, now)
+            .of_job(job, Some(end))
+            .known_to_forge()
+            .with(known)
+            .settle(now, limits),
         Event::Guest(Report::Stopped(end), _) => {
             finished(job, Some(end), known).delete(now, limits)
         }

@@ -71,6 +71,8 @@ pub struct Drain {
     pub told: bool,
     /// Whether the guest that stands down was told to end.
     pub ended: bool,
+    /// Whether the forge itself said that the job is over.
+    pub forge_knows: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -113,6 +115,7 @@ impl Drain {
             answered: false,
             told: false,
             ended: false,
+            forge_knows: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -127,6 +130,12 @@ impl Drain {
     pub(super) fn of_job(mut self, job: Job, end: Option<JobEnd>) -> Self {
         self.job = Some(job);
         self.job_end = end;
+        self
+    }
+
+    /// The end of its job as the forge told it.
+    pub(super) fn known_to_forge(mut self) -> Self {
+        self.forge_knows = true;
         self
     }
 
@@ -191,6 +200,16 @@ impl Drain {
             self.tries = 0;
         }
         self.step = step;
+    }
+
+    /// Its job turns out to be over.
+    fn job_ended(&mut self, end: JobEnd, now: Time) {
+        self.job_end.get_or_insert(end);
+        self.suspect = false;
+        if matches!(self.step, Step::Ask | Step::Deregister) && !self.vm_gone {
+            self.reason = DrainReason::Finished;
+            self.enter(Step::Settle, now);
+        }
     }
 
     fn failed(&mut self, error: &PortError, curve: backoff::Curve, seed: u64, now: Time) {
@@ -299,13 +318,10 @@ pub(super) fn next(
         {
             return back_to_busy(drain, known, job, now);
         }
-        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
-            drain.job_end.get_or_insert(end);
-            drain.suspect = false;
-            if matches!(drain.step, Step::Ask | Step::Deregister) && !drain.vm_gone {
-                drain.reason = DrainReason::Finished;
-                drain.enter(Step::Settle, now);
-            }
+        Event::Guest(Report::JobCompleted(end), _) => drain.job_ended(end, now),
+        Event::JobCompleted(end) => {
+            drain.forge_knows = true;
+            drain.job_ended(end, now);
         }
         Event::Guest(Report::Stopped(end), _) => {
             drain.last_word(end, &mut known, now);

@@ -45,9 +45,13 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             }
             _ => (State::Busy { since: now, job, known }, Vec::new()),
         },
-        Event::Guest(Report::JobCompleted(end), _) | Event::JobCompleted(end) => {
+        Event::Guest(Report::JobCompleted(end), _) => {
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.with(known).settle(now, limits)
+        }
+        Event::JobCompleted(end) => {
+            let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
+            drain.known_to_forge().with(known).settle(now, limits)
         }
         Event::Guest(Report::Stopped(end), _) => {
             if let Some(error) = boot::failed_to_serve(&end, &known) {

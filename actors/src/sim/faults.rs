@@ -113,4 +113,6 @@ knobs! {
     operator: 4.0,
     /// The image or flavor of a pool changes, an hour.
     shape_changes: 0.5,
+    /// A runner application gets its job's end told to the forge only minutes after its hook ran.
+    completion_late: 0.2,
 }

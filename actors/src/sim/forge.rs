@@ -247,13 +247,28 @@ impl World {
         }
     }
 
-    /// A job ran to its end: an ephemeral registration is removed by the forge itself.
+    /// A job ran to its end: its hook reports home, and the runner application tells the forge.
     pub fn job_ends(&mut self, name: &RunnerName, job: u64) {
         let running = self.vms.get(name).is_some_and(|vm| vm.guest.job == Some(job));
         if !running {
             return;
         }
         self.note(|| format!("guest: {name} ends job {job}"));
+        self.tell(name, Report::JobCompleted(JobEnd::default()));
+        if self.chance(self.faults.completion_late) {
+            self.between(5.0, 300.0, Happening::JobTold { name: name.clone(), job });
+        } else {
+            self.job_told(name, job);
+        }
+    }
+
+    /// The forge knows the job's result, and removes the ephemeral registration itself.
+    pub fn job_told(&mut self, name: &RunnerName, job: u64) {
+        let running = self.vms.get(name).is_some_and(|vm| vm.guest.job == Some(job));
+        if !running {
+            return;
+        }
+        self.note(|| format!("forge: job {job} of {name} is over"));
         if let Some(vm) = self.vms.get_mut(name) {
             vm.guest.job = None;
             vm.guest.hand = None;
@@ -262,7 +277,6 @@ impl World {
         let pool = self.jobs.remove(&job).map(|job| job.pool);
         self.registrations.remove(name);
         self.counters.jobs_done += 1;
-        self.tell(name, Report::JobCompleted(JobEnd::default()));
         self.webhook(name, Event::JobCompleted(JobEnd::default()));
         self.powers_off_soon(name);
         if let Some(pool) = pool {

@@ -46,6 +46,8 @@ pub(super) enum Happening {
     Requeue { name: RunnerName, job: u64 },
     /// A job ends.
     JobEnds { name: RunnerName, job: u64 },
+    /// The runner application has told the forge that its job is over.
+    JobTold { name: RunnerName, job: u64 },
     /// A listener learns that its registration is gone.
     Unlistened(RunnerName),
     /// A guest powers off.

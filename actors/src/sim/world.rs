@@ -228,6 +228,7 @@ impl World {
             Happening::Acquired { name, job, granted } => self.acquired(&name, job, granted),
             Happening::Requeue { name, job } => self.requeue(&name, job),
             Happening::JobEnds { name, job } => self.job_ends(&name, job),
+            Happening::JobTold { name, job } => self.job_told(&name, job),
             Happening::Unlistened(name) => self.unlistened(&name),
             Happening::PowerOff(name) => self.power_off(&name),
             Happening::Fetched { name, number } => self.fetched(&name, number),
@@ -389,6 +390,7 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
         believed: match mutant {
             Some(Mutant::TrustBusyFlag) => Limits { idle_proof: Duration::ZERO, ..limits.clone() },
             Some(Mutant::DeafToGuests) => Limits { guests_report: false, ..limits.clone() },
+            Some(Mutant::NoLastWords) => Limits { last_words: Duration::ZERO, ..limits.clone() },
             _ => limits.clone(),
         },
         limits,

@@ -1,5 +1,7 @@
 //! The way through a drain: how far the facts take it, and what is asked for there.
 
+use std::time::Duration;
+
 use super::{Drain, Step};
 use crate::{
     event::{DrainReason, Job},
@@ -56,7 +58,7 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 }
             }
             Step::Settle => {
-                let over = drain.step_since + limits.settle;
+                let over = drain.step_since + patience(&drain, &known, limits);
                 if drain.vm_gone {
                     (Step::Deregister, None)
                 } else if drain.vm_dead(&known) || now >= over {
@@ -103,6 +105,15 @@ fn call(
 
 pub(super) fn hold(since: Time, drain: Drain, known: Known) -> Next {
     (State::Draining { since, drain, known }, Vec::new())
+}
+
+/// How long the VM may take to end by itself. The job's hook has reported before the runner
+/// application tells the forge of the job's end; while the forge is out of reach that takes minutes,
+/// and without it the forge would take the job for lost.
+fn patience(drain: &Drain, known: &Known, limits: &Limits) -> Duration {
+    let told = drain.forge_knows || drain.registration_gone;
+    let untold = drain.reason == DrainReason::Finished && known.answers(limits) && !told;
+    if untold { limits.settle.max(limits.last_words) } else { limits.settle }
 }
 
 /// Waits for the VM's own end. A guest that stands down would wait with it: once its registration is
