@@ -24,9 +24,11 @@ pub mod freshness;
 mod groups;
 mod listing;
 mod reading;
+pub mod records;
 mod register;
 pub mod route;
 mod transport;
+pub mod webhook;
 mod wire;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
