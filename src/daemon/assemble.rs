@@ -151,6 +151,8 @@ pub(super) async fn limited(
 /// One pool as the fleet takes it.
 pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pace) -> PoolSetup {
     let guests_report = makings.home.is_some();
+    let shape = Shape { guest: Some(makings.digest(&pool.guest)), ..pool.shape.clone() };
+    let digest = shape.digest();
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -158,13 +160,13 @@ pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pac
                 scope: pool.scope.clone(),
                 group: pool.group.clone(),
                 labels: pool.labels.clone(),
-                shape: pool.shape.clone(),
+                shape,
                 user_data: makings.user_data(&pool.guest, &pool.scope),
             }),
             policy: Policy {
                 max: pool.max,
                 replace_at_once: pool.replace_at_once,
-                shape: Some(pool.shape.digest()),
+                shape: Some(digest),
                 retiring: false,
             },
             scaling: scaler::Policy {
