@@ -445,7 +445,9 @@ impl Observer for Observers {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
-            FleetEvent::GuestTold { .. } | FleetEvent::Reconciled { .. } => {}
+            FleetEvent::GuestTold { .. }
+            | FleetEvent::Reconciled { .. }
+            | FleetEvent::VmGone { .. } => {}
         }
     }
 }

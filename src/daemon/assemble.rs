@@ -159,6 +159,8 @@ pub(super) fn pool(
     demand: &Arc<dyn DemandSource>,
 ) -> PoolSetup {
     let guests_report = makings.home.is_some();
+    let shape = Shape { guest: Some(makings.digest(&pool.guest)), ..pool.shape.clone() };
+    let digest = shape.digest();
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -166,13 +168,13 @@ pub(super) fn pool(
                 scope: pool.scope.clone(),
                 group: pool.group.clone(),
                 labels: pool.labels.clone(),
-                shape: pool.shape.clone(),
+                shape,
                 user_data: makings.user_data(&pool.guest, &pool.scope),
             }),
             policy: Policy {
                 max: pool.max,
                 replace_at_once: pool.replace_at_once,
-                shape: Some(pool.shape.digest()),
+                shape: Some(digest),
                 retiring: false,
             },
             scaling: scaler::Policy {
