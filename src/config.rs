@@ -20,6 +20,7 @@ mod github;
 mod guest;
 mod guests;
 mod limits;
+mod planner;
 mod pool;
 mod provider;
 mod read;
@@ -41,6 +42,7 @@ pub use self::{
     guest::{Application, Architecture, Guest, Pinned},
     guests::{Certificate, Guests},
     limits::Limits,
+    planner::PlannerAccess,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     secret::{Env, SecretError, SecretSource},
@@ -59,6 +61,8 @@ pub struct Config {
     pub github: Github,
     /// `[guests]`: where guests report home; `None` = they do not.
     pub guests: Option<Guests>,
+    /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
+    pub planner: Option<PlannerAccess>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -150,13 +154,14 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let api = api::read(root.section("api"));
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
+    let planner = planner::read(root.section("planner"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, providers, pools })
+            Some(Config { fleet, api, github, guests, planner, providers, pools })
         }
         _ => None,
     };
