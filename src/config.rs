@@ -126,6 +126,7 @@ impl Config {
             ("guests.listen", listen(self) != listen(new)),
             ("guests.certificate_file", certificate(self) != certificate(new)),
             ("guests.key_file", key(self) != key(new)),
+            ("planner", self.planner != new.planner),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

@@ -58,8 +58,8 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<PlannerAccess> {
 /// A planner inside a private network often has no TLS, so http is taken.
 fn web_address(text: &str) -> Result<Url, String> {
     let refuse = |why: &str| format!("{text:?} is not allowed: {why}");
-    let url =
-        Url::parse(text).map_err(|_| refuse("an address such as \"https://planner.example.com\""))?;
+    let url = Url::parse(text)
+        .map_err(|_| refuse("an address such as \"https://planner.example.com\""))?;
     if !url.username().is_empty() || url.password().is_some() {
         // Not shown: the address holds a secret.
         return Err("a user or password in the address is not allowed: use token_file".to_owned());

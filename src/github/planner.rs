@@ -45,11 +45,11 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
+use self::board::Board;
 pub use self::{
     share::{demand, share},
     stream::Pace,
 };
-use self::board::Board;
 use super::transport::{causes, trusting};
 use crate::config::{Env, PlannerAccess, SecretSource};
 
@@ -187,3 +187,6 @@ fn stream_of(base: &Url) -> Url {
     url.set_query(Some("stream=true"));
     url
 }
+
+#[cfg(test)]
+mod tests;

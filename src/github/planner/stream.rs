@@ -62,7 +62,7 @@ impl Planner {
         }
     }
 
-    async fn settle_for_ever(&self) {
+    pub(super) async fn settle_for_ever(&self) {
         loop {
             let at = self.board().settles_at();
             match at.map(|at| (at - self.clock.now()).to_std()) {
