@@ -30,6 +30,7 @@
 mod hub;
 mod key;
 mod listen;
+mod reports;
 mod routes;
 mod tls;
 mod wire;
@@ -41,6 +42,7 @@ pub use self::{
     hub::{Hub, Order, OrderWord, Patience},
     key::GuestKey,
     listen::{Bounds, Serving, serve},
+    reports::{GuestReports, Heard},
     routes::{Home, router},
     tls::Tls,
     wire::{Answer, Told},
