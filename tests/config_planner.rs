@@ -16,6 +16,7 @@ const ACCESS: &str = "url = \"http://planner:8080\"\ntoken_file = \"p\"";
 
 fn planner(body: &str) -> String {
     with("[github]", &format!("[planner]\n{body}\n[github]"))
+        .replace("max = 5", "max = 5\ndemand = [\"planner\"]")
 }
 
 #[test]
@@ -56,10 +57,23 @@ fn a_planner_that_could_not_be_asked_is_refused() {
     assert!(!refused(&secret).concat().contains("s3cr3t"));
     let text = planner("url = \"http://planner\"\ntoken = \"s3cr3t\"");
     assert_refused(&text, &["planner.token: a secret is not written here"]);
-    let pool = with("max = 5", "max = 5\nplanner = \"noble\"");
-    assert_refused(&pool, &["pools[small].planner: \"noble\" is not allowed"]);
-    let pool = with("max = 5", "max = 5\nplanner = { }");
-    assert_refused(&pool, &["pools[small].planner.flavor: is needed"]);
+    let pool = |more: &str| planner(ACCESS).replace("max = 5", &format!("max = 5\n{more}"));
+    let word = pool("planner = \"noble\"");
+    assert_refused(&word, &["pools[small].planner: \"noble\" is not allowed"]);
+    assert_refused(&pool("planner = { }"), &["pools[small].planner.flavor: is needed"]);
+}
+
+#[test]
+fn a_source_that_nobody_has_set_up_is_refused() {
+    let pool = |more: &str| with("max = 5", &format!("max = 5\n{more}"));
+    let wants = |source: &str| pool(&format!("demand = [{source:?}]"));
+    assert_refused(
+        &wants("planner"),
+        &["pools[small].demand: \"planner\" needs a table [planner]"],
+    );
+    assert_refused(&wants("guests"), &["pools[small].demand: \"guests\" needs a table [guests]"]);
+    let flavor = pool("planner = { flavor = \"noble\" }");
+    assert_refused(&flavor, &["pools[small].planner: is of use only with demand = [\"planner\"]"]);
 }
 
 #[test]

@@ -71,3 +71,16 @@ pub(super) fn read(section: &Section<'_>) -> BTreeSet<DemandKind> {
     }
     kinds
 }
+
+/// Notes that a pool wants a source whose section of the configuration is not there.
+pub(super) fn needs(
+    section: &Section<'_>,
+    demand: &BTreeSet<DemandKind>,
+    kind: DemandKind,
+    there: bool,
+    needed: &str,
+) {
+    if demand.contains(&kind) && !there {
+        section.fault("demand", format_args!("{:?} needs a table {needed}", kind.as_str()));
+    }
+}

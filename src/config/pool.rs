@@ -78,7 +78,7 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, name, providers));
+        pools.extend(read(section, name, providers, root));
     }
     pools
 }
@@ -87,6 +87,7 @@ fn read(
     section: Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
+    root: &Section<'_>,
 ) -> Option<Pool> {
     let scope: Option<Scope> =
         section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
@@ -124,9 +125,14 @@ fn read(
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
     let demand = demand::read(&section);
+    demand::needs(&section, &demand, DemandKind::Planner, root.has("planner"), "[planner]");
+    demand::needs(&section, &demand, DemandKind::Guests, root.has("guests"), "[guests]");
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
+    if !demand.contains(&DemandKind::Planner) && section.has("planner") {
+        section.fault("planner", "is of use only with demand = [\"planner\"]");
+    }
     let planner_flavor = planner_flavor(section.section("planner"));
     section.finish();
     let name = name?;

@@ -54,6 +54,7 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         target: 2,
         target_because: "1 busy and 1 spare".into(),
         target_override: None,
+        demand_unknown: false,
         counts: Counts { idle: 1, busy: 1, ..Counts::default() },
         because: vec!["nothing to do".into()],
         launches_held_until: None,
