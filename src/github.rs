@@ -25,9 +25,11 @@ mod groups;
 mod listing;
 pub mod planner;
 mod reading;
+pub mod records;
 mod register;
 pub mod route;
 mod transport;
+pub mod webhook;
 mod wire;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -9,68 +9,28 @@
 #[path = "support/fleet_api.rs"]
 mod fleet_api;
 
-use std::{sync::Arc, time::Duration};
+#[path = "support/kept_jobs.rs"]
+mod kept_jobs;
 
-use chrono::{TimeDelta, Utc};
+use std::time::Duration;
+
+use chrono::Utc;
 use fleet_api::Fleet;
 use http::{Method, StatusCode};
-use runner_fleet::demand::{
-    desk::Desk,
-    ledger::{Entry, Ledger},
-};
+use kept_jobs::job;
+use runner_fleet::http::Control;
 use runner_fleet_actors::{
-    job::{JobFacts, JobRecord, JobWord, Way},
-    port::{PortStatus, Time, TokioClock},
+    job::{JobRecord, JobWord},
+    port::PortStatus,
 };
 use serde_json::Value;
-
-fn ago(seconds: i64) -> Time {
-    Utc::now() - TimeDelta::seconds(seconds)
-}
-
-/// A job of pool `large` that was queued so many seconds ago.
-fn job(id: u64, word: JobWord, queued: i64) -> JobRecord {
-    let began = word >= JobWord::Running;
-    JobRecord {
-        key: id.into(),
-        word,
-        facts: JobFacts {
-            repository: Some("octo-org/app".into()),
-            queued_at: Some(ago(queued)),
-            started_at: began.then(|| ago(queued - 30)),
-            runner: began.then(|| Fleet::BUSY.to_owned()),
-            ..JobFacts::default()
-        },
-        pool: Some("large".parse().unwrap()),
-        unserved: None,
-        way: Way::default(),
-        heard_at: ago(queued),
-        last_at: ago(queued),
-        checks: 0,
-    }
-}
 
 /// A fleet that keeps these jobs.
 async fn fleet(jobs: Vec<JobRecord>) -> (tempfile::TempDir, Fleet) {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(Ledger::open(folder.path()).await.unwrap());
-    let entries: Vec<_> = jobs.into_iter().map(|job| Entry::Job(Box::new(job))).collect();
-    ledger.write(&entries).await.unwrap();
-    let clock = Arc::new(TokioClock::starting_at(Utc::now()));
-    // Nothing is laid on the desk here, so nobody serves it.
-    let (desk, _serving) = Desk::open(ledger, serves(), clock).await.unwrap();
     let fleet = Fleet::new();
-    fleet.control.keep_jobs(desk);
+    fleet.control.keep_jobs(kept_jobs::desk(folder.path(), jobs).await);
     (folder, fleet)
-}
-
-fn serves() -> Vec<runner_fleet_actors::job::Serves> {
-    vec![runner_fleet_actors::job::Serves {
-        pool: "large".parse().unwrap(),
-        scope: "octo-org".parse().unwrap(),
-        labels: vec!["large".into()],
-        priority: 0,
-    }]
 }
 
 fn keys(body: &Value) -> Vec<&str> {
@@ -107,7 +67,7 @@ async fn jobs_can_be_listed_the_newest_or_the_slowest_first() {
         assert_eq!(found, wanted, "{query}");
     }
     let (_, one) = fleet.get("/v1/jobs/3").await;
-    assert_eq!(one["facts"]["runner"], Fleet::BUSY);
+    assert_eq!(one["facts"]["runner"], kept_jobs::RUNNER);
 }
 
 #[tokio::test]
@@ -129,9 +89,7 @@ async fn waits_are_told_by_pool_and_day() {
 async fn why_a_job_waits_is_told_from_the_job_its_pool_and_its_cloud() {
     let mut stray = job(2, JobWord::Queued, 90);
     stray.facts.labels = vec!["gpu".into()];
-    let mut waits = job(1, JobWord::Queued, 90);
-    waits.facts.labels = vec!["large".into()];
-    let (_folder, fleet) = fleet(vec![waits, stray]).await;
+    let (_folder, fleet) = fleet(vec![job(1, JobWord::Queued, 90), stray]).await;
     let down = PortStatus {
         held_until: Some(Utc::now() + Duration::from_secs(60)),
         last_error: Some("no route to host".into()),
