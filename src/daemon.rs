@@ -219,7 +219,7 @@ impl Daemon {
             pools: config
                 .pools
                 .iter()
-                .map(|p| assemble::pool(p, &makings, &targets, &pace, &sources.demand()))
+                .map(|p| assemble::pool(p, &makings, &targets, &pace, sources.of(p)))
                 .collect(),
             remembered,
             clock: Arc::clone(&clock),

@@ -6,6 +6,8 @@
 //! Sources of one pool mostly describe the same jobs, so adding them would pay for each job twice;
 //! where one of them is silent, the others may make the pool grow, and nobody may make it shrink.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::port::Time;
@@ -60,6 +62,26 @@ pub fn combine(parts: &[Option<Demand>]) -> Option<Demand> {
     Some(Demand { sure: if silent { Sure::AtLeast } else { whole.sure }, ..whole })
 }
 
+/// How long a runner that has just become busy counts as one that has taken a job from a source's
+/// waiting ones, before its job counts as one that the source does not know: as long as the slowest
+/// source needs to tell that a job has begun.
+pub const NEWS_LAG: Duration = Duration::from_secs(45);
+
+/// What the sources of a pool and the pool itself say together. `fresh` of its busy runners became so
+/// within [`NEWS_LAG`]: a runner knows of its job before any source does, and until the source follows,
+/// the same job waits in one number and runs in the other.
+#[must_use]
+pub fn join(busy: Option<Demand>, sources: &[Option<Demand>], fresh: u32) -> Option<Demand> {
+    if sources.is_empty() {
+        return busy;
+    }
+    let told = combine(sources).map(|told| {
+        let beyond = busy.map_or(0, |busy| busy.running.saturating_sub(told.running));
+        Demand { waiting: told.waiting.saturating_sub(beyond.min(fresh)), ..told }
+    });
+    combine(&[busy, told])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +102,28 @@ mod tests {
         assert_eq!(combine(&[None, Some(busy)]), Some(Demand::at_least(0, 2, at(4))));
         let unsure = Demand::at_least(1, 0, at(1));
         assert_eq!(combine(&[Some(unsure), Some(busy)]), Some(Demand::at_least(1, 2, at(1))));
+    }
+
+    #[test]
+    fn a_job_that_a_runner_has_just_taken_does_not_wait_as_well() {
+        let (busy, told) = (Demand::exact(0, 3, at(5)), Demand::exact(2, 2, at(4)));
+        assert_eq!(join(Some(busy), &[Some(told)], 1), Some(Demand::exact(1, 3, at(4))));
+        assert_eq!(join(Some(busy), &[Some(told)], 0), Some(Demand::exact(2, 3, at(4))));
+        assert_eq!(join(Some(busy), &[Some(told)], 9), Some(Demand::exact(1, 3, at(4))));
+    }
+
+    #[test]
+    fn runners_busy_with_jobs_that_no_source_knows_starve_nobody_that_waits() {
+        let (busy, told) = (Demand::exact(0, 5, at(5)), Demand::exact(2, 0, at(4)));
+        assert_eq!(join(Some(busy), &[Some(told)], 0), Some(Demand::exact(2, 5, at(4))));
+    }
+
+    #[test]
+    fn a_pool_without_sources_has_the_demand_that_it_sees() {
+        let busy = Demand::exact(0, 5, at(5));
+        assert_eq!(join(Some(busy), &[], 3), Some(busy));
+        assert_eq!(join(None, &[], 0), None);
+        assert_eq!(join(None, &[Some(busy)], 0), Some(Demand::at_least(0, 5, at(5))));
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub use sweeps::{SweptCloud, SweptForge};
 pub struct PoolSetup {
     /// How it is set up.
     pub configure: Configure,
-    /// Who else knows of its demand; `None` = its own busy runners are all of it.
-    pub demand: Option<Arc<dyn DemandSource>>,
+    /// Who knows of its demand besides the pool itself; nobody = its busy runners are all of it.
+    pub demand: Vec<Arc<dyn DemandSource>>,
 }
 
 /// What a fleet is given to live.
@@ -104,6 +104,12 @@ struct PoolChild {
     setup: PoolSetup,
     occupancy: Arc<watch::Sender<Option<Demand>>>,
     shadow: bool,
+}
+
+/// Who speaks for the jobs of a pool.
+fn sources(setup: &PoolSetup) -> Vec<watch::Receiver<Option<Demand>>> {
+    let pool = &setup.configure.blueprint.pool;
+    setup.demand.iter().map(|source| source.watch(pool)).collect()
 }
 
 /// The actor over all pools.
@@ -204,11 +210,11 @@ impl FleetActor {
                 scaler
             }
             _ => {
-                let demand = std::iter::once(occupancy.subscribe())
-                    .chain(setup.demand.as_ref().map(|source| source.watch(&key.pool)))
-                    .collect();
+                let sources = sources(&setup);
+                let busy = occupancy.subscribe();
                 let clock = Arc::clone(&self.setup.clock);
-                ScalerActor::new(addr.clone(), setup.configure.scaling, demand, clock).start()
+                let scaling = setup.configure.scaling;
+                ScalerActor::new(addr.clone(), scaling, busy, sources, clock).start()
             }
         };
         let child = PoolChild {
@@ -256,7 +262,7 @@ impl FleetActor {
                 limits: Limits { guests_report, ..Limits::default() },
                 provider: key.provider,
             },
-            demand: None,
+            demand: Vec::new(),
         };
         self.start_pool(setup, Vec::new(), None, ctx);
     }

@@ -247,7 +247,7 @@ fn setup(min: u32, max: u32) -> PoolSetup {
             limits: runner::Limits::default(),
             provider: "cloud".to_owned(),
         },
-        demand: None,
+        demand: Vec::new(),
     }
 }
 

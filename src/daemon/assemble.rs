@@ -156,7 +156,7 @@ pub(super) fn pool(
     makings: &Makings,
     targets: &Targets,
     pace: &Pace,
-    demand: &Arc<dyn DemandSource>,
+    demand: Vec<Arc<dyn DemandSource>>,
 ) -> PoolSetup {
     let guests_report = makings.home.is_some();
     let shape = Shape { guest: Some(makings.digest(&pool.guest)), ..pool.shape.clone() };
@@ -189,7 +189,7 @@ pub(super) fn pool(
             limits: runner::Limits { guests_report, ..limits(&pool.limits, pace) },
             provider: pool.provider.clone(),
         },
-        demand: Some(Arc::clone(demand)),
+        demand,
     }
 }
 

@@ -143,7 +143,7 @@ impl Door {
         let pools = new
             .pools
             .iter()
-            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace, &self.sources.demand()))
+            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace, self.sources.of(p)))
             .collect();
         let providers = self
             .providers

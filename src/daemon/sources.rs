@@ -1,4 +1,4 @@
-//! The sources of demand, put together: ledger, desk, mix, and whatever listens or asks for them.
+//! The sources of demand, put together: ledger, desk, and whatever listens or asks for them.
 //!
 //! It exists in two steps, as the reception of the guests: the fleet needs to know of demand before it
 //! is started, and what listens tells the fleet's actors what it heard.
@@ -18,12 +18,11 @@ use runner_fleet_actors::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{self, Config, DemandKind, Env},
+    config::{self, Config, DemandKind, Env, Pool},
     demand::{
         JobEars,
         desk::{self, Desk},
         ledger::Ledger,
-        mix::Mix,
     },
     github::{
         records::Records,
@@ -38,7 +37,6 @@ use crate::{
 /// All that knows of demand in a daemon.
 pub(super) struct Sources {
     pub desk: Arc<Desk>,
-    mix: Arc<Mix>,
     webhooks: Option<Webhooks>,
 }
 
@@ -94,31 +92,21 @@ impl Sources {
             }
             None => None,
         };
-        let mix = Mix::new(Arc::clone(clock), tokio::runtime::Handle::current());
-        let sources = Self { desk, mix: Arc::new(mix), webhooks };
-        sources.follow(config);
-        Ok((sources, Prepared { desk: serving }))
+        Ok((Self { desk, webhooks }, Prepared { desk: serving }))
     }
 
-    /// What a scaler follows.
-    pub(super) fn demand(&self) -> Arc<dyn DemandSource> {
-        Arc::clone(&self.mix) as Arc<dyn DemandSource>
-    }
-
-    fn follow(&self, config: &Config) {
-        for pool in &config.pools {
-            let mut sources: Vec<Arc<dyn DemandSource>> = Vec::new();
-            if pool.demand.contains(&DemandKind::Webhook) {
-                sources.push(Arc::clone(&self.desk) as Arc<dyn DemandSource>);
-            }
-            self.mix.follow(&pool.name, &sources);
+    /// Who knows of a pool's demand besides the pool itself.
+    pub(super) fn of(&self, pool: &Pool) -> Vec<Arc<dyn DemandSource>> {
+        let mut sources: Vec<Arc<dyn DemandSource>> = Vec::new();
+        if pool.demand.contains(&DemandKind::Webhook) {
+            sources.push(Arc::clone(&self.desk) as Arc<dyn DemandSource>);
         }
+        sources
     }
 
     /// Takes over a new configuration; call [`Sources::renew`] first.
     pub(super) fn reload(&self, config: &Config) {
         self.desk.configure(serves(config));
-        self.follow(config);
     }
 
     /// Reads secrets and certificates again. On an error the old ones stay.

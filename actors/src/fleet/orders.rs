@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use actix::{Handler, Message, ResponseFuture, prelude::MessageResult};
 use tokio::sync::oneshot;
 
-use super::{EMPTY, Ending, FleetActor, PoolSetup};
+use super::{EMPTY, Ending, FleetActor, PoolSetup, sources};
 use crate::{
     name::PoolName,
     pool::actor::{Order, PoolKey, Refused},
     port::Provider,
     runner::actor::Halt,
-    scaler::actor::SetPolicy,
+    scaler::actor::{Follow, SetPolicy},
 };
 
 /// An operator's order for a pool.
@@ -150,6 +150,7 @@ impl Handler<Reload> for FleetActor {
                     child.addr.do_send(setup.configure.clone());
                     if let Some(scaler) = &child.scaler {
                         scaler.do_send(SetPolicy(setup.configure.scaling));
+                        scaler.do_send(Follow(sources(&setup)));
                     }
                     done.push(format!("pool {} is up to date", key.pool));
                 }

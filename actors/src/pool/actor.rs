@@ -9,7 +9,7 @@ mod deaths;
 mod orders;
 mod outfit;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle,
@@ -18,7 +18,7 @@ use actix::{
 use super::{Roster, Survey, plan};
 use crate::{
     demand::Demand,
-    event::{FleetEvent, PoolSnapshot},
+    event::{FleetEvent, Phase, PoolSnapshot},
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
@@ -59,6 +59,10 @@ struct Child {
     deaths: Vec<Time>,
 }
 
+/// How long a pool waits for its scaler's word after a job has ended: it comes within a millisecond
+/// unless the scaler has died.
+const TARGET_DUE: Duration = Duration::from_millis(20);
+
 /// The actor of one pool.
 pub struct PoolActor {
     outfit: Outfit,
@@ -69,6 +73,8 @@ pub struct PoolActor {
     guard: Guard<PoolKey>,
     key: PoolKey,
     plan_due: bool,
+    /// A busy runner has ended: its pool's target is about to be another.
+    target_due: Option<SpawnHandle>,
     timer: Option<(Time, SpawnHandle)>,
     because: Vec<String>,
     crashed: u32,
@@ -101,6 +107,7 @@ impl PoolActor {
             starts: 0,
             guard,
             plan_due: false,
+            target_due: None,
             timer: None,
             because: Vec::new(),
             crashed: 0,
@@ -124,6 +131,19 @@ impl PoolActor {
     fn plan_soon(&mut self, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.plan_due, true) {
             ctx.notify(PlanNow);
+        }
+    }
+
+    /// Plans once the scaler has said what the end of a job means for the target. With the old target
+    /// each end would make a runner that the new one drains again.
+    fn plan_with_new_target(&mut self, ctx: &mut Context<Self>) {
+        self.show();
+        if self.target_due.is_none() {
+            let late = ctx.run_later(TARGET_DUE, |actor, ctx| {
+                actor.target_due = None;
+                actor.plan_soon(ctx);
+            });
+            self.target_due = Some(late);
         }
     }
 
@@ -316,6 +336,9 @@ impl Handler<SetTarget> for PoolActor {
             });
         }
         self.target = Some(target);
+        if let Some(late) = self.target_due.take() {
+            ctx.cancel_future(late);
+        }
         self.plan_soon(ctx);
     }
 }
@@ -384,8 +407,13 @@ impl Handler<Transitioned> for PoolActor {
                 });
             }
         }
+        let busy = self.roster.count(Phase::Busy);
         self.roster.transitioned(&name, state, now);
-        self.plan_soon(ctx);
+        if self.roster.count(Phase::Busy) < busy && !self.halting {
+            self.plan_with_new_target(ctx);
+        } else {
+            self.plan_soon(ctx);
+        }
     }
 }
 
@@ -394,7 +422,7 @@ impl Handler<PlanNow> for PoolActor {
 
     fn handle(&mut self, _: PlanNow, ctx: &mut Self::Context) {
         self.plan_due = false;
-        if !self.halting {
+        if !self.halting && self.target_due.is_none() {
             self.carry_out(ctx);
         }
         self.show();

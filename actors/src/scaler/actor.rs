@@ -1,12 +1,12 @@
 //! The scaler's actor: wakes when demand or policy change, and tells the pool its target.
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
 use super::{Policy, Target, target};
 use crate::{
-    demand::{Demand, combine},
+    demand::{Demand, NEWS_LAG, join},
     pool::actor::{PoolActor, SetTarget},
     port::{Clock, Time},
 };
@@ -26,38 +26,100 @@ pub struct SetPolicy(pub Policy);
 #[rtype(result = "()")]
 pub struct Serve(pub Addr<PoolActor>);
 
+/// Others know of the pool's demand from now on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Follow(pub Vec<watch::Receiver<Option<Demand>>>);
+
 /// The actor of one pool's scaler.
 pub struct ScalerActor {
     pool: Addr<PoolActor>,
     policy: Policy,
     last: Target,
-    demand: Vec<watch::Receiver<Option<Demand>>>,
+    busy: watch::Receiver<Option<Demand>>,
+    /// When each of the runners that are busy by now became so, as far as that is news.
+    risen: VecDeque<Time>,
+    running: u32,
+    sources: Vec<watch::Receiver<Option<Demand>>>,
+    watches: Vec<SpawnHandle>,
     clock: Arc<dyn Clock>,
     timer: Option<(Time, SpawnHandle)>,
 }
 
 impl ScalerActor {
-    /// A scaler for `pool` that follows what all of `demand` say together.
+    /// A scaler for `pool`, which publishes its `busy` runners, and for whose jobs `sources` speak.
     #[must_use]
     pub fn new(
         pool: Addr<PoolActor>,
         policy: Policy,
-        demand: Vec<watch::Receiver<Option<Demand>>>,
+        busy: watch::Receiver<Option<Demand>>,
+        sources: Vec<watch::Receiver<Option<Demand>>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let last = Target::initial(&policy);
-        Self { pool, policy, last, demand, clock, timer: None }
+        Self {
+            pool,
+            policy,
+            last,
+            busy,
+            risen: VecDeque::new(),
+            running: 0,
+            sources,
+            watches: Vec::new(),
+            clock,
+            timer: None,
+        }
+    }
+
+    /// A watch keeps only the newest value, so a burst of signals wakes the scaler once. A source that
+    /// has ended wakes it no more; its last word stands until the pool follows others.
+    fn follow(&mut self, ctx: &mut Context<Self>) {
+        for watch in self.watches.drain(..) {
+            ctx.cancel_future(watch);
+        }
+        let parts: Vec<_> = self.sources.iter().chain([&self.busy]).cloned().collect();
+        for mut part in parts {
+            let this = ctx.address().downgrade();
+            let watch = async move {
+                while part.changed().await.is_ok() {
+                    let Some(this) = this.upgrade() else { return };
+                    this.do_send(Look);
+                }
+            };
+            self.watches.push(ctx.spawn(watch.into_actor(self)));
+        }
+    }
+
+    /// How many busy runners became so a moment ago.
+    fn fresh(&mut self, busy: Option<Demand>, now: Time) -> u32 {
+        let running = busy.map_or(0, |busy| busy.running);
+        for _ in self.running..running {
+            self.risen.push_back(now);
+        }
+        // The job that ended may be any; the oldest news is the first that everybody has.
+        for _ in running..self.running {
+            self.risen.pop_front();
+        }
+        self.running = running;
+        while self.risen.front().is_some_and(|risen| *risen + NEWS_LAG <= now) {
+            self.risen.pop_front();
+        }
+        u32::try_from(self.risen.len()).unwrap_or(u32::MAX)
     }
 
     fn look(&mut self, tell_anyway: bool, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        let parts: Vec<_> = self.demand.iter_mut().map(|part| *part.borrow_and_update()).collect();
-        let next = target(combine(&parts), &self.last, &self.policy, now);
+        let busy = *self.busy.borrow_and_update();
+        let fresh = self.fresh(busy, now);
+        let sources: Vec<_> =
+            self.sources.iter_mut().map(|source| *source.borrow_and_update()).collect();
+        let next = target(join(busy, &sources, fresh), &self.last, &self.policy, now);
         if tell_anyway || next != self.last {
             self.pool.do_send(SetTarget(next.clone()));
         }
         self.last = next;
-        let again_at = self.last.again_at(&self.policy);
+        let settled = self.risen.front().map(|risen| *risen + NEWS_LAG);
+        let again_at = self.last.again_at(&self.policy).into_iter().chain(settled).min();
         if self.timer.as_ref().map(|(at, _)| *at) != again_at {
             if let Some((_, timer)) = self.timer.take() {
                 ctx.cancel_future(timer);
@@ -78,19 +140,7 @@ impl Actor for ScalerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // A watch keeps only the newest value, so a burst of signals wakes the scaler once.
-        for mut part in self.demand.clone() {
-            let this = ctx.address().downgrade();
-            ctx.spawn(
-                async move {
-                    while part.changed().await.is_ok() {
-                        let Some(this) = this.upgrade() else { return };
-                        this.do_send(Look);
-                    }
-                }
-                .into_actor(self),
-            );
-        }
+        self.follow(ctx);
         self.look(true, ctx);
     }
 }
@@ -99,7 +149,18 @@ impl Handler<Look> for ScalerActor {
     type Result = ();
 
     fn handle(&mut self, _: Look, ctx: &mut Self::Context) {
-        self.look(false, ctx);
+        // Also where the target stays as it is: a pool whose runner has ended its job waits for it.
+        self.look(true, ctx);
+    }
+}
+
+impl Handler<Follow> for ScalerActor {
+    type Result = ();
+
+    fn handle(&mut self, Follow(sources): Follow, ctx: &mut Self::Context) {
+        self.sources = sources;
+        self.follow(ctx);
+        self.look(true, ctx);
     }
 }
 

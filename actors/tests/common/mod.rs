@@ -369,7 +369,7 @@ pub fn pool_of_shape(name: &str, min: u32, max: u32, shape: Shape) -> PoolSetup 
             limits: Limits::default(),
             provider: "cloud".to_owned(),
         },
-        demand: None,
+        demand: Vec::new(),
     }
 }
 
