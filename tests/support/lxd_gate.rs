@@ -1,6 +1,8 @@
 //! A gate before the LXD of the tests: a Unix socket that passes everything on, and can lose an
 //! answer, or cut every connection, when a test says so.
 
+#![allow(dead_code, reason = "each suite uses its part")]
+
 use std::{
     path::PathBuf,
     sync::{
@@ -14,6 +16,8 @@ use tokio::{
     net::{UnixListener, UnixStream},
     task::{JoinHandle, JoinSet},
 };
+
+use super::lxd::RealLxd;
 
 #[derive(Default)]
 struct Settings {
@@ -74,6 +78,11 @@ impl Gate {
 
     pub fn answer_nothing_instead(&self) {
         *self.settings.instead.lock().unwrap() = None;
+    }
+
+    /// The same LXD as it is reached through the gate.
+    pub fn reached(&self, lxd: &RealLxd) -> RealLxd {
+        RealLxd { socket: self.socket.clone(), ..lxd.clone() }
     }
 
     /// Streams of events opened so far.
