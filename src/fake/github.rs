@@ -10,15 +10,18 @@
 //! The API is served at the root and below `/api/v3`, so a client takes it for a GitHub Enterprise
 //! Server. A runner application in this process uses [`FakeGithub::connect`]; one in a real guest
 //! uses the calls below `/_jobs` (their table is in `job_side.rs`), on an address that its guest reaches
-//! ([`Options::listen`]).
+//! ([`Options::listen`]). What happens to jobs is posted to webhooks ([`FakeGithub::add_hook`]), and
+//! can be looked up: the job itself, and the deliveries of a hook, which can be asked for again.
 
 mod answers;
 mod applications;
 mod faults;
 mod gate;
+mod hooks;
 mod job_side;
 mod listener;
 mod operation;
+mod workflows;
 mod world;
 
 use std::{
@@ -33,10 +36,11 @@ use runner_fleet_actors::{name::Scope, port::Time};
 use tokio::{sync::Notify, time::Instant};
 
 pub use applications::Offered;
-pub use faults::{Faults, Once};
+pub use faults::{Faults, Mishap, Once};
+pub use hooks::{Delivery, HookOptions, HookTarget};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
-pub use world::{JobId, JobRecord, Lost};
+pub use world::{JobId, JobOrder, JobRecord, Lost};
 
 /// One exchange, as a recorder gets it.
 #[derive(Debug, Clone)]
@@ -117,6 +121,9 @@ pub struct Options {
     /// Whether it tells until when versions of the runner application are taken; a GitHub Enterprise
     /// Server does not.
     pub schedules: bool,
+    /// How long a hook has for its answer: at github.com 10 seconds, at a GitHub Enterprise Server
+    /// 30.
+    pub hook_timeout: Duration,
     /// Gets every exchange.
     pub recorder: Option<Recorder>,
 }
@@ -136,6 +143,7 @@ impl Default for Options {
             assignment_timeout: Duration::from_secs(15),
             silence: Duration::from_secs(10),
             schedules: true,
+            hook_timeout: Duration::from_secs(10),
             recorder: None,
         }
     }
@@ -156,6 +164,8 @@ pub struct Stats {
     pub online: u64,
     /// Registrations made since the start.
     pub registered: u64,
+    /// Jobs that a deployment protection rule holds.
+    pub blocked: u64,
     /// Jobs that wait for a runner.
     pub queued: u64,
     /// Jobs that have a runner, assigned or acquired.
@@ -166,6 +176,12 @@ pub struct Stats {
     pub failed: u64,
     /// Jobs whose runner died or was deregistered after it had acquired them.
     pub lost: u64,
+    /// Jobs that were cancelled before a runner had acquired them.
+    pub cancelled: u64,
+    /// Deliveries to hooks, redeliveries included, that were answered with success.
+    pub delivered: u64,
+    /// Deliveries that were not.
+    pub undelivered: u64,
     /// How long each acquired job waited, in the order in which they were acquired.
     pub waits: Vec<Duration>,
     /// How long each runner took from its registration to its first connection, in the order in
@@ -197,6 +213,7 @@ pub(crate) struct Shared {
     world: Mutex<world::World>,
     faults: Mutex<faults::State>,
     limits: Mutex<gate::Limits>,
+    hooks: Mutex<hooks::Hooks>,
     /// Rung when it goes out of reach or comes back.
     weather: Notify,
 }
@@ -208,6 +225,10 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, faults::State> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, hooks::Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limits(&self) -> MutexGuard<'_, gate::Limits> {
@@ -242,10 +263,13 @@ impl FakeGithub {
             false => Some(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?),
         };
         let url = |address: SocketAddr| format!("http://{address}");
+        let (wire, news) = tokio::sync::mpsc::unbounded_channel();
+        let (hooks, errands) = hooks::Hooks::new();
         let shared = Arc::new(Shared {
             url: url(address),
             near: url(near.as_ref().map_or(Ok(address), |near| near.local_addr())?),
-            world: Mutex::new(world::World::new(&options)),
+            world: Mutex::new(world::World::new(&options, world::Wire::new(wire))),
+            hooks: Mutex::new(hooks),
             faults: Mutex::new(faults::State::new(&options)),
             limits: Mutex::new(gate::Limits::new(&options)),
             weather: Notify::new(),
@@ -256,7 +280,8 @@ impl FakeGithub {
             .fallback(gate::serve)
             .with_state(Arc::clone(&shared));
         let turning = tokio::spawn(turn(Arc::clone(&shared)));
-        let mut tasks = vec![turning];
+        let posting = tokio::spawn(hooks::post_all(Arc::clone(&shared), news, errands));
+        let mut tasks = vec![turning, posting];
         for socket in [Some(socket), near].into_iter().flatten() {
             let router = router.clone();
             tasks.push(tokio::spawn(async move {
@@ -278,12 +303,6 @@ impl FakeGithub {
     #[must_use]
     pub fn url_for_guests(&self) -> String {
         self.shared.url.clone()
-    }
-
-    /// Queues a job that runs for `runs_for` on a runner of exactly that scope whose labels include
-    /// all of the job's. Labels are compared without regard to case.
-    pub fn queue_job(&self, scope: &Scope, labels: &[String], runs_for: Duration) -> JobId {
-        self.shared.world().queue(scope, labels, runs_for)
     }
 
     /// Jobs waiting and running that ask for exactly these labels: what a demand source would say.
@@ -356,6 +375,8 @@ impl FakeGithub {
         stats.calls = limits.calls.clone();
         stats.counted = limits.counted;
         stats.unchanged = limits.unchanged;
+        drop(limits);
+        (stats.delivered, stats.undelivered) = self.shared.hooks().counts();
         stats
     }
 }
