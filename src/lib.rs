@@ -1,5 +1,6 @@
 //! The daemon: adapters round the brain of `runner-fleet-actors`.
 
+mod calls;
 pub mod cli;
 pub mod config;
 pub mod daemon;

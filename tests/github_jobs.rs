@@ -293,6 +293,19 @@ async fn it_listens_where_it_is_told_to() {
     let listen = "127.0.0.9:0".parse().unwrap();
     let (fake, github) = world(Options { listen, ..Options::default() }).await;
     assert!(fake.url().starts_with("http://127.0.0.9:"), "{}", fake.url());
+    assert_eq!(fake.url(), fake.url_for_guests());
     online(&fake, &github, 1).await;
     assert_eq!(fake.stats().online, 1);
+}
+
+#[tokio::test]
+async fn where_guests_reach_it_over_a_network_its_daemon_does_over_loopback() {
+    let listen = "0.0.0.0:0".parse().unwrap();
+    let (fake, github) = world(Options { listen, ..Options::default() }).await;
+    assert!(fake.url().starts_with("http://127.0.0.1:"), "{}", fake.url());
+    assert_ne!(fake.url(), fake.url_for_guests());
+    online(&fake, &github, 1).await;
+    let answer = reqwest::get(format!("{}/rate_limit", fake.url_for_guests())).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_eq!(fake.stats().online, 1, "one and the same");
 }

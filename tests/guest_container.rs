@@ -8,6 +8,8 @@
     reason = "a test"
 )]
 
+#[path = "support/guest_settings.rs"]
+mod guest_settings;
 #[path = "support/guest_world.rs"]
 mod guest_world;
 #[path = "support/lxd_guests.rs"]
@@ -15,14 +17,11 @@ mod lxd_guests;
 
 use std::time::Duration;
 
-use guest_world::{JobState, World, jit_config, token};
-use lxd_guests::{Lxd, fresh, stand_in};
-use runner_fleet::guest::{Application, Guest, Home, Settings};
-use runner_fleet_actors::{
-    name::RunnerName,
-    port::{Secret, UserData},
-};
-use serde_json::{Value, json};
+use guest_settings::{user_data, world};
+use guest_world::{JobState, jit_config, token};
+use lxd_guests::{Lxd, fresh};
+use runner_fleet::guest::Application;
+use serde_json::json;
 
 /// Prints each file that holds a line of /srv/secrets and that the caller can read.
 const SEARCH: &str = r#"
@@ -35,35 +34,6 @@ grep -lF -f /srv/secrets /proc/1/environ /proc/$(pgrep -o -f runner-fleet/guest)
 curl -s --unix-socket /dev/lxd/sock http://lxd/1.0/config/cloud-init.user-data
 "#;
 const BOOT: Duration = Duration::from_secs(120);
-
-/// A world for one runner application that behaves as `wish` says, and the settings that lead to it.
-async fn world(lxd: &Lxd, mut wish: Value) -> (World, Settings) {
-    let (archive, sha256) = stand_in(&wish);
-    let world = World::start(&lxd.bridge, archive).await;
-    wish["STAND_IN_GITHUB"] = world.url().into();
-    let env = wish.as_object().unwrap().iter();
-    let env = env.map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned())).collect();
-    let settings = Settings {
-        application: Application::Mirror {
-            url: format!("{}/application.tar.gz", world.url()),
-            sha256,
-        },
-        env,
-        home: Some(Home { url: world.url(), ca_pem: None }),
-        ..Settings::default()
-    };
-    (world, settings)
-}
-
-fn user_data(settings: &Settings, name: &str) -> String {
-    let guest = Guest::new(
-        settings.clone(),
-        |name: &RunnerName| Secret::new(token(name.as_str())),
-        |_| None,
-    );
-    let rendered = guest.render(&name.parse().unwrap(), &Secret::new(jit_config(name)));
-    rendered.unwrap().expose().to_owned()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_boots_registers_runs_one_job_reports_each_step_and_is_gone() {

@@ -9,21 +9,20 @@
     reason = "a test"
 )]
 
+#[path = "support/guest_settings.rs"]
+mod guest_settings;
 #[path = "support/guest_world.rs"]
 mod guest_world;
 #[path = "support/lxd_guests.rs"]
 mod lxd_guests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use guest_world::{JobState, World, jit_config, token};
-use lxd_guests::{Container, Lxd, fresh, stand_in};
+use guest_settings::{user_data, world};
+use guest_world::{JobState, World};
+use lxd_guests::{Container, Lxd, fresh};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use runner_fleet::guest::{Application, Guest, Home, Settings};
-use runner_fleet_actors::{
-    name::RunnerName,
-    port::{Secret, UserData},
-};
+use runner_fleet::guest::Settings;
 use serde_json::json;
 
 /// Machines at once, and how many after one another.
@@ -54,21 +53,11 @@ struct Trials {
 }
 
 impl Trials {
-    fn user_data(&self, name: &str) -> String {
-        let guest = Guest::new(
-            self.settings.clone(),
-            |name: &RunnerName| Secret::new(token(name.as_str())),
-            |_| None,
-        );
-        let rendered = guest.render(&name.parse().unwrap(), &Secret::new(jit_config(name)));
-        rendered.unwrap().expose().to_owned()
-    }
-
     /// One machine from its boot to its power-off, with orders at random moments round its jobs.
     async fn life(self: Arc<Self>, name: String, seed: u64) -> Tally {
         let mut chance = SmallRng::seed_from_u64(seed);
         let mut tally = Tally::default();
-        let container = self.lxd.launch(&name, &self.user_data(&name));
+        let container = self.lxd.launch(&name, &user_data(&self.settings, &name));
         self.world
             .until(BOOT, "the runner listens and its guest polls", |known| {
                 known.online.contains_key(&name) && known.polls.contains_key(&name)
@@ -189,27 +178,14 @@ async fn hundreds_of_stand_downs_at_the_worst_moments_lose_no_job_and_leave_nobo
         Err(_) => uuid::Uuid::new_v4().as_u64_pair().0,
     };
     println!("RUNNER_FLEET_TEST_SEED={seed}");
-    let (archive, sha256) = stand_in(&json!({}));
-    let world = World::start(&lxd.bridge, archive).await;
     let [before_acquire, acquire, before_worker] =
         MOMENTS.map(|moment| format!("{}", moment as f64 / 1000.0));
-    let settings = Settings {
-        application: Application::Mirror {
-            url: format!("{}/application.tar.gz", world.url()),
-            sha256,
-        },
-        env: BTreeMap::from(
-            [
-                ("STAND_IN_GITHUB", world.url()),
-                ("STAND_IN_BEFORE_ACQUIRE", before_acquire),
-                ("STAND_IN_ACQUIRE", acquire),
-                ("STAND_IN_BEFORE_WORKER", before_worker),
-            ]
-            .map(|(key, value)| (key.to_owned(), value)),
-        ),
-        home: Some(Home { url: world.url(), ca_pem: None }),
-        ..Settings::default()
-    };
+    let wish = json!({
+        "STAND_IN_BEFORE_ACQUIRE": before_acquire,
+        "STAND_IN_ACQUIRE": acquire,
+        "STAND_IN_BEFORE_WORKER": before_worker,
+    });
+    let (world, settings) = world(&lxd, wish).await;
     let trials = Arc::new(Trials { lxd, world, settings });
     let machines = (0..MACHINES).map(|machine| {
         let trials = Arc::clone(&trials);

@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use runner_fleet::provider::lxd::{Lxd, LxdConfig};
+use runner_fleet::provider::lxd::Lxd;
 use runner_fleet_actors::{
     name::FleetId,
     port::{
-        ErrorClass, ImageProtocol, ImageServer, LaunchOrder, LxdShape, Provider, Shape, TokioClock,
-        Vm, VmStatus,
+        ErrorClass, ImageProtocol, ImageServer, LaunchOrder, LxdShape, Provider, Shape, Vm,
+        VmStatus,
     },
 };
 
@@ -21,16 +21,11 @@ mod contract;
 mod lxd;
 
 use contract::{delete_to_the_end, eventually, order};
-use lxd::RealLxd;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use lxd::{PATIENCE, RealLxd};
 
 /// One that waits for nothing beyond LXD's word that it has taken the order.
 fn hasty(lxd: &RealLxd, fleet: &FleetId) -> Lxd {
-    let config =
-        LxdConfig { follow: Duration::ZERO, ..LxdConfig::new(lxd.access(), fleet.clone()) };
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    Lxd::connect(config, clock).unwrap()
+    lxd.provider_that_waits(fleet, Duration::ZERO)
 }
 
 async fn seen(provider: &Lxd, order: &LaunchOrder) -> Option<Vm> {
@@ -60,17 +55,10 @@ async fn a_vm_that_is_still_made_is_listed_as_building_with_all_that_a_restart_n
 async fn a_failure_that_nobody_waited_for_is_listed_with_its_reason_until_it_is_deleted() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    let profile = format!("broken-{fleet}");
-    let devices = serde_json::json!({
-        "bad": { "type": "unix-char", "source": "/dev/no-such-device", "path": "/dev/x" },
-    });
-    let body = serde_json::json!({ "name": profile, "devices": devices });
-    lxd.ask("POST", "profiles", Some(body)).await;
+    let profile = lxd.broken_profile(&fleet).await;
     let provider = hasty(&lxd, &fleet);
     let mut changes = provider.changes().unwrap();
-    let part =
-        LxdShape { profiles: vec!["default".into(), profile.clone()], ..LxdShape::default() };
-    let order = order(&fleet, Shape { lxd: Some(part), ..lxd.shape() }, 2);
+    let order = order(&fleet, lxd.shape_of(&["default", &profile]), 2);
     provider.launch(order.clone()).await.expect("LXD takes the order");
     let told = tokio::time::timeout(PATIENCE, changes.recv()).await.expect("it fails").unwrap();
     let VmStatus::Error { fault, .. } = told.status else { panic!("{told:?}") };
@@ -122,9 +110,7 @@ async fn a_caller_that_goes_away_leaves_no_vm_half_made() {
 async fn an_image_server_that_does_not_answer_fails_the_launch_and_leaves_nothing() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    let config = LxdConfig { follow: PATIENCE, ..LxdConfig::new(lxd.access(), fleet.clone()) };
-    let provider = Lxd::connect(config, clock).unwrap();
+    let provider = lxd.provider(&fleet);
     // A port of this machine on which nobody listens.
     let url = "https://127.0.0.1:9".to_owned();
     for protocol in [ImageProtocol::Simplestreams, ImageProtocol::Lxd] {

@@ -2,18 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use runner_fleet::provider::{
-    Limited, Limits,
-    lxd::{Lxd, LxdConfig},
-};
+use runner_fleet::provider::{Limited, Limits, lxd::Lxd};
 use runner_fleet_actors::{
     name::FleetId,
-    port::{Change, Clock, Deletion, ErrorClass, Provider, TokioClock, VmStatus},
+    port::{Change, Deletion, ErrorClass, Provider, VmStatus},
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -27,19 +21,10 @@ mod lxd;
 
 use contract::{delete_to_the_end, eventually, order};
 use gate::Gate;
-use lxd::RealLxd;
+use lxd::{PATIENCE, RealLxd, clock};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn clock() -> Arc<dyn Clock> {
-    Arc::new(TokioClock::starting_at(chrono::Utc::now()))
-}
-
-fn behind(gate: &Gate, fleet: &FleetId) -> Lxd {
-    let real = RealLxd { socket: gate.socket.clone(), project: "default".into() };
-    // However busy the machine is, a launch is waited for.
-    let config = LxdConfig { follow: PATIENCE, ..LxdConfig::new(real.access(), fleet.clone()) };
-    Lxd::connect(config, clock()).unwrap()
+fn behind(gate: &Gate, lxd: &RealLxd, fleet: &FleetId) -> Lxd {
+    gate.reached(lxd).provider(fleet)
 }
 
 async fn heard(changes: &mut Receiver<Change>) -> Result<Change, RecvError> {
@@ -52,7 +37,7 @@ async fn a_vm_that_stops_is_told_at_once_and_without_a_listing() {
     let gate = Gate::before(lxd.socket.clone());
     let fleet = lxd::fleet();
     // As the daemon has it: behind its limits.
-    let inner = Arc::new(behind(&gate, &fleet));
+    let inner = Arc::new(behind(&gate, &lxd, &fleet));
     let provider = Limited::new(inner, Limits::default(), clock());
     let mut changes = provider.changes().expect("LXD tells");
     eventually(PATIENCE, "the stream is open", || async { (gate.streams() == 1).then_some(()) })
@@ -79,7 +64,7 @@ async fn a_stream_that_broke_is_taken_up_again_and_its_listeners_are_told_to_loo
     let Some(lxd) = RealLxd::found() else { return };
     let gate = Gate::before(lxd.socket.clone());
     let fleet = lxd::fleet();
-    let provider = behind(&gate, &fleet);
+    let provider = behind(&gate, &lxd, &fleet);
     let mut changes = provider.changes().unwrap();
     eventually(PATIENCE, "the stream is open", || async { (gate.streams() == 1).then_some(()) })
         .await;
@@ -96,7 +81,7 @@ async fn a_stream_that_broke_is_taken_up_again_and_its_listeners_are_told_to_loo
 async fn a_provider_that_is_replaced_ends_its_listeners() {
     let Some(lxd) = RealLxd::found() else { return };
     let gate = Gate::before(lxd.socket.clone());
-    let provider = behind(&gate, &lxd::fleet());
+    let provider = behind(&gate, &lxd, &lxd::fleet());
     let mut changes = provider.changes().unwrap();
     drop(provider);
     assert_eq!(heard(&mut changes).await, Err(RecvError::Closed));
@@ -107,7 +92,7 @@ async fn a_create_whose_answer_is_lost_makes_no_vm_that_nobody_knows_of() {
     let Some(lxd) = RealLxd::found() else { return };
     let gate = Gate::before(lxd.socket.clone());
     let fleet = lxd::fleet();
-    let provider = behind(&gate, &fleet);
+    let provider = behind(&gate, &lxd, &fleet);
     provider.list().await.unwrap();
     gate.lose_answers_to(Some("POST /1.0/instances"));
     let order = order(&fleet, lxd.shape(), 3);
@@ -137,7 +122,7 @@ async fn nonsense_is_no_empty_fleet() {
     let Some(lxd) = RealLxd::found() else { return };
     let gate = Gate::before(lxd.socket.clone());
     let fleet = lxd::fleet();
-    let provider = behind(&gate, &fleet);
+    let provider = behind(&gate, &lxd, &fleet);
     provider.list().await.unwrap();
     for nonsense in ["", "<html>", "{}", r#"{"type": "sync", "metadata": {}}"#] {
         gate.answer("GET /1.0/instances", nonsense);

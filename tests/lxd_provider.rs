@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::path::Path;
 
 use runner_fleet::{
     config::{LxdAccess, LxdReach},
@@ -14,8 +14,7 @@ use runner_fleet::{
 use runner_fleet_actors::{
     name::FleetId,
     port::{
-        Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, Provider, Secret, Shape, TokioClock,
-        VmStatus,
+        Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, Provider, Secret, Shape, VmStatus,
     },
 };
 
@@ -26,16 +25,7 @@ mod contract;
 mod lxd;
 
 use contract::{delete_to_the_end, eventually, order};
-use lxd::RealLxd;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn provider(lxd: &RealLxd, fleet: &FleetId) -> Lxd {
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    // However busy the machine is, a launch is waited for.
-    let config = LxdConfig { follow: PATIENCE, ..LxdConfig::new(lxd.access(), fleet.clone()) };
-    Lxd::connect(config, clock).unwrap()
-}
+use lxd::{PATIENCE, RealLxd, clock};
 
 fn with_user_data(order: LaunchOrder, script: &str) -> LaunchOrder {
     LaunchOrder { user_data: Secret::new(script), ..order }
@@ -57,7 +47,7 @@ async fn status(provider: &Lxd, order: &LaunchOrder) -> Option<VmStatus> {
 async fn a_guest_that_powers_off_leaves_nothing() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    let provider = provider(&lxd, &fleet);
+    let provider = lxd.provider(&fleet);
     let order = with_user_data(order(&fleet, lxd.shape(), 1), "#!/bin/sh\npoweroff\n");
     provider.launch(order.clone()).await.unwrap();
     eventually(PATIENCE, "it is gone by itself", || async {
@@ -71,7 +61,7 @@ async fn a_guest_that_powers_off_leaves_nothing() {
 async fn sizes_profiles_and_nesting_arrive() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    let provider = provider(&lxd, &fleet);
+    let provider = lxd.provider(&fleet);
     let part = LxdShape {
         cpu: Some(1),
         memory: Some(64 << 20),
@@ -100,17 +90,9 @@ async fn sizes_profiles_and_nesting_arrive() {
 async fn a_launch_that_fails_at_its_start_leaves_nothing() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    // A device that is looked for at the start only.
-    let profile = format!("broken-{fleet}");
-    let devices = serde_json::json!({
-        "bad": { "type": "unix-char", "source": "/dev/no-such-device", "path": "/dev/x" },
-    });
-    let body = serde_json::json!({ "name": profile, "devices": devices });
-    lxd.ask("POST", "profiles", Some(body)).await;
-    let provider = provider(&lxd, &fleet);
-    let part =
-        LxdShape { profiles: vec!["default".into(), profile.clone()], ..LxdShape::default() };
-    let order = order(&fleet, Shape { lxd: Some(part), ..lxd.shape() }, 3);
+    let profile = lxd.broken_profile(&fleet).await;
+    let provider = lxd.provider(&fleet);
+    let order = order(&fleet, lxd.shape_of(&["default", &profile]), 3);
     let error = provider.launch(order.clone()).await.unwrap_err();
     assert!(error.what.contains("starting VM"), "{error}");
     assert!(error.certain, "it was cleared up: {error}");
@@ -125,7 +107,7 @@ async fn a_launch_that_broke_off_before_its_start_is_no_finished_runner() {
     let fleet = lxd::fleet();
     let order = order(&fleet, lxd.shape(), 4);
     assert!(lxd.plant(order.name.as_str(), Some(&fleet)).await);
-    let provider = provider(&lxd, &fleet);
+    let provider = lxd.provider(&fleet);
     assert_eq!(status(&provider, &order).await, Some(VmStatus::Building));
     // Its user data is void, so that a launch of the same name makes it anew.
     provider.launch(order.clone()).await.unwrap();
@@ -146,7 +128,7 @@ async fn a_project_of_its_own_keeps_others_out_and_a_wrong_one_is_told() {
     let body = serde_json::json!({ "name": project, "config": config });
     lxd.ask("POST", "projects", Some(body)).await;
     let inside = RealLxd { project: project.clone(), ..lxd.clone() };
-    let ours = provider(&inside, &fleet);
+    let ours = inside.provider(&fleet);
     let first = order(&fleet, lxd.shape(), 5);
     ours.launch(first.clone()).await.unwrap();
     assert!(inside.names().await.contains(&first.name.to_string()));
@@ -157,7 +139,7 @@ async fn a_project_of_its_own_keeps_others_out_and_a_wrong_one_is_told() {
     lxd.ask("DELETE", &format!("projects/{project}"), None).await;
 
     // LXD itself lists the instances of a project that is not there as none.
-    let nowhere = provider(&RealLxd { project: "no-such-project".into(), ..lxd }, &fleet);
+    let nowhere = RealLxd { project: "no-such-project".into(), ..lxd }.provider(&fleet);
     let error = nowhere.list().await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Invalid, "{error}");
     assert!(error.what.contains("no-such-project") && error.what.contains("default"), "{error}");
@@ -167,7 +149,7 @@ async fn a_project_of_its_own_keeps_others_out_and_a_wrong_one_is_told() {
 async fn a_check_names_what_is_missing_before_anything_is_launched() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    let provider = provider(&lxd, &fleet);
+    let provider = lxd.provider(&fleet);
     let part = LxdShape {
         kind: LxdKind::VirtualMachine,
         profiles: vec!["default".into(), "no-profile".into()],
@@ -196,12 +178,12 @@ async fn a_check_names_what_is_missing_before_anything_is_launched() {
 async fn a_socket_that_cannot_be_opened_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = RealLxd { socket: folder.path().join("unix.socket"), project: "default".into() };
-    let error = provider(&nobody, &lxd::fleet()).list().await.unwrap_err();
+    let error = nobody.provider(&lxd::fleet()).list().await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient);
     assert!(error.certain && error.what.contains("there is no such socket"), "{error}");
     let _bound = std::os::unix::net::UnixListener::bind(&nobody.socket).unwrap();
     drop(_bound);
-    let error = provider(&nobody, &lxd::fleet()).list().await.unwrap_err();
+    let error = nobody.provider(&lxd::fleet()).list().await.unwrap_err();
     assert!(error.what.contains("nobody listens"), "{error}");
 }
 
@@ -209,7 +191,7 @@ async fn a_socket_that_cannot_be_opened_says_what_to_do() {
 async fn disks_in_memory_are_launched_as_far_as_the_hosts_memory_goes() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();
-    let provider = provider(&lxd, &fleet);
+    let provider = lxd.provider(&fleet);
     let host = lxd.ask("GET", "resources", None).await;
     let total = host["metadata"]["memory"]["total"].as_u64().unwrap();
     let shape = |memory: u64, disk: u64| {
@@ -256,8 +238,7 @@ fn tls_of(lxd: &RealLxd) -> Option<LxdAccess> {
 }
 
 fn over(access: LxdAccess, fleet: &FleetId) -> Lxd {
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    Lxd::connect(LxdConfig::new(access, fleet.clone()), clock).unwrap()
+    Lxd::connect(LxdConfig::new(access, fleet.clone()), clock()).unwrap()
 }
 
 #[tokio::test]
@@ -308,7 +289,6 @@ async fn a_stranger_is_told_from_a_server_that_is_one() {
     assert!(error.what.contains("another certificate"), "{error}");
 
     let swapped = reach((&its_key, &stranger), &server);
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    let error = Lxd::connect(LxdConfig::new(swapped, fleet), clock).unwrap_err();
+    let error = Lxd::connect(LxdConfig::new(swapped, fleet), clock()).unwrap_err();
     assert!(error.what.contains("holds no PEM certificate"), "{error}");
 }

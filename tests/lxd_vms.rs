@@ -6,17 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::{sync::Arc, time::Duration};
-
-use runner_fleet::provider::{
-    Grade,
-    lxd::{Lxd, LxdConfig},
-};
+use runner_fleet::provider::Grade;
 use runner_fleet_actors::{
     name::FleetId,
     port::{
-        Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, Provider, Secret, Shape, TokioClock,
-        VmStatus,
+        Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, Provider, Secret, Shape, VmStatus,
     },
 };
 use serde_json::Value;
@@ -25,16 +19,14 @@ use serde_json::Value;
 #[allow(dead_code, reason = "the suite itself is held elsewhere")]
 mod contract;
 #[path = "support/lxd_gate.rs"]
-#[allow(dead_code, reason = "each suite uses its part")]
 mod gate;
 #[path = "support/lxd.rs"]
 mod lxd;
 
 use contract::{delete_to_the_end, eventually, order};
 use gate::Gate;
-use lxd::RealLxd;
+use lxd::{PATIENCE, RealLxd};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const USER_DATA: &str = "#cloud-config\nruncmd: [echo what the guest is to do]\n";
 
 async fn with_vms() -> Option<RealLxd> {
@@ -42,18 +34,11 @@ async fn with_vms() -> Option<RealLxd> {
     lxd.makes_vms().await.then_some(lxd)
 }
 
-fn provider(lxd: &RealLxd, fleet: &FleetId) -> Lxd {
-    let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    // However busy the machine is, a launch is waited for.
-    let config = LxdConfig { follow: PATIENCE, ..LxdConfig::new(lxd.access(), fleet.clone()) };
-    Lxd::connect(config, clock).unwrap()
-}
-
 /// Behind a gate that keeps starts back.
 fn short_of_the_start(lxd: &RealLxd) -> (Gate, RealLxd) {
     let gate = Gate::before(lxd.socket.clone());
     gate.keep_starts_back();
-    let behind = RealLxd { socket: gate.socket.clone(), ..lxd.clone() };
+    let behind = gate.reached(lxd);
     (gate, behind)
 }
 
@@ -70,7 +55,7 @@ async fn a_virtual_machine_is_made_as_ordered_and_listed_with_all_that_a_restart
     let Some(lxd) = with_vms().await else { return };
     let (_gate, behind) = short_of_the_start(&lxd);
     let fleet = lxd::fleet();
-    let ours = provider(&behind, &fleet);
+    let ours = behind.provider(&fleet);
     let order = a_vm(&fleet, &lxd, 1);
     let id = ours.launch(order.clone()).await.unwrap();
 
@@ -84,10 +69,10 @@ async fn a_virtual_machine_is_made_as_ordered_and_listed_with_all_that_a_restart
         (&config["limits.cpu"], &config["limits.memory"]),
         (&"1".into(), &"67108864B".into())
     );
-    assert_eq!(made["devices"]["root"]["size"], "33554432");
+    assert_eq!(made["devices"]["root"]["size"], "12884901888");
 
     // Another process of the same fleet, as after a restart.
-    let listing = provider(&behind, &fleet).list().await.unwrap();
+    let listing = behind.provider(&fleet).list().await.unwrap();
     assert!(listing.complete, "{:?}", listing.faults);
     let [vm] = listing.entries.as_slice() else { panic!("{:?}", listing.entries) };
     assert_eq!((&vm.name, &vm.id), (&order.name, &id));
@@ -107,7 +92,7 @@ async fn a_virtual_machine_that_was_never_started_is_made_anew_under_its_name() 
     let Some(lxd) = with_vms().await else { return };
     let (_gate, behind) = short_of_the_start(&lxd);
     let fleet = lxd::fleet();
-    let ours = provider(&behind, &fleet);
+    let ours = behind.provider(&fleet);
     let order = a_vm(&fleet, &lxd, 2);
     ours.launch(order.clone()).await.unwrap();
     let first = instance(&lxd, &order).await["config"]["volatile.uuid"].take();
@@ -124,7 +109,7 @@ async fn containers_and_virtual_machines_are_listed_as_one_fleet() {
     let Some(lxd) = with_vms().await else { return };
     let (gate, behind) = short_of_the_start(&lxd);
     let fleet = lxd::fleet();
-    let ours = provider(&behind, &fleet);
+    let ours = behind.provider(&fleet);
     let vm = a_vm(&fleet, &lxd, 3);
     ours.launch(vm.clone()).await.unwrap();
     gate.answer_nothing_instead();
@@ -145,7 +130,7 @@ async fn containers_and_virtual_machines_are_listed_as_one_fleet() {
 async fn an_image_of_containers_makes_no_virtual_machine_and_that_is_what_is_told() {
     let Some(lxd) = with_vms().await else { return };
     let fleet = lxd::fleet();
-    let ours = provider(&lxd, &fleet);
+    let ours = lxd.provider(&fleet);
     let shape = Shape { image: "tiny".into(), ..lxd.vm_shape() };
     let findings = ours.check_online(&[lxd.vm_shape(), shape.clone()]).await;
     let about = |grade: Grade, image: &str| {
@@ -163,7 +148,7 @@ async fn an_image_of_containers_makes_no_virtual_machine_and_that_is_what_is_tol
 async fn a_virtual_machine_runs_or_says_why_it_does_not_start_and_leaves_nothing() {
     let Some(lxd) = with_vms().await else { return };
     let fleet = lxd::fleet();
-    let ours = provider(&lxd, &fleet);
+    let ours = lxd.provider(&fleet);
     let order = a_vm(&fleet, &lxd, 6);
     match ours.launch(order.clone()).await {
         Ok(_) => {
@@ -195,8 +180,7 @@ async fn where_lxd_makes_none_the_order_is_refused_with_what_is_needed() {
     let mut server = lxd.ask("GET", "", None).await;
     server["metadata"]["environment"]["driver"] = "lxc".into();
     gate.answer("GET /1.0?", &server.to_string());
-    let behind = RealLxd { socket: gate.socket.clone(), ..lxd.clone() };
-    let ours = provider(&behind, &fleet);
+    let ours = gate.reached(&lxd).provider(&fleet);
     let kind = LxdShape { kind: LxdKind::VirtualMachine, ..LxdShape::default() };
     let error =
         ours.launch(order(&fleet, Shape { lxd: Some(kind), ..lxd.shape() }, 7)).await.unwrap_err();

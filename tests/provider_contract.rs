@@ -12,12 +12,9 @@ use std::{
 use async_trait::async_trait;
 use runner_fleet::{
     fake::openstack::{FakeOpenstack, Options},
-    provider::{
-        lxd::{Lxd, LxdConfig},
-        openstack::{
-            OpenStack, OpenStackConfig,
-            cloud::{CloudConfig, Sources},
-        },
+    provider::openstack::{
+        OpenStack, OpenStackConfig,
+        cloud::{CloudConfig, Sources},
     },
 };
 use runner_fleet_actors::{
@@ -28,7 +25,6 @@ use runner_fleet_actors::{
 #[path = "provider/contract.rs"]
 mod contract;
 #[path = "support/lxd_gate.rs"]
-#[allow(dead_code, reason = "each suite uses its part")]
 mod gate;
 #[path = "support/lxd.rs"]
 mod lxd;
@@ -222,10 +218,7 @@ struct Planted {
 #[async_trait]
 impl Environment for Planted {
     async fn provider(&self, fleet: &FleetId, _page_size: u32) -> Box<dyn Provider> {
-        let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-        let config = LxdConfig::new(self.reached.access(), fleet.clone());
-        // However busy the machine is, a launch is waited for.
-        Box::new(Lxd::connect(LxdConfig { follow: self.patience(), ..config }, clock).unwrap())
+        Box::new(self.reached.provider(fleet))
     }
 
     fn shape(&self) -> Shape {
@@ -301,7 +294,7 @@ async fn the_contract_holds_for_a_real_lxds_virtual_machines_short_of_their_star
     }
     let gate = Gate::before(lxd.socket.clone());
     gate.keep_starts_back();
-    let reached = RealLxd { socket: gate.socket.clone(), ..lxd.clone() };
+    let reached = gate.reached(&lxd);
     let env = Planted { reached, shape: lxd.vm_shape(), ..Planted::containers(lxd) };
     contract::a_name_is_launched_once_however_often_it_is_asked_for(&env).await;
     contract::a_delete_is_accepted_then_gone_and_gone_again(&env).await;

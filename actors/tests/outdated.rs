@@ -83,7 +83,7 @@ fn a_busy_runner_keeps_the_guest_it_has_and_its_job_also_over_a_restart() {
                 r.count(Phase::Idle) == new.count() && r.count(Phase::Idle) == 3
             })
             .await;
-        assert_eq!(running.names(Phase::Busy), [busy.clone()]);
+        assert_eq!(running.names(Phase::Busy), std::slice::from_ref(&busy));
         assert!(!world.with(|outside| outside.deletes.contains(&busy)));
         running.stop().await;
     });

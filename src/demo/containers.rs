@@ -129,7 +129,7 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
     .map_err(unheard)?;
     github.offer(stand_in::offered().map_err(|error| format!("the stand-in: {error}"))?);
     let home = free_port(address).map_err(unheard)?;
-    let terms = terms(plan, args, &fleet, &socket, &github.url(), home);
+    let terms = terms(plan, args, &fleet, &socket, &github.url_for_guests(), home);
     let sight = Arc::new(Sight::default());
     let watch = tokio::spawn(look_on(Arc::clone(&lxd), Arc::clone(&sight)));
     let io = tokio::runtime::Handle::current();

@@ -109,7 +109,9 @@ pub struct Options {
     pub latency: Duration,
     /// Seed of everything that happens by chance.
     pub seed: u64,
-    /// Where it listens. Port 0 is any free one.
+    /// Where it listens. Port 0 is any free one. Where this is no loopback address, as for guests
+    /// that reach this machine over a network, it listens on loopback as well: see
+    /// [`FakeGithub::url`].
     pub listen: SocketAddr,
     /// How long an assigned job waits to be acquired; then it goes back to the queue.
     pub assignment_timeout: Duration,
@@ -204,7 +206,10 @@ pub struct RegistrationRecord {
 
 pub(crate) struct Shared {
     options: Options,
+    /// As guests reach it.
     url: String,
+    /// As this machine reaches it.
+    near: String,
     world: Mutex<world::World>,
     faults: Mutex<faults::State>,
     limits: Mutex<gate::Limits>,
@@ -252,11 +257,17 @@ impl FakeGithub {
     /// When [`Options::listen`] cannot be had.
     pub async fn start(options: Options) -> io::Result<Self> {
         let socket = tokio::net::TcpListener::bind(options.listen).await?;
-        let url = format!("http://{}", socket.local_addr()?);
+        let address = socket.local_addr()?;
+        let near = match address.ip().is_loopback() {
+            true => None,
+            false => Some(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?),
+        };
+        let url = |address: SocketAddr| format!("http://{address}");
         let (wire, news) = tokio::sync::mpsc::unbounded_channel();
         let (hooks, errands) = hooks::Hooks::new();
         let shared = Arc::new(Shared {
-            url,
+            url: url(address),
+            near: url(near.as_ref().map_or(Ok(address), |near| near.local_addr())?),
             world: Mutex::new(world::World::new(&options, world::Wire::new(wire))),
             hooks: Mutex::new(hooks),
             faults: Mutex::new(faults::State::new(&options)),
@@ -270,17 +281,27 @@ impl FakeGithub {
             .with_state(Arc::clone(&shared));
         let turning = tokio::spawn(turn(Arc::clone(&shared)));
         let posting = tokio::spawn(hooks::post_all(Arc::clone(&shared), news, errands));
-        let serving = tokio::spawn(async move {
-            if let Err(error) = axum::serve(socket, router).await {
-                tracing::error!(%error, "the github stand-in stopped");
-            }
-        });
-        Ok(Self { shared, _serving: Arc::new(Serving([serving, turning, posting])) })
+        let mut tasks = vec![turning, posting];
+        for socket in [Some(socket), near].into_iter().flatten() {
+            let router = router.clone();
+            tasks.push(tokio::spawn(async move {
+                if let Err(error) = axum::serve(socket, router).await {
+                    tracing::error!(%error, "the github stand-in stopped");
+                }
+            }));
+        }
+        Ok(Self { shared, _serving: Arc::new(Serving(tasks)) })
     }
 
-    /// What goes into `[github] url`.
+    /// What goes into `[github] url`: a loopback address, to which alone a daemon speaks without TLS.
     #[must_use]
     pub fn url(&self) -> String {
+        self.shared.near.clone()
+    }
+
+    /// The same GitHub as guests reach it: at the address of [`Options::listen`].
+    #[must_use]
+    pub fn url_for_guests(&self) -> String {
         self.shared.url.clone()
     }
 
@@ -376,7 +397,7 @@ async fn turn(shared: Arc<Shared>) {
 }
 
 /// Ends the tasks with the last clone.
-struct Serving([tokio::task::JoinHandle<()>; 3]);
+struct Serving(Vec<tokio::task::JoinHandle<()>>);
 
 impl Drop for Serving {
     fn drop(&mut self) {

@@ -6,10 +6,7 @@
 //! can have taken effect.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,6 +27,7 @@ use super::{
     transport::{Answer, NoAnswer, Outgoing, Transport},
     wire,
 };
+use crate::calls::Calls;
 
 /// Calls under way at once. GitHub's secondary limit is 100 for all that share the credentials
 /// (GitHub docs, "About secondary rate limits").
@@ -92,10 +90,7 @@ pub struct Client {
     budget: Mutex<Budget>,
     at_once: Semaphore,
     patience: Duration,
-    calls: AtomicU64,
-    failures: AtomicU64,
-    in_flight: AtomicU64,
-    last_error: Mutex<Option<String>>,
+    calls: Calls,
     /// Permissions of the installation, as the last minted token told.
     permissions: Mutex<Option<Value>>,
 }
@@ -111,14 +106,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 enum Counts {
     ForUs,
     ForTheApp,
-}
-
-struct Flying<'a>(&'a AtomicU64);
-
-impl Drop for Flying<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Client {
@@ -138,10 +125,7 @@ impl Client {
             budget: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
             patience,
-            calls: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
-            last_error: Mutex::default(),
+            calls: Calls::default(),
             permissions: Mutex::default(),
         }
     }
@@ -317,9 +301,7 @@ impl Client {
         bearer: &Secret,
         counts: Counts,
     ) -> Result<Answer, PortError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let _flying = Flying(&self.in_flight);
+        let _under_way = self.calls.begin();
         let outgoing = Outgoing {
             method: call.method.clone(),
             path,
@@ -361,10 +343,10 @@ impl Client {
     pub fn noted<T>(&self, result: Result<T, PortError>) -> Result<T, PortError> {
         if let Err(error) = &result {
             if !matches!(error.class, ErrorClass::Busy) {
-                *lock(&self.last_error) = Some(error.what.clone());
+                self.calls.keep_error(error.what.clone());
             }
             if !matches!(error.class, ErrorClass::Busy | ErrorClass::RateLimited { .. }) {
-                self.failures.fetch_add(1, Ordering::Relaxed);
+                self.calls.count_failure();
             }
         }
         result
@@ -375,12 +357,9 @@ impl Client {
         let now = self.clock.now();
         let budget = lock(&self.budget);
         PortStatus {
-            calls: self.calls.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed),
-            in_flight: self.in_flight.load(Ordering::Relaxed),
             held_until: budget.held_until(now),
             remaining: budget.remaining(now),
-            last_error: lock(&self.last_error).clone(),
+            ..self.calls.status()
         }
     }
 

@@ -116,6 +116,7 @@ phase "https"
 for image in tiny deb12; do have_image "$image"; done
 if makes_vms; then
   have_image blank
+  unpack_blank
 else
   echo "this LXD makes no virtual machines; $LOG says why, where it was not started without QEMU"
 fi

@@ -158,7 +158,7 @@ limits = {{ {limits} }}
 user = "runner"
 [pools.guest.env]
 STAND_IN_GITHUB = "{github}""#,
-                github = self.github.url(),
+                github = self.github.url_for_guests(),
             )
             .unwrap();
             for (key, value) in pool.env {

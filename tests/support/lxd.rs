@@ -2,15 +2,22 @@
 
 #![allow(dead_code, reason = "each suite uses its part")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use runner_fleet::config::{LxdAccess, LxdReach};
+use runner_fleet::{
+    config::{LxdAccess, LxdReach},
+    provider::lxd::{Lxd, LxdConfig},
+};
 use runner_fleet_actors::{
     name::FleetId,
-    port::{LxdKind, LxdShape, Shape},
+    port::{Clock, LxdKind, LxdShape, Shape, TokioClock},
 };
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
@@ -19,8 +26,16 @@ use tokio::net::UnixStream;
 pub const SKIPPED: &str = "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set \
                            (tests/lxd/up.sh starts one)";
 
-/// An LXD with images `tiny`, `deb12` and, where it makes virtual machines, `blank`, profile `default`, bridge `lxdbr0`, storage pools
-/// `default` and `memory`: what `tests/lxd/up.sh` makes.
+/// How long a busy machine may take for anything.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The time of providers.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(TokioClock::starting_at(chrono::Utc::now()))
+}
+
+/// An LXD with images `tiny`, `deb12` and, where it makes virtual machines, `blank`, profile
+/// `default`, bridge `lxdbr0`, storage pools `default` and `memory`: what `tests/lxd/up.sh` makes.
 #[derive(Clone)]
 pub struct RealLxd {
     pub socket: PathBuf,
@@ -42,19 +57,51 @@ impl RealLxd {
         LxdAccess { reach, project: self.project.clone() }
     }
 
+    /// A provider for it, as another process would have it. However busy the machine is, a launch is
+    /// waited for.
+    pub fn provider(&self, fleet: &FleetId) -> Lxd {
+        self.provider_that_waits(fleet, PATIENCE)
+    }
+
+    /// One that waits for so long after LXD's word that it has taken an order.
+    pub fn provider_that_waits(&self, fleet: &FleetId, follow: Duration) -> Lxd {
+        let config = LxdConfig { follow, ..LxdConfig::new(self.access(), fleet.clone()) };
+        Lxd::connect(config, clock()).unwrap()
+    }
+
+    /// A profile whose device is looked for at the start only, and is not there.
+    pub async fn broken_profile(&self, fleet: &FleetId) -> String {
+        let profile = format!("broken-{fleet}");
+        let devices = json!({
+            "bad": { "type": "unix-char", "source": "/dev/no-such-device", "path": "/dev/x" },
+        });
+        let body = json!({ "name": profile, "devices": devices });
+        self.ask("POST", "profiles", Some(body)).await;
+        profile
+    }
+
+    /// The small image with these profiles.
+    pub fn shape_of(&self, profiles: &[&str]) -> Shape {
+        let profiles = profiles.iter().map(|profile| (*profile).to_owned()).collect();
+        let lxd = LxdShape { profiles, ..LxdShape::default() };
+        Shape { lxd: Some(lxd), ..self.shape() }
+    }
+
     /// The small image as a container.
     pub fn shape(&self) -> Shape {
         let lxd = LxdShape { memory: Some(64 << 20), ..LxdShape::default() };
         Shape { image: "tiny".into(), lxd: Some(lxd), ..Shape::default() }
     }
 
-    /// A virtual machine with nothing on its disk.
+    /// A virtual machine with nothing on its disk. That disk is larger than the image's in its storage
+    /// pool (10 GiB, if nothing else is said), of which it is cloned then: for a smaller one LXD would
+    /// unpack the image again.
     pub fn vm_shape(&self) -> Shape {
         let lxd = LxdShape {
             kind: LxdKind::VirtualMachine,
             cpu: Some(1),
             memory: Some(64 << 20),
-            disk: Some(32 << 20),
+            disk: Some(12 << 30),
             ..LxdShape::default()
         };
         Shape { image: "blank".into(), lxd: Some(lxd), ..Shape::default() }

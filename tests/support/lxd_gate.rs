@@ -16,6 +16,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use super::lxd::RealLxd;
+
 #[derive(Default)]
 struct Settings {
     /// Requests that begin so get no answer, although LXD does what they ask.
@@ -75,6 +77,11 @@ impl Gate {
 
     pub fn answer_nothing_instead(&self) {
         *self.settings.instead.lock().unwrap() = None;
+    }
+
+    /// The same LXD as it is reached through the gate.
+    pub fn reached(&self, lxd: &RealLxd) -> RealLxd {
+        RealLxd { socket: self.socket.clone(), ..lxd.clone() }
     }
 
     /// Streams of events opened so far.

@@ -142,7 +142,7 @@ fn link(
         .map(|(name, value)| format!("{name}={value}&"))
         .collect();
     let to = |page: usize, rel: &str| {
-        format!("<{}/?{}page={page}>; rel=\"{rel}\"", shared.url, rest.concat())
+        format!("<{}/?{}page={page}>; rel=\"{rel}\"", shared.near, rest.concat())
     };
     let mut links = Vec::new();
     if page > 1 {

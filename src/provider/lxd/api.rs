@@ -1,14 +1,6 @@
 //! One call to LXD's REST API, and the wait for the operation that it may begin.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -23,7 +15,7 @@ use super::{
     answer::{Answer, Purpose},
     transport::{Way, Wire},
 };
-use crate::{config::LxdAccess, provider::text::tidy};
+use crate::{calls::Calls, config::LxdAccess, provider::text::tidy};
 
 /// Longest answer that is read: a thousand instances with all their details take about 6 MB.
 const BODY_MAX: usize = 64 << 20;
@@ -136,24 +128,7 @@ pub(super) struct Api {
     timeouts: Timeouts,
     clock: Arc<dyn Clock>,
     server: OnceCell<Server>,
-    counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    calls: AtomicU64,
-    failures: AtomicU64,
-    in_flight: AtomicU64,
-    last_error: Mutex<Option<String>>,
-}
-
-/// Counts a call as under way for as long as it lives, also when its future is dropped.
-struct InFlight<'a>(&'a AtomicU64);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    calls: Calls,
 }
 
 impl Api {
@@ -164,8 +139,8 @@ impl Api {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PortError> {
         let way = Way::new(&access.reach, timeouts.connect)?;
-        let (server, counters) = (OnceCell::new(), Counters::default());
-        Ok(Self { way, project: access.project.clone(), timeouts, clock, server, counters })
+        let (server, calls) = (OnceCell::new(), Calls::default());
+        Ok(Self { way, project: access.project.clone(), timeouts, clock, server, calls })
     }
 
     pub(super) fn project(&self) -> &str {
@@ -195,9 +170,7 @@ impl Api {
     /// # Errors
     /// Where no answer came; doubtful unless it reads, or the connection was never made.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, PortError> {
-        self.counters.calls.fetch_add(1, Ordering::Relaxed);
-        self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let _in_flight = InFlight(&self.counters.in_flight);
+        let _under_way = self.calls.begin();
         let sent = self.attempt(call).await;
         let failed = match &sent {
             Err(error) => Some(error.what.clone()),
@@ -207,9 +180,8 @@ impl Api {
             Ok(_) => None,
         };
         if let Some(what) = failed {
-            self.counters.failures.fetch_add(1, Ordering::Relaxed);
-            let last = self.counters.last_error.lock();
-            *last.unwrap_or_else(PoisonError::into_inner) = Some(what);
+            self.calls.count_failure();
+            self.calls.keep_error(what);
         }
         sent
     }
@@ -413,14 +385,6 @@ impl Api {
     }
 
     pub(super) fn status(&self) -> PortStatus {
-        let last_error = self.counters.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        PortStatus {
-            calls: self.counters.calls.load(Ordering::Relaxed),
-            failures: self.counters.failures.load(Ordering::Relaxed),
-            in_flight: self.counters.in_flight.load(Ordering::Relaxed),
-            held_until: None,
-            remaining: None,
-            last_error: last_error.clone(),
-        }
+        self.calls.status()
     }
 }

@@ -5,14 +5,7 @@
 //! "a VM may exist". A 401 renews the token and repeats the call once: a refused call has certainly
 //! done nothing.
 
-use std::{
-    error::Error as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use osauth::{
     ApiVersion, Session,
@@ -30,6 +23,7 @@ use super::{
     cloud::CloudConfig,
     keystone::Keystone,
 };
+use crate::calls::Calls;
 
 /// The Compute microversion that every call asks for: 2.52, the first that takes tags when a VM is
 /// made (Nova's "REST API Version History"), and so the one that most clouds can serve (Pike, 2017).
@@ -118,24 +112,7 @@ pub(super) struct Api {
     session: Session,
     keystone: Keystone,
     clock: Arc<dyn Clock>,
-    counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    calls: AtomicU64,
-    failures: AtomicU64,
-    in_flight: AtomicU64,
-    last_error: std::sync::Mutex<Option<String>>,
-}
-
-/// Counts a call as under way for as long as it lives, also when its future is dropped.
-struct InFlight<'a>(&'a AtomicU64);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    calls: Calls,
 }
 
 impl Api {
@@ -152,7 +129,7 @@ impl Api {
             .await
             .map_err(|e| invalid(e.to_string()))?
             .with_endpoint_filters(keystone.filters());
-        Ok(Self { session, keystone, clock, counters: Counters::default() })
+        Ok(Self { session, keystone, clock, calls: Calls::default() })
     }
 
     /// Makes the call and returns whatever was answered, also a failure.
@@ -171,15 +148,10 @@ impl Api {
             Ok(_) => None,
         };
         if let Some(what) = failed {
-            self.note(what);
+            self.calls.count_failure();
+            self.calls.keep_error(what);
         }
         sent
-    }
-
-    fn note(&self, what: String) {
-        self.counters.failures.fetch_add(1, Ordering::Relaxed);
-        let mut last = self.counters.last_error.lock().unwrap_or_else(|e| e.into_inner());
-        *last = Some(what);
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, PortError> {
@@ -193,9 +165,7 @@ impl Api {
     }
 
     async fn once(&self, call: &Call<'_>) -> Result<Answer, PortError> {
-        self.counters.calls.fetch_add(1, Ordering::Relaxed);
-        self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let _in_flight = InFlight(&self.counters.in_flight);
+        let _under_way = self.calls.begin();
         let url = self
             .session
             .get_endpoint(call.service, &call.path)
@@ -259,15 +229,7 @@ impl Api {
     }
 
     pub(super) fn status(&self) -> PortStatus {
-        let last_error = self.counters.last_error.lock().unwrap_or_else(|e| e.into_inner());
-        PortStatus {
-            calls: self.counters.calls.load(Ordering::Relaxed),
-            failures: self.counters.failures.load(Ordering::Relaxed),
-            in_flight: self.counters.in_flight.load(Ordering::Relaxed),
-            held_until: None,
-            remaining: None,
-            last_error: last_error.clone(),
-        }
+        self.calls.status()
     }
 }
 

@@ -26,51 +26,18 @@ MEMORY_SIZE=${RUNNER_FLEET_TEST_LXD_MEMORY_SIZE:-1G}
 
 export PATH=$PATH:/usr/sbin:/sbin
 
+SPEAKER=lxd
+# shellcheck source=tests/lib/process.sh
+. "$HERE/../lib/process.sh"
+
 # lxc wants a home for its own files, and reads its standard input where it can.
 lxc() {
   as_root env HOME="$STATE" LXD_DIR="$LXD_DIR" lxc "$@" </dev/null
-}
-
-die() {
-  echo "lxd: $*" >&2
-  exit 1
-}
-
-# One of up and down at a time. The lock goes with file descriptor 9, so no daemon may inherit it.
-lock() {
-  exec 9>"$STATE/.lock"
-  flock 9
 }
 
 answers() {
   as_root curl -sf --max-time 5 --unix-socket "$SOCKET" -o /dev/null http://lxd/1.0
 }
 
-# start_time PID: a process is known by its id and its start, in the kernel's ticks.
-start_time() {
-  local stat fields
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  # The command's name stands in brackets and may hold spaces; the state is the first word behind it.
-  read -ra fields <<<"${stat##*) }"
-  [ "${fields[0]}" != Z ] || return 1
-  echo "${fields[19]}"
-}
-
 # Whether the daemon that runs is one that up.sh has started.
-is_ours() {
-  local pid since
-  [ -s "$PID" ] || return 1
-  read -r pid since <"$PID"
-  [ "$(start_time "$pid")" = "$since" ]
-}
-
-now_ms() { date +%s%3N; }
-PHASE_MS=$(now_ms)
-BEGAN_MS=$PHASE_MS
-
-seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100)); }
-
-phase() {
-  printf '%-40s %7s s\n' "$1" "$(seconds_since "$PHASE_MS")"
-  PHASE_MS=$(now_ms)
-}
+is_ours() { is_process "$PID"; }

@@ -1,37 +1,12 @@
 # shellcheck shell=bash
 # Starting, watching and ending the daemons of this OpenStack, and no others.
-#
-# A process is known by its id *and* its start time in the kernel's clock ticks: an id alone may
-# have gone to a stranger since, and a name alone may belong to the machine's own database.
 
-die() {
-  echo "openstack: $*" >&2
-  exit 1
-}
+# shellcheck disable=SC2034  # for what is sourced next
+SPEAKER=openstack
+# shellcheck source=tests/lib/process.sh
+. "$HERE/../lib/process.sh"
 
-# One of up, down, api and quota at a time. The lock goes with file descriptor 9, so no daemon may
-# inherit that one.
-lock() {
-  exec 9>"$STATE/.lock"
-  flock 9
-}
-
-# start_time PID: prints it, or fails where there is no such process or only its zombie.
-start_time() {
-  local stat fields
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  # The command's name stands in brackets and may hold spaces; the state is the first word behind it.
-  read -ra fields <<<"${stat##*) }"
-  [ "${fields[0]}" != Z ] || return 1
-  echo "${fields[19]}"
-}
-
-alive() {
-  local pid since
-  [ -s "$RUN/$1.pid" ] || return 1
-  read -r pid since <"$RUN/$1.pid"
-  [ "$(start_time "$pid")" = "$since" ]
-}
+alive() { is_process "$RUN/$1.pid"; }
 
 # start NAME COMMAND...: in a session of its own, so that the whole of it can be ended at once.
 start() {
@@ -88,14 +63,3 @@ wait_for() {
 answers() { curl -s -o /dev/null --max-time 20 "http://127.0.0.1:${API_PORT[$1]}/"; }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-now_ms() { date +%s%3N; }
-BEGAN_MS=$(now_ms)
-PHASE_MS=$BEGAN_MS
-
-seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100)); }
-
-phase() {
-  printf '%-40s %7s s\n' "$1" "$(seconds_since "$PHASE_MS")"
-  PHASE_MS=$(now_ms)
-}

@@ -52,7 +52,7 @@ pub(in crate::fake::github) fn list(shared: &Shared, target: &Target, query: &Qu
         let status = query.get("status").map(|word| format!("&status={word}")).unwrap_or_default();
         let place = place(target);
         let url =
-            format!("{}/api/v3{place}?per_page={per_page}{status}&cursor=v1_{next}", shared.url);
+            format!("{}/api/v3{place}?per_page={per_page}{status}&cursor=v1_{next}", shared.near);
         reply.headers.push(("link", format!("<{url}>; rel=\"next\"")));
     }
     reply
