@@ -27,6 +27,7 @@ mod provider;
 mod read;
 mod secret;
 mod size;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -49,6 +50,7 @@ pub use self::{
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
+    webhooks::Webhooks,
 };
 use self::{file::FileUse, read::Reader};
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub guests: Option<Guests>,
     /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
     pub planner: Option<PlannerAccess>,
+    /// `[webhooks]`: where GitHub's deliveries arrive; `None` = nowhere.
+    pub webhooks: Option<Webhooks>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -116,6 +120,9 @@ impl Config {
         let listen = |config: &Self| config.guests.as_ref().map(|guests| guests.listen);
         let tls = |config: &Self| config.guests.as_ref().and_then(|guests| guests.tls.clone());
         let certificate = |config: &Self| tls(config).map(|tls| tls.certificate);
+        let hooked = |config: &Self| config.webhooks.as_ref().map(|hooks| hooks.listen);
+        let hooks_tls =
+            |config: &Self| config.webhooks.as_ref().and_then(|hooks| hooks.tls.clone());
         let key = |config: &Self| tls(config).map(|tls| tls.key);
         [
             ("fleet.id", old_fleet.id != new_fleet.id),
@@ -129,6 +136,8 @@ impl Config {
             ("guests.certificate_file", certificate(self) != certificate(new)),
             ("guests.key_file", key(self) != key(new)),
             ("planner", self.planner != new.planner),
+            ("webhooks.listen", hooked(self) != hooked(new)),
+            ("webhooks.certificate_file and key_file", hooks_tls(self) != hooks_tls(new)),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -158,13 +167,14 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
     let planner = planner::read(root.section("planner"));
+    let webhooks = webhooks::read(root.section("webhooks"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, planner, providers, pools })
+            Some(Config { fleet, api, github, guests, planner, webhooks, providers, pools })
         }
         _ => None,
     };

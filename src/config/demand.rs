@@ -44,12 +44,31 @@ impl DemandKind {
     }
 }
 
-pub(super) fn read(section: &Section<'_>) -> BTreeSet<DemandKind> {
+impl DemandKind {
+    /// The section of the file that says how the source is reached.
+    fn section(self) -> Option<&'static str> {
+        match self {
+            Self::Webhook => Some("webhooks"),
+            Self::Queue => Some("queue"),
+            Self::Planner => Some("planner"),
+            Self::Guests => Some("guests"),
+            Self::Static | Self::ScaleSet => None,
+        }
+    }
+}
+
+pub(super) fn read(section: &Section<'_>, root: &Section<'_>) -> BTreeSet<DemandKind> {
     let words = section.texts("demand");
     let mut kinds = BTreeSet::new();
     for word in &words {
         match DemandKind::ALL.into_iter().find(|kind| kind.as_str() == word) {
             Some(kind) => {
+                if let Some(needed) = kind.section().filter(|needed| !root.has_silently(needed)) {
+                    section.fault(
+                        "demand",
+                        format_args!("{word:?} needs a section [{needed}], which is not there"),
+                    );
+                }
                 if !kinds.insert(kind) {
                     section.fault("demand", format_args!("{word:?} is there twice"));
                 }
@@ -70,17 +89,4 @@ pub(super) fn read(section: &Section<'_>) -> BTreeSet<DemandKind> {
         section.fault("demand", "must name at least one source, such as [\"webhook\"]");
     }
     kinds
-}
-
-/// Notes that a pool wants a source whose section of the configuration is not there.
-pub(super) fn needs(
-    section: &Section<'_>,
-    demand: &BTreeSet<DemandKind>,
-    kind: DemandKind,
-    there: bool,
-    needed: &str,
-) {
-    if demand.contains(&kind) && !there {
-        section.fault("demand", format_args!("{:?} needs a table {needed}", kind.as_str()));
-    }
 }

@@ -78,16 +78,16 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, name, providers, root));
+        pools.extend(read(section, root, name, providers));
     }
     pools
 }
 
 fn read(
     section: Section<'_>,
+    root: &Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
-    root: &Section<'_>,
 ) -> Option<Pool> {
     let scope: Option<Scope> =
         section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
@@ -124,9 +124,7 @@ fn read(
         }
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
-    let demand = demand::read(&section);
-    demand::needs(&section, &demand, DemandKind::Planner, root.has("planner"), "[planner]");
-    demand::needs(&section, &demand, DemandKind::Guests, root.has("guests"), "[guests]");
+    let demand = demand::read(&section, root);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));

@@ -9,7 +9,7 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,7 +25,8 @@ use axum::{
 };
 use http::{HeaderMap, Method, StatusCode};
 use runner_fleet_actors::{
-    job::{JobNews, concerns},
+    event::{Job, JobEnd},
+    job::{JobNews, JobWord, concerns},
     port::{Clock, Time},
 };
 use serde::Serialize;
@@ -36,7 +37,7 @@ use super::{
     signature::Secrets,
 };
 use crate::{
-    demand::{desk::Desk, ledger::Entry},
+    demand::{JobEars, desk::Desk, ledger::Entry},
     http::api::Problem,
 };
 
@@ -50,6 +51,7 @@ pub struct Door {
     pub desk: Arc<Desk>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    ears: OnceLock<Arc<dyn JobEars>>,
     secrets: RwLock<Secrets>,
     counts: Counts,
 }
@@ -86,7 +88,42 @@ impl Door {
     /// A door to `desk` for whoever knows one of `secrets`.
     #[must_use]
     pub fn new(desk: Arc<Desk>, secrets: Secrets, clock: Arc<dyn Clock>) -> Self {
-        Self { desk, clock, secrets: RwLock::new(secrets), counts: Counts::default() }
+        Self {
+            desk,
+            clock,
+            ears: OnceLock::new(),
+            secrets: RwLock::new(secrets),
+            counts: Counts::default(),
+        }
+    }
+
+    /// From now on these are told what runners of the fleet do. The first to call this stays.
+    pub fn listen_for(&self, ears: Arc<dyn JobEars>) {
+        if self.ears.set(ears).is_err() {
+            tracing::debug!("somebody hears of jobs already");
+        }
+    }
+
+    /// Tells what a runner does, where it may be one of this fleet's.
+    fn tell(&self, news: &JobNews) {
+        let runner = news.facts.runner.as_deref().and_then(|name| name.parse().ok());
+        let (Some(ears), Some(runner)) = (self.ears.get(), runner) else { return };
+        let facts = news.facts.clone();
+        match news.word {
+            JobWord::Running => ears.job_started(
+                &runner,
+                Job {
+                    repository: facts.repository,
+                    workflow: facts.workflow,
+                    event: facts.event,
+                    run_id: facts.run_id,
+                },
+            ),
+            JobWord::Done => {
+                ears.job_ended(&runner, JobEnd { conclusion: facts.conclusion, exit_code: None });
+            }
+            JobWord::Blocked | JobWord::Queued => {}
+        }
     }
 
     /// Other secrets from now on.
@@ -222,6 +259,10 @@ async fn keep(
     let foreign = news.as_ref().is_some_and(|news| !ours(news));
     let mut with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
     with.extend(hook);
+    if let Some(news) = news.as_ref().filter(|_| !repeated) {
+        // An event like any other: its runner's brain decides what it is worth.
+        door.tell(news);
+    }
     let news = news.filter(|_| !foreign && !repeated).into_iter().collect();
     desk.hear_with(news, with).await.map_err(unkept)?;
     let counted = if foreign && !repeated { &door.counts.foreign } else { counted };
