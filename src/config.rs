@@ -65,10 +65,10 @@ pub struct Config {
     pub github: Github,
     /// `[guests]`: where guests report home; `None` = they do not.
     pub guests: Option<Guests>,
-    /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
-    pub planner: Option<PlannerAccess>,
     /// `[webhooks]`: where GitHub's deliveries arrive; `None` = nowhere.
     pub webhooks: Option<Webhooks>,
+    /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
+    pub planner: Option<PlannerAccess>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -135,9 +135,9 @@ impl Config {
             ("guests.listen", listen(self) != listen(new)),
             ("guests.certificate_file", certificate(self) != certificate(new)),
             ("guests.key_file", key(self) != key(new)),
-            ("planner", self.planner != new.planner),
             ("webhooks.listen", hooked(self) != hooked(new)),
             ("webhooks.certificate_file and key_file", hooks_tls(self) != hooks_tls(new)),
+            ("planner", self.planner != new.planner),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -166,15 +166,15 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let api = api::read(root.section("api"));
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
-    let planner = planner::read(root.section("planner"));
     let webhooks = webhooks::read(root.section("webhooks"));
+    let planner = planner::read(root.section("planner"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, planner, webhooks, providers, pools })
+            Some(Config { fleet, api, github, guests, webhooks, planner, providers, pools })
         }
         _ => None,
     };

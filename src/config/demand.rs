@@ -66,7 +66,7 @@ pub(super) fn read(section: &Section<'_>, root: &Section<'_>) -> BTreeSet<Demand
                 if let Some(needed) = kind.section().filter(|needed| !root.has_silently(needed)) {
                     section.fault(
                         "demand",
-                        format_args!("{word:?} needs a section [{needed}], which is not there"),
+                        format_args!("{word:?} needs a table [{needed}]"),
                     );
                 }
                 if !kinds.insert(kind) {
