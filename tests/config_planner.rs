@@ -69,9 +69,9 @@ fn a_source_that_nobody_has_set_up_is_refused() {
     let wants = |source: &str| pool(&format!("demand = [{source:?}]"));
     assert_refused(
         &wants("planner"),
-        &["pools[small].demand: \"planner\" needs a section [planner]"],
+        &["pools[small].demand: \"planner\" needs a table [planner]"],
     );
-    assert_refused(&wants("guests"), &["pools[small].demand: \"guests\" needs a section [guests]"]);
+    assert_refused(&wants("guests"), &["pools[small].demand: \"guests\" needs a table [guests]"]);
     let flavor = pool("planner = { flavor = \"noble\" }");
     assert_refused(&flavor, &["pools[small].planner: is of use only with demand = [\"planner\"]"]);
 }
