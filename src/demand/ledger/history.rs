@@ -170,11 +170,16 @@ fn slowest(wanted: &Wanted, least: Duration, now: Time) -> QueryBuilder<Sqlite> 
 /// The waits of one pool, each `DAY MILLISECONDS`, by day.
 fn by_day(pool: &PoolName, waits: &str) -> Vec<DayOfWaits> {
     let mut days: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for wait in waits.split(',') {
-        let parts = wait.split_once(' ');
-        let numbers = parts.and_then(|(day, wait)| Some((day.parse().ok()?, wait.parse().ok()?)));
-        if let Some((day, wait)) = numbers {
-            days.entry(day).or_default().push(wait);
+    // The index hands them out by time, so that runs of the same day are long.
+    let mut run = Vec::new();
+    let mut entries = waits.split(',').filter_map(|entry| entry.split_once(' ')).peekable();
+    while let Some((day, wait)) = entries.next() {
+        run.extend(wait.parse::<i64>().ok());
+        if entries.peek().is_none_or(|(next, _)| *next != day) {
+            let mut waits = std::mem::take(&mut run);
+            if let Ok(day) = day.parse() {
+                days.entry(day).or_default().append(&mut waits);
+            }
         }
     }
     days.into_iter()
