@@ -2,7 +2,7 @@
 //!
 //! The sources themselves live beside GitHub's client, one file each. Here is what they share: the
 //! [`ledger`], where news of jobs are kept before anybody is told that they were taken, and the
-//! [`desk`], where news become the demand of pools.
+//! [`desk`], where news become the demand of pools; [`own`] records the jobs of pools whose sources name none.
 
 use runner_fleet_actors::{
     event::{Job, JobEnd},
@@ -11,6 +11,7 @@ use runner_fleet_actors::{
 
 pub mod desk;
 pub mod ledger;
+pub mod own;
 
 /// Who is told that a runner of this fleet has begun or ended a job, by the forge's own word. Must not
 /// block; what is said of a runner that is not there is dropped.

@@ -43,7 +43,7 @@ use crate::http::strangers;
 pub use self::{
     hub::{Hub, Order, OrderWord, Patience},
     key::GuestKey,
-    reports::{GuestReports, Heard},
+    reports::{GuestReports, Heard, ReportsStatus},
     routes::{Home, router},
     wire::{Answer, Told},
 };

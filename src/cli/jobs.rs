@@ -85,14 +85,15 @@ fn queued(job: &JobRecord) -> Time {
     job.facts.queued_at.unwrap_or(job.heard_at)
 }
 
-/// How long it waited, or waits already; `None` for one that never began and is over.
+/// How long it waited, or waits already; `None` for one that never began and is over, and for one that
+/// was first heard of when it ran.
 fn waited(job: &JobRecord, now: Time) -> Option<Duration> {
-    let until = match job.word {
-        JobWord::Blocked | JobWord::Queued => now,
-        JobWord::Running | JobWord::Done => job.facts.started_at?,
+    let (from, until) = match job.word {
+        JobWord::Blocked | JobWord::Queued => (queued(job), now),
+        JobWord::Running | JobWord::Done => (job.facts.queued_at?, job.facts.started_at?),
     };
     // Clocks of two machines: what would be negative is nothing.
-    Some((until - queued(job)).to_std().unwrap_or_default())
+    Some((until - from).to_std().unwrap_or_default())
 }
 
 /// How long it ran, or runs already.

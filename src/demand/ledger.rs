@@ -164,8 +164,9 @@ impl Ledger {
                     let record = serde_json::to_string(job)
                         .map_err(|error| self.fault(error.to_string()))?;
                     let queued = job.facts.queued_at.unwrap_or(job.heard_at);
-                    let wait =
-                        job.facts.started_at.map(|at| (at - queued).num_milliseconds().max(0));
+                    // Of a job that was first heard of when it ran, nobody knows how long it waited.
+                    let wait = job.facts.queued_at.zip(job.facts.started_at);
+                    let wait = wait.map(|(queued, at)| (at - queued).num_milliseconds().max(0));
                     sqlx::query(
                         "INSERT OR REPLACE INTO jobs \
                          (key, state, pool, queued_at, wait_ms, last_at, record) \

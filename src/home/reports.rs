@@ -26,6 +26,7 @@ use runner_fleet_actors::{
     name::{PoolName, RunnerName},
     port::{Clock, DemandSource, Observer, Time},
 };
+use serde::Serialize;
 use tokio::sync::watch;
 
 /// The busy runners of one pool, and whether each one's guest has told of its job.
@@ -49,6 +50,11 @@ impl Heard {
         self.0.contains_key(runner)
     }
 
+    /// Busy runners whose guests have not said so.
+    pub fn silent(&self) -> impl Iterator<Item = &RunnerName> {
+        self.0.iter().filter(|(_, told)| !**told).map(|(runner, _)| runner)
+    }
+
     /// The jobs that guests told of; exact where no busy runner's guest is silent.
     #[must_use]
     pub fn demand(&self, now: Time) -> Demand {
@@ -62,6 +68,17 @@ impl Heard {
     }
 }
 
+/// What the guests' reports say of themselves as a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReportsStatus {
+    /// When a guest last told of a job or of its end; `None` before the first.
+    pub last_word_at: Option<Time>,
+    /// Such words since the start.
+    pub words: u64,
+    /// Busy runners whose guests have not said so: their pools do not shrink.
+    pub silent: Vec<RunnerName>,
+}
+
 struct Followed {
     heard: Heard,
     sender: watch::Sender<Option<Demand>>,
@@ -71,13 +88,29 @@ struct Followed {
 pub struct GuestReports {
     clock: Arc<dyn Clock>,
     pools: Mutex<BTreeMap<PoolName, Followed>>,
+    notes: Mutex<ReportsStatus>,
 }
 
 impl GuestReports {
     /// A source that has heard nobody yet: no job runs as far as guests say.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, pools: Mutex::default() })
+        Arc::new(Self { clock, pools: Mutex::default(), notes: Mutex::default() })
+    }
+
+    /// What it says of itself. Never blocks for long.
+    #[must_use]
+    pub fn status(&self) -> ReportsStatus {
+        let mut status = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        status.silent = pools.values().flat_map(|pool| pool.heard.silent().cloned()).collect();
+        status
+    }
+
+    fn note(&self, at: Time) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.last_word_at = notes.last_word_at.max(Some(at));
+        notes.words += 1;
     }
 
     fn with<T>(&self, pool: &PoolName, act: impl FnOnce(&mut Followed) -> T) -> T {
@@ -110,6 +143,9 @@ impl DemandSource for GuestReports {
 
 impl Observer for GuestReports {
     fn observe(&self, event: &FleetEvent) {
+        if let FleetEvent::GuestTold { at, .. } = event {
+            self.note(*at);
+        }
         match event {
             FleetEvent::Transition { transition, .. } => {
                 let runner = &transition.runner;

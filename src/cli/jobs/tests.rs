@@ -90,6 +90,8 @@ fn clocks_that_differ_make_no_negative_wait() {
     let mut job = done();
     job.facts.started_at = Some(ago(601));
     assert_eq!(waited(&job, now()), Some(Duration::ZERO));
+    job.facts.queued_at = None;
+    assert_eq!(waited(&job, now()), None, "first heard of when it ran");
 }
 
 #[test]

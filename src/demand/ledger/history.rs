@@ -103,27 +103,38 @@ impl Ledger {
     }
 }
 
+/// The words of the index of open jobs, by which SQLite knows it again.
+const OPEN: &str = "state <> 'done'";
+
+fn is_open(state: JobWord) -> bool {
+    state != JobWord::Done
+}
+
+/// The index for jobs of any state.
+fn index(wanted: &Wanted) -> &'static str {
+    if wanted.pool.is_some() { "jobs_by_pool" } else { "jobs_by_time" }
+}
+
 fn narrow(query: &mut QueryBuilder<Sqlite>, wanted: &Wanted) {
     query.push(" queued_at >= ").push_bind(wanted.since.timestamp_millis());
     if let Some(pool) = &wanted.pool {
         query.push(" AND pool = ").push_bind(pool.as_str().to_owned());
     }
-    if let Some(state) = wanted.state {
-        query.push(" AND state = ").push_bind(state.as_str());
-        if state != JobWord::Done {
-            // The words of the index of open jobs, by which it is found.
-            query.push(" AND state <> 'done'");
+    match wanted.state {
+        Some(state) if is_open(state) => {
+            query.push(" AND state = ").push_bind(state.as_str()).push(" AND ").push(OPEN);
         }
+        // A look at each row's state would read its record too; the open ones are few.
+        Some(_) => {
+            query.push(" AND key NOT IN (SELECT key FROM jobs INDEXED BY jobs_open WHERE ");
+            query.push(OPEN).push(")");
+        }
+        None => {}
     }
 }
 
 fn newest(wanted: &Wanted) -> QueryBuilder<Sqlite> {
-    let open = wanted.state.is_some_and(|state| state != JobWord::Done);
-    let index = match (open, &wanted.pool) {
-        (true, _) => "jobs_open",
-        (false, Some(_)) => "jobs_by_pool",
-        (false, None) => "jobs_by_time",
-    };
+    let index = if wanted.state.is_some_and(is_open) { "jobs_open" } else { index(wanted) };
     let mut query =
         QueryBuilder::new(format!("SELECT key, record FROM jobs INDEXED BY {index} WHERE"));
     narrow(&mut query, wanted);
@@ -136,20 +147,21 @@ fn newest(wanted: &Wanted) -> QueryBuilder<Sqlite> {
 fn slowest(wanted: &Wanted, least: Duration, now: Time) -> QueryBuilder<Sqlite> {
     let least = i64::try_from(least.as_millis()).unwrap_or(i64::MAX);
     let now = now.timestamp_millis();
-    let index = if wanted.pool.is_some() { "jobs_by_pool" } else { "jobs_by_time" };
+    let began = if wanted.state.is_some_and(is_open) { "jobs_open" } else { index(wanted) };
     let mut query = QueryBuilder::new(format!(
-        "SELECT jobs.key, record FROM (SELECT key, wait_ms AS waited FROM jobs INDEXED BY {index} \
+        "SELECT jobs.key, record FROM (SELECT key, wait_ms AS waited FROM jobs INDEXED BY {began} \
          WHERE wait_ms >= "
     ));
     query.push_bind(least).push(" AND");
     narrow(&mut query, wanted);
-    query.push(" UNION ALL SELECT key, ").push_bind(now);
-    query.push(
-        " - queued_at AS waited FROM jobs INDEXED BY jobs_open \
-         WHERE state <> 'done' AND wait_ms IS NULL AND queued_at <= ",
-    );
-    query.push_bind(now.saturating_sub(least)).push(" AND");
-    narrow(&mut query, wanted);
+    if wanted.state.is_none_or(is_open) {
+        query.push(" UNION ALL SELECT key, ").push_bind(now).push(format!(
+            " - queued_at FROM jobs INDEXED BY jobs_open \
+             WHERE {OPEN} AND wait_ms IS NULL AND queued_at <= "
+        ));
+        query.push_bind(now.saturating_sub(least)).push(" AND");
+        narrow(&mut query, wanted);
+    }
     query.push(" ORDER BY waited DESC LIMIT ").push_bind(wanted.limit);
     query.push(") AS slow JOIN jobs ON jobs.key = slow.key ORDER BY waited DESC");
     query
@@ -158,11 +170,16 @@ fn slowest(wanted: &Wanted, least: Duration, now: Time) -> QueryBuilder<Sqlite> 
 /// The waits of one pool, each `DAY MILLISECONDS`, by day.
 fn by_day(pool: &PoolName, waits: &str) -> Vec<DayOfWaits> {
     let mut days: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for wait in waits.split(',') {
-        let parts = wait.split_once(' ');
-        let numbers = parts.and_then(|(day, wait)| Some((day.parse().ok()?, wait.parse().ok()?)));
-        if let Some((day, wait)) = numbers {
-            days.entry(day).or_default().push(wait);
+    // The index hands them out by time, so that runs of the same day are long.
+    let mut run = Vec::new();
+    let mut entries = waits.split(',').filter_map(|entry| entry.split_once(' ')).peekable();
+    while let Some((day, wait)) = entries.next() {
+        run.extend(wait.parse::<i64>().ok());
+        if entries.peek().is_none_or(|(next, _)| *next != day) {
+            let mut waits = std::mem::take(&mut run);
+            if let Ok(day) = day.parse() {
+                days.entry(day).or_default().append(&mut waits);
+            }
         }
     }
     days.into_iter()

@@ -39,8 +39,8 @@ impl Pool {
     }
 
     fn moves(&self, token: u64, to: Phase, told: bool) {
-        let mut times = GuestTimes::default();
-        times.job_started = told.then_some(Duration::from_secs(9));
+        let job_started = told.then_some(Duration::from_secs(9));
+        let times = GuestTimes { job_started, ..GuestTimes::default() };
         let transition = Transition {
             runner: runner(token),
             pool: large(),
@@ -106,6 +106,7 @@ fn a_busy_runner_whose_guest_is_not_heard_keeps_the_pool_from_shrinking() {
     pool.begins(2, false);
     let known = pool.demand.borrow().unwrap();
     assert_eq!((known.sure, known.running), (Sure::AtLeast, 1));
+    assert_eq!(pool.reports.status().silent, [runner(2)]);
     assert_eq!(pool.target(), 4, "what listings show counts as well");
     pool.ends(1);
     assert_eq!(pool.target(), 4, "other reports may be lost too");
@@ -123,6 +124,8 @@ fn a_guest_that_is_heard_late_is_believed() {
     pool.begins(2, false);
     assert_eq!(pool.target(), 4);
     pool.tells_at_last(2);
+    let status = pool.reports.status();
+    assert_eq!((status.words, status.silent.len()), (1, 0));
     pool.ends(1);
     assert_eq!(pool.target(), 3);
     pool.tells_at_last(9);

@@ -125,3 +125,14 @@ async fn waits_are_summed_up_by_pool_and_day() {
     let one = ledger.waits(Some(&"large".parse().unwrap()), at(-DAY + 3600)).await.unwrap();
     assert_eq!(shown(one), [large, before], "a day counts whole");
 }
+
+#[tokio::test]
+async fn of_a_job_first_heard_of_when_it_ran_nobody_knows_how_long_it_waited() {
+    let mut entry = job(1, "large", -600, Some(5), JobWord::Done);
+    if let Entry::Job(job) = &mut entry {
+        job.facts.queued_at = None;
+    }
+    let (_folder, ledger) = ledger(&[entry]).await;
+    assert_eq!(keys(&ledger, &everything()).await, [1]);
+    assert_eq!(ledger.waits(None, at(-7 * DAY)).await.unwrap(), []);
+}
