@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     config::{Config, Env},
-    demand::{JobEars, desk::Desk},
+    demand::JobEars,
     github::{
         downloads::{Catalogue, Downloads},
         records::Records,
@@ -205,7 +205,7 @@ impl Daemon {
         let observers = Observers {
             journal: journal.clone(),
             broken: Arc::clone(&broken),
-            desk: Arc::clone(&sources.desk),
+            sources: Arc::clone(&sources),
         };
         let observer: Arc<dyn Observer> = Arc::new(observers);
         let (fleet, ending) = FleetActor::new(FleetSetup {
@@ -414,7 +414,7 @@ impl Daemon {
 struct Observers {
     journal: Option<Arc<Journal>>,
     broken: Arc<AtomicU64>,
-    desk: Arc<Desk>,
+    sources: Arc<Sources>,
 }
 
 impl Observer for Observers {
@@ -422,7 +422,7 @@ impl Observer for Observers {
         if let Some(journal) = &self.journal {
             journal.observe(event);
         }
-        Sources::observe(&self.desk, event);
+        self.sources.observe(event);
         match event {
             FleetEvent::Transition { transition: t, .. } => tracing::debug!(
                 runner = %t.runner, from = ?t.from, to = %t.to, because = %t.because, "transition"

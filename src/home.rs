@@ -29,7 +29,7 @@
 
 mod hub;
 mod key;
-mod reports;
+pub mod reports;
 mod routes;
 mod wire;
 

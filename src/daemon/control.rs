@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    demand::desk::Desk,
     github::{
         downloads::{Catalogue, Downloads},
         records::Records,
@@ -172,6 +173,10 @@ impl Door {
 impl Control for Door {
     fn model(&self) -> &ReadModel {
         &self.model
+    }
+
+    fn desk(&self) -> Option<&Desk> {
+        Some(&self.sources.desk)
     }
 
     fn fleet(&self) -> FleetInfo {

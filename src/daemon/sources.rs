@@ -10,9 +10,9 @@ use runner_fleet_actors::{
     event::{FleetEvent, Job, JobEnd, Phase},
     fleet::{FleetActor, Route},
     job::Serves,
-    name::RunnerName,
+    name::{PoolName, RunnerName},
     pool::actor::Order,
-    port::{Clock, DemandSource},
+    port::{Clock, DemandSource, Observer},
     runner::Event,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,11 +23,14 @@ use crate::{
         JobEars,
         desk::{self, Desk},
         ledger::Ledger,
+        own::{self, OwnJobs},
     },
     github::{
+        planner::{self, Planner},
         records::Records,
         webhook::{door::Door, repair::Repair, signature::Secrets},
     },
+    home::reports::GuestReports,
     http::{
         strangers::{self, Bounds},
         tls::Tls,
@@ -38,6 +41,9 @@ use crate::{
 pub(super) struct Sources {
     pub desk: Arc<Desk>,
     webhooks: Option<Webhooks>,
+    planner: Option<Arc<Planner>>,
+    reports: Arc<GuestReports>,
+    own: Arc<OwnJobs>,
 }
 
 struct Webhooks {
@@ -49,6 +55,7 @@ struct Webhooks {
 /// What is to be served once the fleet is there.
 pub(super) struct Prepared {
     desk: desk::Serving,
+    own: own::Keeping,
 }
 
 fn serves(config: &Config) -> Vec<Serves> {
@@ -59,6 +66,15 @@ fn serves(config: &Config) -> Vec<Serves> {
         priority: pool.priority,
     });
     serves.collect()
+}
+
+/// Pools whose jobs nobody names: their runners show what they ran.
+fn unnamed(config: &Config) -> Vec<PoolName> {
+    let named = |pool: &&Pool| {
+        let named = [DemandKind::Webhook, DemandKind::Queue, DemandKind::ScaleSet];
+        config.webhooks.is_some() || named.iter().any(|kind| pool.demand.contains(kind))
+    };
+    config.pools.iter().filter(|pool| !named(pool)).map(|pool| pool.name.clone()).collect()
 }
 
 fn secrets(config: &config::Webhooks) -> Result<Secrets, String> {
@@ -92,7 +108,19 @@ impl Sources {
             }
             None => None,
         };
-        Ok((Self { desk, webhooks }, Prepared { desk: serving }))
+        let planner = match &config.planner {
+            Some(access) => {
+                let (env, clock) = (Env::of_process(), Arc::clone(clock));
+                let planner = Planner::new(access, env, clock, planner::Pace::default());
+                Some(planner.map_err(|error| format!("planner: {}", error.what))?)
+            }
+            None => None,
+        };
+        let reports = GuestReports::new(Arc::clone(clock));
+        let (own, keeping) = OwnJobs::new(Arc::clone(&desk));
+        let sources = Self { desk, webhooks, planner, reports, own };
+        sources.configure(config);
+        Ok((sources, Prepared { desk: serving, own: keeping }))
     }
 
     /// Who knows of a pool's demand besides the pool itself.
@@ -101,12 +129,30 @@ impl Sources {
         if pool.demand.contains(&DemandKind::Webhook) {
             sources.push(Arc::clone(&self.desk) as Arc<dyn DemandSource>);
         }
+        if let Some(planner) = &self.planner
+            && pool.demand.contains(&DemandKind::Planner)
+        {
+            sources.push(Arc::clone(planner) as Arc<dyn DemandSource>);
+        }
+        if pool.demand.contains(&DemandKind::Guests) {
+            sources.push(Arc::clone(&self.reports) as Arc<dyn DemandSource>);
+        }
         sources
+    }
+
+    fn configure(&self, config: &Config) {
+        self.own.configure(unnamed(config));
+        if let Some(planner) = &self.planner {
+            for pool in config.pools.iter().filter(|p| p.demand.contains(&DemandKind::Planner)) {
+                planner.follow(&pool.name, &pool.planner_flavor);
+            }
+        }
     }
 
     /// Takes over a new configuration; call [`Sources::renew`] first.
     pub(super) fn reload(&self, config: &Config) {
         self.desk.configure(serves(config));
+        self.configure(config);
     }
 
     /// Reads secrets and certificates again. On an error the old ones stay.
@@ -135,6 +181,10 @@ impl Sources {
         tasks: &TaskTracker,
     ) -> Result<(), String> {
         tasks.spawn(prepared.desk.run(stop.clone()));
+        tasks.spawn(prepared.own.run(stop.clone()));
+        if let Some(planner) = &self.planner {
+            tasks.spawn(Arc::clone(planner).run(stop.clone()));
+        }
         let Some(webhooks) = &self.webhooks else { return Ok(()) };
         webhooks.door.listen_for(ears);
         let bounds = Bounds::default();
@@ -153,14 +203,19 @@ impl Sources {
         tasks.spawn(repair.run(stop.clone()));
         Ok(())
     }
+}
 
-    /// What the fleet's own events say of jobs.
-    pub(super) fn observe(desk: &Desk, event: &FleetEvent) {
-        match event {
-            FleetEvent::Transition { transition, .. } if transition.to == Phase::Deleted => {
-                desk.runner_ended(transition.runner.as_str());
-            }
-            _ => {}
+impl Observer for Sources {
+    fn observe(&self, event: &FleetEvent) {
+        if let FleetEvent::Transition { transition, .. } = event
+            && transition.to == Phase::Deleted
+        {
+            self.desk.runner_ended(transition.runner.as_str());
+        }
+        self.reports.observe(event);
+        self.own.observe(event);
+        if let Some(planner) = &self.planner {
+            planner.observe(event);
         }
     }
 }
