@@ -31,7 +31,7 @@ use url::Url;
 use super::Timeouts;
 
 /// No answer of GitHub comes near this; a peer that sends more is not GitHub.
-const BODY_MAX: usize = 16 * 1024 * 1024;
+pub const BODY_MAX: usize = 16 * 1024 * 1024;
 
 /// One answer, read to its end.
 #[derive(Debug)]
@@ -68,6 +68,44 @@ pub struct Outgoing<'a> {
     pub body: Option<&'a Value>,
 }
 
+/// The HTTP client for one GitHub and what belongs to it: proxies, authorities, no redirects, no
+/// repetitions.
+///
+/// # Errors
+/// `Invalid` where the CA file cannot be used.
+pub fn http_client(
+    base: &Url,
+    ca: Option<&Path>,
+    timeouts: &Timeouts,
+) -> Result<reqwest::Client, PortError> {
+    let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(timeouts.connect)
+        // A redirect is followed by the caller, which keeps the method and the host.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never());
+    if let Some(path) = ca {
+        let what = |why: String| {
+            invalid(format!(
+                "CA file {} is not usable: {why}; it must hold certificates in PEM form",
+                path.display()
+            ))
+        };
+        let pem = std::fs::read(path).map_err(|error| what(error.to_string()))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| what(causes(&error)))?;
+        if certificates.is_empty() {
+            return Err(what("it holds no certificate".to_owned()));
+        }
+        for certificate in certificates {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    client.build().map_err(|error| {
+        invalid(format!("the client for {base} cannot be built: {}", causes(&error)))
+    })
+}
+
 /// The way to one GitHub.
 #[derive(Debug)]
 pub struct Transport {
@@ -79,34 +117,9 @@ impl Transport {
     /// Prepares the client; makes no call.
     ///
     /// # Errors
-    /// `Invalid` where the CA file cannot be used.
-    pub fn new(base: &Url, ca: Option<&Path>, timeouts: &Timeouts) -> Result<Self, PortError> {
+    /// `Invalid` where the base is no address for requests.
+    pub fn new(base: &Url, client: reqwest::Client, whole: Duration) -> Result<Self, PortError> {
         let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
-        let mut client = reqwest::Client::builder()
-            .connect_timeout(timeouts.connect)
-            // A redirect is followed by the caller, which keeps the method and the host.
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never());
-        if let Some(path) = ca {
-            let what = |why: String| {
-                invalid(format!(
-                    "CA file {} is not usable: {why}; it must hold certificates in PEM form",
-                    path.display()
-                ))
-            };
-            let pem = std::fs::read(path).map_err(|error| what(error.to_string()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| what(causes(&error)))?;
-            if certificates.is_empty() {
-                return Err(what("it holds no certificate".to_owned()));
-            }
-            for certificate in certificates {
-                client = client.add_root_certificate(certificate);
-            }
-        }
-        let client = client.build().map_err(|error| {
-            invalid(format!("the client for {base} cannot be built: {}", causes(&error)))
-        })?;
         let uri = base.as_str().parse::<http::Uri>().map_err(|error| {
             invalid(format!("github url {base} is not usable: {error}; correct it"))
         })?;
@@ -123,7 +136,7 @@ impl Transport {
             .with_auth(AuthState::None)
             .build();
         match built {
-            Ok(octocrab) => Ok(Self { octocrab, whole: timeouts.whole }),
+            Ok(octocrab) => Ok(Self { octocrab, whole }),
             Err(never) => match never {},
         }
     }
@@ -179,7 +192,7 @@ fn no_answer(error: &octocrab::Error) -> NoAnswer {
 
 /// The causes below an error as one text, without repetition. The outermost text of an HTTP error
 /// only repeats the address, so it is left out where there is anything below it.
-fn causes(error: &dyn StdError) -> String {
+pub fn causes(error: &dyn StdError) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

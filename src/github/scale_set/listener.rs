@@ -1,0 +1,604 @@
+//! The life of a scale set's session, as one total function: what happened in, what to do next out.
+//!
+//! A listener does one thing at a time; [`Listener::action`] says which, its outcome is an [`Event`].
+//! Pure: no clock, no call, no secret. The rules:
+//!
+//! - **Heard, then acknowledged.** A message is handed on and kept before it is acknowledged, so a
+//!   death in between brings it again instead of losing it; whoever hears it twice must not mind. The
+//!   reference client acknowledges first and loses what it was doing.
+//! - **The numbers are GitHub's.** Jobs are never counted from messages, because each may come twice
+//!   and a job that nobody took makes new ones: `totalAssignedJobs` is the truth. Numbers of a message
+//!   that came before are older than those already known; new ones are asked for instead.
+//! - **A dead session is swept away, not waited for.** A scale set has one session. Its number is kept
+//!   as soon as it is open, so whoever comes next deletes it first. One that nobody knows the number
+//!   of lapses by itself; until then it is tried again every 20 seconds or so.
+//! - **Nothing is final.** A scale set that GitHub or somebody deleted is made anew, a refused token is
+//!   renewed once and then the session, everything else is tried again, later each time.
+//! - **Silence is not zero.** After [`SILENCE`] without a good word demand is unknown.
+//!
+//! The alternative, the official client's loop, ends its process at each of these and leaves the rest
+//! to a restart.
+
+mod steps;
+
+use std::time::Duration;
+
+use runner_fleet_actors::{
+    backoff::{self, Curve},
+    port::{ErrorClass, Time},
+};
+use serde::{Deserialize, Serialize};
+
+use self::steps::{Stage, Step};
+use super::wire::{Happened, Message, Statistics};
+
+/// Without a good word for this long nobody knows how many jobs there are. A poll lasts 50 seconds.
+pub const SILENCE: Duration = Duration::from_secs(180);
+/// A queue token is renewed when it has less than this left.
+pub const RENEW_EARLY: Duration = Duration::from_secs(600);
+/// A conflict that lasts this long wants a person.
+pub const CONFLICT_ALARM: Duration = Duration::from_secs(300);
+/// No early renewal follows another one sooner: a peer may give out tokens that live for minutes.
+const RENEW_PAUSE: Duration = Duration::from_secs(60);
+/// After a failure: from a second to a minute.
+const AGAIN: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+/// While another session is open: GitHub lets a dead one lapse by itself.
+const CONFLICT: Curve = Curve { base: Duration::from_secs(20), cap: Duration::from_secs(30) };
+/// How often the deletion of a dead session is tried before a new one is tried all the same.
+const DROP_TRIES: u32 = 3;
+
+/// What a listener keeps over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// The number of the scale set that the rest is about.
+    pub set: Option<u64>,
+    /// The session that was open last.
+    pub session: Option<String>,
+    /// The last message that was handled.
+    pub last: u64,
+}
+
+/// What to do next. One at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Read the memory of the last process.
+    Recall,
+    /// Look the scale set up by its name.
+    Find,
+    /// Make the scale set.
+    Create,
+    /// Delete a session.
+    Drop {
+        /// Of which scale set.
+        set: u64,
+        /// Which one.
+        session: String,
+    },
+    /// Open a session.
+    Open {
+        /// Of which scale set.
+        set: u64,
+    },
+    /// Renew the session's token.
+    Renew {
+        /// Of which scale set.
+        set: u64,
+        /// Which one.
+        session: String,
+    },
+    /// Keep this for the next process.
+    Remember(Memory),
+    /// Ask for the next message.
+    Poll {
+        /// The last one that was handled.
+        last: u64,
+    },
+    /// Ask which jobs wait to be acquired.
+    Look {
+        /// Of which scale set.
+        set: u64,
+    },
+    /// Acquire jobs.
+    Acquire {
+        /// For which scale set.
+        set: u64,
+        /// Which ones.
+        requests: Vec<u64>,
+    },
+    /// Hand a message on to whoever must know; done when they will not forget it.
+    Hear(Message),
+    /// Acknowledge a message.
+    Acknowledge {
+        /// Which one.
+        message: u64,
+    },
+    /// Do nothing until then.
+    Wait {
+        /// Then.
+        until: Time,
+    },
+    /// It is over.
+    End,
+}
+
+/// How an action came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Done; there is nothing to tell.
+    Done,
+    /// What the last process kept.
+    Recalled(Memory),
+    /// The scale set of that name, if there is one.
+    Found(Option<u64>),
+    /// The scale set was made.
+    Created(u64),
+    /// A session is open, or its token is new.
+    Opened {
+        /// Its number.
+        session: String,
+        /// When its token ends, if it says so.
+        expires: Option<Time>,
+        /// The numbers of this moment.
+        statistics: Option<Statistics>,
+    },
+    /// A message came.
+    Came(Message),
+    /// No message came: nothing has changed.
+    Nothing,
+    /// The jobs that wait to be acquired.
+    Acquirable(Vec<u64>),
+    /// It failed.
+    Failed(Failure),
+    /// A poll was broken off, because what it was asked with has changed.
+    Interrupted,
+    /// It shall end. May come beside any action.
+    Stop,
+}
+
+/// Why an action failed, as far as it decides anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Another session is open.
+    Conflict,
+    /// What was named is not there: scale set, session or message.
+    Gone,
+    /// The queue's token is refused.
+    Refused,
+    /// Anything else.
+    Other(ErrorClass),
+}
+
+/// Jobs as GitHub counts them, and when it said so last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// The counts.
+    pub statistics: Statistics,
+    /// When they were true.
+    pub as_of: Time,
+}
+
+/// A session that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    id: String,
+    expires: Option<Time>,
+    /// No early renewal before this.
+    rest_until: Time,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    step: Step,
+    set: Option<u64>,
+    session: Option<Held>,
+    /// A session that is not ours to use any more and is deleted before the next one is opened.
+    dead: Option<String>,
+    last: u64,
+    numbers: Option<Numbers>,
+    /// The numbers are older than what has happened since.
+    outdated: bool,
+    /// Requests that were acquired and that no message has shown assigned so far.
+    promised: Vec<u64>,
+    /// Whether to look for jobs to acquire before the next poll.
+    look: bool,
+    /// The present token was refused and renewed once already.
+    refused: bool,
+    /// Failures in a row.
+    failures: u32,
+    conflict_since: Option<Time>,
+    stopping: bool,
+    seed: u64,
+}
+
+impl Listener {
+    /// One that knows nothing yet. `seed` spreads its waits against others'.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            step: Step::Recall,
+            set: None,
+            session: None,
+            dead: None,
+            last: 0,
+            numbers: None,
+            outdated: false,
+            promised: Vec::new(),
+            look: false,
+            refused: false,
+            failures: 0,
+            conflict_since: None,
+            stopping: false,
+            seed,
+        }
+    }
+
+    /// The counts, unless nothing good was heard for too long.
+    #[must_use]
+    pub fn numbers(&self, now: Time) -> Option<Numbers> {
+        self.numbers.filter(|numbers| now < numbers.as_of + SILENCE)
+    }
+
+    /// When [`numbers`](Self::numbers) becomes `None` if nothing is heard.
+    #[must_use]
+    pub fn silent_at(&self) -> Option<Time> {
+        self.numbers.map(|numbers| numbers.as_of + SILENCE)
+    }
+
+    /// The scale set's number, while it is known to exist.
+    #[must_use]
+    pub fn set(&self) -> Option<u64> {
+        self.set
+    }
+
+    /// Whether a session is open.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Since when another session keeps this one out.
+    #[must_use]
+    pub fn conflict_since(&self) -> Option<Time> {
+        self.conflict_since
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.action_of(&self.step)
+    }
+
+    /// What follows from an event. Total: an outcome that does not fit leaves things as they are.
+    /// `capacity`: how many runners there may be, which is how many jobs are acquired at most.
+    #[must_use]
+    pub fn next(mut self, event: Event, now: Time, capacity: u32) -> Self {
+        if event == Event::Stop {
+            self.stopping = true;
+            // A message that is being handled is handled to its end.
+            return match self.step {
+                Step::Handle(..)
+                | Step::Drop { .. }
+                | Step::Close { .. }
+                | Step::Forget
+                | Step::End => self,
+                Step::Wait { then, .. } if matches!(*then, Step::Handle(..)) => {
+                    Self { step: *then, ..self }
+                }
+                _ => self.close(),
+            };
+        }
+        if let Event::Failed(failure) = event {
+            return self.failed(failure, now, capacity);
+        }
+        match (self.step.clone(), event) {
+            (Step::Recall, Event::Recalled(memory)) => {
+                self.failures = 0;
+                (self.dead, self.last) = (memory.session, memory.last);
+                let of = memory.set;
+                self.at(Step::Find { of })
+            }
+            (Step::Find { .. }, Event::Found(None)) => {
+                self.lose_set();
+                self.at(Step::Create)
+            }
+            (Step::Find { of }, Event::Found(Some(set))) => {
+                if of != Some(set) {
+                    // What is remembered is about another scale set of this name.
+                    self.lose_set();
+                }
+                self.failures = 0;
+                self.set = Some(set);
+                self.reopen()
+            }
+            (Step::Create, Event::Created(set)) => {
+                self.failures = 0;
+                self.set = Some(set);
+                self.reopen()
+            }
+            (Step::Drop { .. }, Event::Done) => {
+                self.dead = None;
+                self.reopen()
+            }
+            (Step::Open { .. }, Event::Opened { session, expires, statistics }) => {
+                self.conflict_since = None;
+                self.opened(session, expires, statistics, now);
+                self.at(Step::Note)
+            }
+            (Step::Note, Event::Done) => self.settle(now, capacity),
+            (Step::Renew { then, .. }, Event::Opened { session, expires, statistics }) => {
+                self.opened(session, expires, statistics, now);
+                self.at(*then)
+            }
+            (Step::Poll, Event::Came(message)) => self.came(message, now, capacity),
+            (Step::Poll, Event::Nothing) => {
+                (self.failures, self.refused, self.look) = (0, false, true);
+                self.promised.clear();
+                if let Some(numbers) = &mut self.numbers {
+                    numbers.as_of = now;
+                }
+                self.settle(now, capacity)
+            }
+            (Step::Poll, Event::Interrupted) => self.settle(now, capacity),
+            (Step::Look { .. }, Event::Acquirable(mut requests)) => {
+                requests.truncate(self.free(capacity));
+                match self.set.filter(|_| !requests.is_empty()) {
+                    None => self.settle(now, capacity),
+                    Some(set) => self.at(Step::Acquire { set, requests }),
+                }
+            }
+            (Step::Acquire { requests, .. }, Event::Done) => {
+                self.refused = false;
+                self.promised.extend(requests);
+                self.settle(now, capacity)
+            }
+            (Step::Handle(message, Stage::Acquire { requests, .. }), Event::Done) => {
+                self.refused = false;
+                self.promised.extend(requests);
+                self.at(Step::Handle(message, Stage::Hear))
+            }
+            (Step::Handle(message, Stage::Hear), Event::Done) => {
+                self.failures = 0;
+                self.last = message.id;
+                self.at(Step::Handle(message, Stage::Remember))
+            }
+            (Step::Handle(message, Stage::Remember), Event::Done) => match self.session {
+                Some(_) => self.at(Step::Handle(message, Stage::Acknowledge)),
+                // It comes again in the next session, and is heard again.
+                None => self.settle(now, capacity),
+            },
+            (Step::Handle(_, Stage::Acknowledge), Event::Done) => {
+                (self.failures, self.refused, self.look) = (0, false, true);
+                self.settle(now, capacity)
+            }
+            (Step::Wait { then, .. }, Event::Done) => self.at(*then),
+            (Step::Close { .. }, Event::Done) => {
+                (self.session, self.dead) = (None, None);
+                self.at(Step::Forget)
+            }
+            (Step::Forget, Event::Done) => self.at(Step::End),
+            (_, _) => self,
+        }
+    }
+
+    fn came(mut self, message: Message, now: Time, capacity: u32) -> Self {
+        self.refused = false;
+        match message.statistics {
+            Some(statistics) if message.id > self.last => {
+                self.numbers = Some(Numbers { statistics, as_of: now });
+                self.outdated = false;
+            }
+            // It came before, or it tells of something that nobody here can read.
+            _ => self.outdated = true,
+        }
+        self.promised.retain(|request| {
+            !message
+                .jobs
+                .iter()
+                .any(|job| job.request == *request && !matches!(job.happened, Happened::Available))
+        });
+        let available = message.jobs.iter().filter(|job| job.happened == Happened::Available);
+        let mut requests: Vec<u64> =
+            available.map(|job| job.request).filter(|request| *request > 0).collect();
+        requests.truncate(self.free(capacity));
+        let stage = match self.set.filter(|_| !requests.is_empty()) {
+            None => Stage::Hear,
+            Some(set) => Stage::Acquire { set, requests },
+        };
+        self.at(Step::Handle(message, stage))
+    }
+
+    fn opened(
+        &mut self,
+        id: String,
+        expires: Option<Time>,
+        statistics: Option<Statistics>,
+        now: Time,
+    ) {
+        self.failures = 0;
+        self.session = Some(Held { id, expires, rest_until: now + RENEW_PAUSE });
+        self.look = true;
+        if let Some(statistics) = statistics {
+            self.numbers = Some(Numbers { statistics, as_of: now });
+        }
+        // Where even a renewal tells none, asking again would tell none either.
+        self.outdated = false;
+    }
+
+    /// How many more jobs there could be runners for.
+    fn free(&self, capacity: u32) -> usize {
+        let assigned = self.numbers.map_or(0, |numbers| numbers.statistics.assigned);
+        let free = capacity.saturating_sub(assigned);
+        usize::try_from(free).unwrap_or(usize::MAX).saturating_sub(self.promised.len())
+    }
+
+    fn failed(mut self, failure: Failure, now: Time, capacity: u32) -> Self {
+        match (self.step.clone(), failure) {
+            (step @ Step::Open { .. }, Failure::Conflict) => {
+                self.failures += 1;
+                self.conflict_since.get_or_insert(now);
+                let spread = self.seed ^ u64::from(self.failures);
+                self.later(step, now + backoff::delay(1, spread, CONFLICT))
+            }
+            (Step::Open { .. }, Failure::Gone) => {
+                self.lose_set();
+                self.again(Step::Find { of: None }, failure, now)
+            }
+            (Step::Create, _) => {
+                // An answer may have been lost, or somebody was quicker: look before the next try.
+                self.again(Step::Find { of: None }, failure, now)
+            }
+            (Step::Drop { tries, .. }, _) if failure == Failure::Gone || tries >= DROP_TRIES => {
+                self.dead = None;
+                self.reopen()
+            }
+            (Step::Drop { set, session, tries }, _) => {
+                self.again(Step::Drop { set, session, tries: tries + 1 }, failure, now)
+            }
+            (Step::Renew { then, .. }, Failure::Gone) => self.without_session(*then),
+            (Step::Renew { then, early: true, .. }, _) => {
+                // The present token is still good; the next poll tells whether GitHub is.
+                if let Some(held) = &mut self.session {
+                    held.rest_until = now + RENEW_PAUSE;
+                }
+                self.outdated = false;
+                self.at(*then)
+            }
+            (
+                step @ (Step::Poll
+                | Step::Acquire { .. }
+                | Step::Handle(_, Stage::Acquire { .. } | Stage::Acknowledge)),
+                Failure::Refused,
+            ) => {
+                if std::mem::replace(&mut self.refused, true) {
+                    self.refused = false;
+                    return self.without_session(step);
+                }
+                let renew = self.renewal(step, false);
+                self.at(renew)
+            }
+            (Step::Poll, Failure::Gone) => self.without_session(Step::Poll),
+            (Step::Poll, Failure::Other(ErrorClass::Invalid)) => {
+                // Perhaps the queue has moved: a renewal tells where it is.
+                let renew = self.renewal(Step::Poll, false);
+                self.again(renew, failure, now)
+            }
+            // Whatever could not be acquired is found by the next look.
+            (Step::Look { .. } | Step::Acquire { .. }, _) => self.settle(now, capacity),
+            (Step::Handle(message, Stage::Acquire { .. }), _) => {
+                self.at(Step::Handle(message, Stage::Hear))
+            }
+            // Heard it was; the memory only saves a repetition.
+            (Step::Handle(message, Stage::Remember), _) => {
+                self.step = Step::Handle(message, Stage::Remember);
+                self.next(Event::Done, now, capacity)
+            }
+            (Step::Note, _) => self.settle(now, capacity),
+            (Step::Handle(_, Stage::Acknowledge), Failure::Gone) => self.settle(now, capacity),
+            (Step::Handle(_, Stage::Acknowledge), Failure::Other(ErrorClass::Invalid)) => {
+                self.again(Step::Poll, failure, now)
+            }
+            // The next process finds the session in the memory.
+            (Step::Close { .. } | Step::Forget, _) => self.at(Step::End),
+            (step @ (Step::Wait { .. } | Step::End), _) => self.at(step),
+            (step, _) => self.again(step, failure, now),
+        }
+    }
+
+    /// The session is lost while `step` was under way.
+    fn without_session(mut self, step: Step) -> Self {
+        self.dead = self.session.take().map(|held| held.id);
+        match step {
+            // It was not heard yet. What could not be acquired is found by the next look.
+            Step::Handle(message, Stage::Acquire { .. }) => {
+                self.at(Step::Handle(message, Stage::Hear))
+            }
+            _ => self.reopen(),
+        }
+    }
+
+    /// Before the next poll: what else is due.
+    fn settle(self, now: Time, capacity: u32) -> Self {
+        let Some(held) = &self.session else { return self.reopen() };
+        let ends = held.expires.is_some_and(|end| now + RENEW_EARLY > end);
+        if self.outdated || (ends && now >= held.rest_until) {
+            let renew = self.renewal(Step::Poll, true);
+            return self.at(renew);
+        }
+        let available = self.numbers.is_some_and(|numbers| numbers.statistics.available > 0);
+        match self.set {
+            Some(set) if self.look && available && self.free(capacity) > 0 => {
+                Self { look: false, ..self }.at(Step::Look { set })
+            }
+            _ => self.at(Step::Poll),
+        }
+    }
+
+    /// On the way to a session.
+    fn opening(&self) -> Step {
+        match (self.set, self.dead.clone()) {
+            (None, _) => Step::Find { of: None },
+            (Some(set), None) => Step::Open { set },
+            (Some(set), Some(session)) => Step::Drop { set, session, tries: 0 },
+        }
+    }
+
+    fn reopen(self) -> Self {
+        let step = self.opening();
+        self.at(step)
+    }
+
+    /// A renewal, then `then`.
+    fn renewal(&self, then: Step, early: bool) -> Step {
+        match (self.set, &self.session) {
+            (Some(set), Some(held)) => {
+                Step::Renew { set, session: held.id.clone(), then: Box::new(then), early }
+            }
+            _ => self.opening(),
+        }
+    }
+
+    fn lose_set(&mut self) {
+        (self.set, self.session, self.dead, self.last) = (None, None, None, 0);
+        (self.numbers, self.outdated) = (None, false);
+        self.promised.clear();
+    }
+
+    /// The same or another step after a while.
+    fn again(mut self, step: Step, failure: Failure, now: Time) -> Self {
+        self.failures = self.failures.saturating_add(1);
+        let class = match failure {
+            Failure::Other(class) => class,
+            Failure::Conflict | Failure::Gone | Failure::Refused => ErrorClass::Transient,
+        };
+        let until = backoff::retry_at(class, self.failures, self.seed, AGAIN, now);
+        self.later(step, until)
+    }
+
+    fn later(self, step: Step, until: Time) -> Self {
+        if self.stopping {
+            // There is no later: what was not acknowledged comes again to whoever is next.
+            return self.close();
+        }
+        Self { step: Step::Wait { until, then: Box::new(step) }, ..self }
+    }
+
+    fn at(self, step: Step) -> Self {
+        let handling = matches!(step, Step::Handle(..));
+        let ending = matches!(step, Step::Close { .. } | Step::Forget | Step::End);
+        if self.stopping && !handling && !ending {
+            return self.close();
+        }
+        Self { step, ..self }
+    }
+
+    fn close(self) -> Self {
+        let session = self.session.as_ref().map(|held| held.id.clone()).or(self.dead.clone());
+        let step = match (self.set, session) {
+            (Some(set), Some(session)) => Step::Close { set, session },
+            _ => Step::End,
+        };
+        Self { step, ..self }
+    }
+}
