@@ -19,6 +19,7 @@ mod gate;
 mod job_side;
 mod listener;
 mod operation;
+mod scale_set;
 mod world;
 
 use std::{
@@ -36,7 +37,8 @@ pub use applications::Offered;
 pub use faults::{Faults, Once};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
-pub use world::{JobId, JobRecord, Lost};
+pub use scale_set::{SetCall, SetOptions};
+pub use world::{JobId, JobRecord, Lost, ScaleSetRecord};
 
 /// One exchange, as a recorder gets it.
 #[derive(Debug, Clone)]
@@ -115,6 +117,8 @@ pub struct Options {
     /// Whether it tells until when versions of the runner application are taken; a GitHub Enterprise
     /// Server does not.
     pub schedules: bool,
+    /// How its scale sets behave.
+    pub scale_sets: SetOptions,
     /// Gets every exchange.
     pub recorder: Option<Recorder>,
 }
@@ -134,6 +138,7 @@ impl Default for Options {
             assignment_timeout: Duration::from_secs(15),
             silence: Duration::from_secs(10),
             schedules: true,
+            scale_sets: SetOptions::default(),
             recorder: None,
         }
     }
@@ -192,6 +197,8 @@ pub(crate) struct Shared {
     world: Mutex<world::World>,
     faults: Mutex<faults::State>,
     limits: Mutex<gate::Limits>,
+    tokens: Mutex<scale_set::Tokens>,
+    set_calls: Mutex<scale_set::Calls>,
     /// Rung when it goes out of reach or comes back.
     weather: Notify,
 }
@@ -203,6 +210,14 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, faults::State> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, scale_set::Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_calls(&self) -> MutexGuard<'_, scale_set::Calls> {
+        self.set_calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limits(&self) -> MutexGuard<'_, gate::Limits> {
@@ -237,6 +252,8 @@ impl FakeGithub {
             world: Mutex::new(world::World::new(&options)),
             faults: Mutex::new(faults::State::new(&options)),
             limits: Mutex::new(gate::Limits::new(&options)),
+            tokens: Mutex::default(),
+            set_calls: Mutex::default(),
             weather: Notify::new(),
             options,
         });

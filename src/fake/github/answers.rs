@@ -12,6 +12,7 @@ use super::{
     Operation, Shared,
     faults::Lies,
     operation::Target,
+    scale_set,
     world::{NotRemoved, World},
 };
 
@@ -77,6 +78,7 @@ pub(crate) fn answer(
         },
         Operation::JitConfig => register(&mut shared.world(), scope, body),
         Operation::Groups => groups(shared, scope, query),
+        Operation::RegistrationToken => scale_set::registration_token(shared, scope),
         Operation::Downloads => shared.world().shelf.list(&shared.url),
         Operation::Deprecation if shared.options.schedules => {
             shared.world().shelf.schedule(&target.version)

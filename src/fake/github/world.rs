@@ -11,6 +11,7 @@ mod alarm;
 mod job;
 mod registration;
 mod session;
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,10 +29,13 @@ use self::{
     alarm::{Alarm, Alarms},
     job::JobState,
     registration::Registration,
+    sets::{ScaleSet, Word},
 };
 use super::{Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies};
 
 pub use job::{JobId, JobRecord, Lost};
+pub(crate) use sets::NoLetter;
+pub use sets::ScaleSetRecord;
 
 /// Who calls: a registration and which of its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,9 @@ pub(crate) struct World {
     pub(crate) shelf: Shelf,
     registrations: BTreeMap<u64, Registration>,
     by_name: HashMap<(Scope, String), u64>,
+    sets: BTreeMap<u64, ScaleSet>,
+    /// Scale sets must acquire their jobs, as at a GitHub Enterprise Server.
+    must_be_acquired: bool,
     /// Jobs that wait or run. Waiting ones are served in this order.
     jobs: BTreeMap<u64, JobState>,
     ended: Vec<JobRecord>,
@@ -80,6 +87,8 @@ impl World {
             shelf: Shelf::default(),
             registrations: BTreeMap::new(),
             by_name: HashMap::new(),
+            sets: BTreeMap::new(),
+            must_be_acquired: options.scale_sets.must_be_acquired,
             jobs: BTreeMap::new(),
             ended: Vec::new(),
             alarms: Alarms::default(),
@@ -125,6 +134,7 @@ impl World {
             job: None,
             connected_before: false,
             used: false,
+            set_of: None,
         };
         self.by_name.insert(place, id);
         self.registrations.insert(id, registration);
@@ -213,8 +223,9 @@ impl World {
         }
         if let Some(mut state) = self.jobs.remove(&job) {
             state.record.lost = Some((chrono::Utc::now(), why));
-            self.ended.push(state.record);
             self.stats.lost += 1;
+            self.tell_end(&state);
+            self.ended.push(state.record);
         }
     }
 
@@ -228,8 +239,9 @@ impl World {
     fn serve_job(&mut self, job: u64) {
         let Some(state) = self.jobs.get(&job) else { return };
         let idle = self.registrations.values().find(|one| takes(one, state)).map(|one| one.id);
-        if let Some(runner) = idle {
-            self.assign(job, runner);
+        match idle {
+            Some(runner) => self.assign(job, runner),
+            None => self.serve_job_by_set(job),
         }
     }
 
@@ -342,5 +354,7 @@ fn takes(runner: &Registration, job: &JobState) -> bool {
         && runner.job.is_none()
         && !runner.used
         && runner.scope == job.record.scope
+        && runner.set_of == job.given
+        && job.offered.is_none()
         && job.labels.is_subset(&runner.set)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Caller, JobId, JobRecord, Lost, World,
+    Caller, JobId, JobRecord, Lost, Word, World,
     alarm::Alarm,
     job::JobState,
     registration::{Registration, Session},
@@ -103,6 +103,9 @@ impl World {
         if !state.is_acquired() {
             state.record.acquired_at = Some(chrono::Utc::now());
             self.stats.waits.push(state.queued.elapsed());
+            if let Some(set) = state.given {
+                self.tell(set, job.0, Word::Started);
+            }
         }
         true
     }
@@ -124,11 +127,12 @@ impl World {
         let Some(mut state) = self.jobs.remove(&job.0) else { return };
         state.record.completed_at = Some(chrono::Utc::now());
         state.record.result = Some(result.to_owned());
-        self.ended.push(state.record);
         self.stats.completed += 1;
         if result != "success" {
             self.stats.failed += 1;
         }
+        self.tell_end(&state);
+        self.ended.push(state.record);
         self.remove(caller.registration);
     }
 
