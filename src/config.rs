@@ -24,6 +24,7 @@ mod limits;
 mod pool;
 mod provider;
 mod read;
+mod scale_set;
 mod secret;
 mod size;
 
@@ -45,6 +46,7 @@ pub use self::{
     limits::Limits,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
+    scale_set::ScaleSet,
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
 };

@@ -51,6 +51,7 @@ pub use self::{
     talk::Status,
 };
 use super::Github;
+use crate::config;
 
 /// After a listener's death, which is a fault of this program.
 const DEATH: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
@@ -73,6 +74,20 @@ pub struct PoolSet {
 }
 
 impl PoolSet {
+    /// What the configuration says of a pool; `None` where it has no scale set.
+    #[must_use]
+    pub fn of(pool: &config::Pool) -> Option<Self> {
+        let config::ScaleSet { name, group } = pool.scale_set.clone()?;
+        Some(Self {
+            pool: pool.name.clone(),
+            scope: pool.scope.clone(),
+            name,
+            group,
+            labels: pool.labels.clone(),
+            max: pool.max,
+        })
+    }
+
     /// The name first, as actions-runner-controller has it; each label once.
     fn all_labels(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();

@@ -7,8 +7,10 @@
 //!   death in between brings it again instead of losing it; whoever hears it twice must not mind. The
 //!   reference client acknowledges first and loses what it was doing.
 //! - **The numbers are GitHub's.** Jobs are never counted from messages, because each may come twice
-//!   and a job that nobody took makes new ones: `totalAssignedJobs` is the truth. Numbers of a message
-//!   that came before are older than those already known; new ones are asked for instead.
+//!   and a job that nobody took makes new ones: `totalAssignedJobs` is the truth. A message tells the
+//!   numbers of the moment when it was made, so one that came before, or that lay in the queue when a
+//!   session was opened, tells nothing new: the peak of last night would be launched in the morning.
+//!   Then the session is asked instead, until a poll has waited for its message.
 //! - **A dead session is swept away, not waited for.** A scale set has one session. Its number is kept
 //!   as soon as it is open, so whoever comes next deletes it first. One that nobody knows the number
 //!   of lapses by itself; until then it is tried again every 20 seconds or so.
@@ -38,6 +40,10 @@ pub const SILENCE: Duration = Duration::from_secs(180);
 pub const RENEW_EARLY: Duration = Duration::from_secs(600);
 /// A conflict that lasts this long wants a person.
 pub const CONFLICT_ALARM: Duration = Duration::from_secs(300);
+/// A poll that waited this long got a message that was made meanwhile.
+const LIVE: Duration = Duration::from_secs(1);
+/// How often newer numbers are asked for before older ones are taken.
+const NUMBERS_TRIES: u32 = 3;
 /// No early renewal follows another one sooner: a peer may give out tokens that live for minutes.
 const RENEW_PAUSE: Duration = Duration::from_secs(60);
 /// After a failure: from a second to a minute.
@@ -143,7 +149,12 @@ pub enum Event {
         statistics: Option<Statistics>,
     },
     /// A message came.
-    Came(Message),
+    Came {
+        /// The message.
+        message: Message,
+        /// How long the poll waited for it.
+        after: Duration,
+    },
     /// No message came: nothing has changed.
     Nothing,
     /// The jobs that wait to be acquired.
@@ -197,8 +208,10 @@ pub struct Listener {
     dead: Option<String>,
     last: u64,
     numbers: Option<Numbers>,
-    /// The numbers are older than what has happened since.
-    outdated: bool,
+    /// The numbers are older than what has happened since. What a message said of it, perhaps rightly.
+    outdated: Option<Option<Statistics>>,
+    /// Messages are newer than the numbers that the session told.
+    live: bool,
     /// Requests that were acquired and that no message has shown assigned so far.
     promised: Vec<u64>,
     /// Whether to look for jobs to acquire before the next poll.
@@ -223,7 +236,8 @@ impl Listener {
             dead: None,
             last: 0,
             numbers: None,
-            outdated: false,
+            outdated: None,
+            live: false,
             promised: Vec::new(),
             look: false,
             refused: false,
@@ -331,9 +345,13 @@ impl Listener {
                 self.opened(session, expires, statistics, now);
                 self.at(*then)
             }
-            (Step::Poll, Event::Came(message)) => self.came(message, now, capacity),
+            (Step::Poll, Event::Came { message, after }) => {
+                self.live |= after >= LIVE;
+                self.came(message, now, capacity)
+            }
             (Step::Poll, Event::Nothing) => {
                 (self.failures, self.refused, self.look) = (0, false, true);
+                self.live = true;
                 self.promised.clear();
                 if let Some(numbers) = &mut self.numbers {
                     numbers.as_of = now;
@@ -385,12 +403,11 @@ impl Listener {
     fn came(mut self, message: Message, now: Time, capacity: u32) -> Self {
         self.refused = false;
         match message.statistics {
-            Some(statistics) if message.id > self.last => {
+            Some(statistics) if self.live && message.id > self.last => {
                 self.numbers = Some(Numbers { statistics, as_of: now });
-                self.outdated = false;
+                self.outdated = None;
             }
-            // It came before, or it tells of something that nobody here can read.
-            _ => self.outdated = true,
+            told => self.outdated = Some(told),
         }
         self.promised.retain(|request| {
             !message
@@ -419,11 +436,23 @@ impl Listener {
         self.failures = 0;
         self.session = Some(Held { id, expires, rest_until: now + RENEW_PAUSE });
         self.look = true;
-        if let Some(statistics) = statistics {
+        match (statistics, self.outdated.take()) {
+            (Some(statistics), _) => {
+                self.numbers = Some(Numbers { statistics, as_of: now });
+                self.live = false;
+            }
+            // It tells none; asking again would tell none either.
+            (None, Some(told)) => self.make_do(told, now),
+            (None, None) => {}
+        }
+    }
+
+    /// Newer numbers are not to be had.
+    fn make_do(&mut self, told: Option<Statistics>, now: Time) {
+        if let Some(statistics) = told {
             self.numbers = Some(Numbers { statistics, as_of: now });
         }
-        // Where even a renewal tells none, asking again would tell none either.
-        self.outdated = false;
+        self.live = true;
     }
 
     /// How many more jobs there could be runners for.
@@ -457,12 +486,19 @@ impl Listener {
                 self.again(Step::Drop { set, session, tries: tries + 1 }, failure, now)
             }
             (Step::Renew { then, .. }, Failure::Gone) => self.without_session(*then),
+            (step @ Step::Renew { early: true, .. }, _)
+                if self.outdated.is_some() && self.failures < NUMBERS_TRIES =>
+            {
+                self.again(step, failure, now)
+            }
             (Step::Renew { then, early: true, .. }, _) => {
                 // The present token is still good; the next poll tells whether GitHub is.
                 if let Some(held) = &mut self.session {
                     held.rest_until = now + RENEW_PAUSE;
                 }
-                self.outdated = false;
+                if let Some(told) = self.outdated.take() {
+                    self.make_do(told, now);
+                }
                 self.at(*then)
             }
             (
@@ -522,7 +558,7 @@ impl Listener {
     fn settle(self, now: Time, capacity: u32) -> Self {
         let Some(held) = &self.session else { return self.reopen() };
         let ends = held.expires.is_some_and(|end| now + RENEW_EARLY > end);
-        if self.outdated || (ends && now >= held.rest_until) {
+        if self.outdated.is_some() || (ends && now >= held.rest_until) {
             let renew = self.renewal(Step::Poll, true);
             return self.at(renew);
         }
@@ -561,7 +597,7 @@ impl Listener {
 
     fn lose_set(&mut self) {
         (self.set, self.session, self.dead, self.last) = (None, None, None, 0);
-        (self.numbers, self.outdated) = (None, false);
+        (self.numbers, self.outdated, self.live) = (None, None, false);
         self.promised.clear();
     }
 

@@ -12,6 +12,11 @@ use runner_fleet_actors::{
     name::RunnerName,
 };
 
+use crate::demand::{
+    desk::Desk,
+    ledger::{Entry, Ledger},
+};
+
 /// Why something could not be kept, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -50,6 +55,25 @@ pub trait Runners: Send + Sync {
 
     /// A runner's job has ended.
     fn job_completed(&self, runner: &RunnerName, end: JobEnd);
+}
+
+#[async_trait]
+impl Marks for Ledger {
+    async fn get(&self, name: &str) -> Result<Option<String>, NotKept> {
+        self.mark(name).await.map_err(|error| NotKept(error.to_string()))
+    }
+
+    async fn keep(&self, name: &str, value: &str) -> Result<(), NotKept> {
+        let mark = Entry::Mark { name: name.to_owned(), value: Some(value.to_owned()) };
+        self.write(&[mark]).await.map_err(|error| NotKept(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Hears for Desk {
+    async fn hear(&self, news: Vec<JobNews>) -> Result<(), NotKept> {
+        Self::hear(self, news).await.map_err(|error| NotKept(error.to_string()))
+    }
 }
 
 /// Marks that end with the process: the first start of everything, and tests.

@@ -285,8 +285,9 @@ impl Talk {
             Action::Poll { last } => {
                 let queue = queue.as_ref().ok_or_else(closed)?;
                 let capacity = *self.capacity.borrow();
+                let begin = tokio::time::Instant::now();
                 match queue.poll(admin, &set.name, last, capacity).await? {
-                    Some(message) => Event::Came(message),
+                    Some(message) => Event::Came { message, after: begin.elapsed() },
                     None => Event::Nothing,
                 }
             }
