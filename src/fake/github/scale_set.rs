@@ -232,20 +232,24 @@ async fn pass(
             poll(shared, target.id, token, capacity.unwrap_or(0)).await
         }
         (SetCall::Acknowledge | SetCall::Acquire, "Bearer") => {
-            match shared.tokens().session_of(token).filter(|(set, _)| *set == target.id) {
+            let known = shared.tokens().session_of(token).filter(|(set, _)| *set == target.id);
+            match known {
                 Some((_, session)) if shared.world().has_session(target.id, &session) => {
                     answers::of_session(shared, target, body)
                 }
                 _ => answers::unauthorized(),
             }
         }
-        (_, "Bearer") => match shared.tokens().admin_of(token) {
-            Some(scope) if query.get("tenant").is_some_and(|tenant| tenant == "1") => {
-                answers::of_admin(shared, target, &scope, query, body)
+        (_, "Bearer") => {
+            let scope = shared.tokens().admin_of(token);
+            match scope {
+                Some(scope) if query.get("tenant").is_some_and(|tenant| tenant == "1") => {
+                    answers::of_admin(shared, target, &scope, query, body)
+                }
+                Some(_) => Reply::error(404, "there is no such tenant"),
+                None => answers::unauthorized(),
             }
-            Some(_) => Reply::error(404, "there is no such tenant"),
-            None => answers::unauthorized(),
-        },
+        }
         _ => answers::unauthorized(),
     };
     if unlucky(after) { Reply::error(502, "Server Error") } else { reply }

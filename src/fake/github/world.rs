@@ -9,6 +9,7 @@
 
 mod alarm;
 mod job;
+mod letter;
 mod registration;
 mod session;
 mod sets;
@@ -28,8 +29,9 @@ use tokio::{sync::Notify, time::Instant};
 use self::{
     alarm::{Alarm, Alarms},
     job::JobState,
+    letter::Word,
     registration::Registration,
-    sets::{ScaleSet, Word},
+    sets::ScaleSet,
 };
 use super::{Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies};
 

@@ -21,7 +21,9 @@
 //! The alternative, the official client's loop, ends its process at each of these and leaves the rest
 //! to a restart.
 
+mod failures;
 mod steps;
+mod words;
 
 use std::time::Duration;
 
@@ -29,9 +31,9 @@ use runner_fleet_actors::{
     backoff::{self, Curve},
     port::{ErrorClass, Time},
 };
-use serde::{Deserialize, Serialize};
 
 use self::steps::{Stage, Step};
+pub use self::words::{Action, Event, Failure, Memory, Numbers};
 use super::wire::{Happened, Message, Statistics};
 
 /// Without a good word for this long nobody knows how many jobs there are. A poll lasts 50 seconds.
@@ -52,142 +54,6 @@ const AGAIN: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_s
 const CONFLICT: Curve = Curve { base: Duration::from_secs(20), cap: Duration::from_secs(30) };
 /// How often the deletion of a dead session is tried before a new one is tried all the same.
 const DROP_TRIES: u32 = 3;
-
-/// What a listener keeps over a restart.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Memory {
-    /// The number of the scale set that the rest is about.
-    pub set: Option<u64>,
-    /// The session that was open last.
-    pub session: Option<String>,
-    /// The last message that was handled.
-    pub last: u64,
-}
-
-/// What to do next. One at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Read the memory of the last process.
-    Recall,
-    /// Look the scale set up by its name.
-    Find,
-    /// Make the scale set.
-    Create,
-    /// Delete a session.
-    Drop {
-        /// Of which scale set.
-        set: u64,
-        /// Which one.
-        session: String,
-    },
-    /// Open a session.
-    Open {
-        /// Of which scale set.
-        set: u64,
-    },
-    /// Renew the session's token.
-    Renew {
-        /// Of which scale set.
-        set: u64,
-        /// Which one.
-        session: String,
-    },
-    /// Keep this for the next process.
-    Remember(Memory),
-    /// Ask for the next message.
-    Poll {
-        /// The last one that was handled.
-        last: u64,
-    },
-    /// Ask which jobs wait to be acquired.
-    Look {
-        /// Of which scale set.
-        set: u64,
-    },
-    /// Acquire jobs.
-    Acquire {
-        /// For which scale set.
-        set: u64,
-        /// Which ones.
-        requests: Vec<u64>,
-    },
-    /// Hand a message on to whoever must know; done when they will not forget it.
-    Hear(Message),
-    /// Acknowledge a message.
-    Acknowledge {
-        /// Which one.
-        message: u64,
-    },
-    /// Do nothing until then.
-    Wait {
-        /// Then.
-        until: Time,
-    },
-    /// It is over.
-    End,
-}
-
-/// How an action came out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Done; there is nothing to tell.
-    Done,
-    /// What the last process kept.
-    Recalled(Memory),
-    /// The scale set of that name, if there is one.
-    Found(Option<u64>),
-    /// The scale set was made.
-    Created(u64),
-    /// A session is open, or its token is new.
-    Opened {
-        /// Its number.
-        session: String,
-        /// When its token ends, if it says so.
-        expires: Option<Time>,
-        /// The numbers of this moment.
-        statistics: Option<Statistics>,
-    },
-    /// A message came.
-    Came {
-        /// The message.
-        message: Message,
-        /// How long the poll waited for it.
-        after: Duration,
-    },
-    /// No message came: nothing has changed.
-    Nothing,
-    /// The jobs that wait to be acquired.
-    Acquirable(Vec<u64>),
-    /// It failed.
-    Failed(Failure),
-    /// A poll was broken off, because what it was asked with has changed.
-    Interrupted,
-    /// It shall end. May come beside any action.
-    Stop,
-}
-
-/// Why an action failed, as far as it decides anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Another session is open.
-    Conflict,
-    /// What was named is not there: scale set, session or message.
-    Gone,
-    /// The queue's token is refused.
-    Refused,
-    /// Anything else.
-    Other(ErrorClass),
-}
-
-/// Jobs as GitHub counts them, and when it said so last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Numbers {
-    /// The counts.
-    pub statistics: Statistics,
-    /// When they were true.
-    pub as_of: Time,
-}
 
 /// A session that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +209,10 @@ impl Listener {
             (Step::Note, Event::Done) => self.settle(now, capacity),
             (Step::Renew { then, .. }, Event::Opened { session, expires, statistics }) => {
                 self.opened(session, expires, statistics, now);
-                self.at(*then)
+                match *then {
+                    Step::Poll => self.settle(now, capacity),
+                    then => self.at(then),
+                }
             }
             (Step::Poll, Event::Came { message, after }) => {
                 self.live |= after >= LIVE;
@@ -423,7 +292,13 @@ impl Listener {
             None => Stage::Hear,
             Some(set) => Stage::Acquire { set, requests },
         };
-        self.at(Step::Handle(message, stage))
+        let handle = Step::Handle(message, stage);
+        let step = match self.outdated {
+            // Before it is heard: who scales must not wait for a disk.
+            Some(_) => self.renewal(handle, true),
+            None => handle,
+        };
+        self.at(step)
     }
 
     fn opened(
@@ -462,103 +337,11 @@ impl Listener {
         usize::try_from(free).unwrap_or(usize::MAX).saturating_sub(self.promised.len())
     }
 
-    fn failed(mut self, failure: Failure, now: Time, capacity: u32) -> Self {
-        match (self.step.clone(), failure) {
-            (step @ Step::Open { .. }, Failure::Conflict) => {
-                self.failures += 1;
-                self.conflict_since.get_or_insert(now);
-                let spread = self.seed ^ u64::from(self.failures);
-                self.later(step, now + backoff::delay(1, spread, CONFLICT))
-            }
-            (Step::Open { .. }, Failure::Gone) => {
-                self.lose_set();
-                self.again(Step::Find { of: None }, failure, now)
-            }
-            (Step::Create, _) => {
-                // An answer may have been lost, or somebody was quicker: look before the next try.
-                self.again(Step::Find { of: None }, failure, now)
-            }
-            (Step::Drop { tries, .. }, _) if failure == Failure::Gone || tries >= DROP_TRIES => {
-                self.dead = None;
-                self.reopen()
-            }
-            (Step::Drop { set, session, tries }, _) => {
-                self.again(Step::Drop { set, session, tries: tries + 1 }, failure, now)
-            }
-            (Step::Renew { then, .. }, Failure::Gone) => self.without_session(*then),
-            (step @ Step::Renew { early: true, .. }, _)
-                if self.outdated.is_some() && self.failures < NUMBERS_TRIES =>
-            {
-                self.again(step, failure, now)
-            }
-            (Step::Renew { then, early: true, .. }, _) => {
-                // The present token is still good; the next poll tells whether GitHub is.
-                if let Some(held) = &mut self.session {
-                    held.rest_until = now + RENEW_PAUSE;
-                }
-                if let Some(told) = self.outdated.take() {
-                    self.make_do(told, now);
-                }
-                self.at(*then)
-            }
-            (
-                step @ (Step::Poll
-                | Step::Acquire { .. }
-                | Step::Handle(_, Stage::Acquire { .. } | Stage::Acknowledge)),
-                Failure::Refused,
-            ) => {
-                if std::mem::replace(&mut self.refused, true) {
-                    self.refused = false;
-                    return self.without_session(step);
-                }
-                let renew = self.renewal(step, false);
-                self.at(renew)
-            }
-            (Step::Poll, Failure::Gone) => self.without_session(Step::Poll),
-            (Step::Poll, Failure::Other(ErrorClass::Invalid)) => {
-                // Perhaps the queue has moved: a renewal tells where it is.
-                let renew = self.renewal(Step::Poll, false);
-                self.again(renew, failure, now)
-            }
-            // Whatever could not be acquired is found by the next look.
-            (Step::Look { .. } | Step::Acquire { .. }, _) => self.settle(now, capacity),
-            (Step::Handle(message, Stage::Acquire { .. }), _) => {
-                self.at(Step::Handle(message, Stage::Hear))
-            }
-            // Heard it was; the memory only saves a repetition.
-            (Step::Handle(message, Stage::Remember), _) => {
-                self.step = Step::Handle(message, Stage::Remember);
-                self.next(Event::Done, now, capacity)
-            }
-            (Step::Note, _) => self.settle(now, capacity),
-            (Step::Handle(_, Stage::Acknowledge), Failure::Gone) => self.settle(now, capacity),
-            (Step::Handle(_, Stage::Acknowledge), Failure::Other(ErrorClass::Invalid)) => {
-                self.again(Step::Poll, failure, now)
-            }
-            // The next process finds the session in the memory.
-            (Step::Close { .. } | Step::Forget, _) => self.at(Step::End),
-            (step @ (Step::Wait { .. } | Step::End), _) => self.at(step),
-            (step, _) => self.again(step, failure, now),
-        }
-    }
-
-    /// The session is lost while `step` was under way.
-    fn without_session(mut self, step: Step) -> Self {
-        self.dead = self.session.take().map(|held| held.id);
-        match step {
-            // It was not heard yet. What could not be acquired is found by the next look.
-            Step::Handle(message, Stage::Acquire { .. }) => {
-                self.at(Step::Handle(message, Stage::Hear))
-            }
-            _ => self.reopen(),
-        }
-    }
-
     /// Before the next poll: what else is due.
     fn settle(self, now: Time, capacity: u32) -> Self {
         let Some(held) = &self.session else { return self.reopen() };
         let ends = held.expires.is_some_and(|end| now + RENEW_EARLY > end);
-        if self.outdated.is_some() || (ends && now >= held.rest_until) {
+        if ends && now >= held.rest_until {
             let renew = self.renewal(Step::Poll, true);
             return self.at(renew);
         }
