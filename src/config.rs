@@ -21,12 +21,14 @@ mod github;
 mod guest;
 mod guests;
 mod limits;
+mod planner;
 mod pool;
 mod provider;
 mod read;
 mod scale_set;
 mod secret;
 mod size;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -44,11 +46,13 @@ pub use self::{
     guest::{Application, Architecture, Guest, Pinned},
     guests::{Certificate, Guests},
     limits::Limits,
+    planner::PlannerAccess,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     scale_set::ScaleSet,
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
+    webhooks::Webhooks,
 };
 use self::{file::FileUse, read::Reader};
 
@@ -63,6 +67,10 @@ pub struct Config {
     pub github: Github,
     /// `[guests]`: where guests report home; `None` = they do not.
     pub guests: Option<Guests>,
+    /// `[webhooks]`: where GitHub's deliveries arrive; `None` = nowhere.
+    pub webhooks: Option<Webhooks>,
+    /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
+    pub planner: Option<PlannerAccess>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -114,6 +122,9 @@ impl Config {
         let listen = |config: &Self| config.guests.as_ref().map(|guests| guests.listen);
         let tls = |config: &Self| config.guests.as_ref().and_then(|guests| guests.tls.clone());
         let certificate = |config: &Self| tls(config).map(|tls| tls.certificate);
+        let hooked = |config: &Self| config.webhooks.as_ref().map(|hooks| hooks.listen);
+        let hooks_tls =
+            |config: &Self| config.webhooks.as_ref().and_then(|hooks| hooks.tls.clone());
         let key = |config: &Self| tls(config).map(|tls| tls.key);
         [
             ("fleet.id", old_fleet.id != new_fleet.id),
@@ -126,6 +137,9 @@ impl Config {
             ("guests.listen", listen(self) != listen(new)),
             ("guests.certificate_file", certificate(self) != certificate(new)),
             ("guests.key_file", key(self) != key(new)),
+            ("webhooks.listen", hooked(self) != hooked(new)),
+            ("webhooks.certificate_file and key_file", hooks_tls(self) != hooks_tls(new)),
+            ("planner", self.planner != new.planner),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -154,13 +168,15 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let api = api::read(root.section("api"));
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
+    let webhooks = webhooks::read(root.section("webhooks"));
+    let planner = planner::read(root.section("planner"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, providers, pools })
+            Some(Config { fleet, api, github, guests, webhooks, planner, providers, pools })
         }
         _ => None,
     };

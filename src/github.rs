@@ -23,11 +23,14 @@ pub mod downloads;
 pub mod freshness;
 mod groups;
 mod listing;
+pub mod planner;
 mod reading;
+pub mod records;
 mod register;
 pub mod route;
 pub mod scale_set;
 mod transport;
+pub mod webhook;
 mod wire;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

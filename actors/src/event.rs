@@ -249,6 +249,17 @@ pub enum FleetEvent {
         /// What failed.
         error: PortError,
     },
+    /// The VM of a runner that is on its way out is known to be gone: its guest says no more. What is
+    /// left is its registration, which may take minutes; where nothing is left, `Transition` to
+    /// `Deleted` comes instead.
+    VmGone {
+        /// When it was known.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose VM.
+        runner: RunnerName,
+    },
     /// What a guest has told of its job, or of its own end. Comes beside the change of state that it
     /// causes, if it causes one, before or after it.
     GuestTold {
@@ -376,6 +387,9 @@ pub struct PoolSnapshot {
     pub target_because: String,
     /// An operator's fixed target, if there is one.
     pub target_override: Option<u32>,
+    /// Whether demand is not wholly known, so that the target may grow and not shrink.
+    #[serde(default)]
+    pub demand_unknown: bool,
     /// Runners by state.
     pub counts: Counts,
     /// What the last plan did or holds, and why: the answer to "why are there N runners?".

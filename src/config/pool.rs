@@ -63,6 +63,8 @@ pub struct Pool {
     pub guest: Guest,
     /// Idle runners of an old shape that are replaced at the same time. Default 1.
     pub replace_at_once: u32,
+    /// The planner's flavor that it follows, where it follows one. Default: its own name.
+    pub planner_flavor: String,
 }
 
 pub(super) fn read_all(
@@ -80,13 +82,14 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, name, providers, &mut taken));
+        pools.extend(read(section, root, name, providers, &mut taken));
     }
     pools
 }
 
 fn read(
     section: Section<'_>,
+    root: &Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
     taken: &mut scale_set::Taken,
@@ -126,7 +129,7 @@ fn read(
         }
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
-    let demand = demand::read(&section);
+    let demand = demand::read(&section, root);
     let of = scale_set::Of {
         pool: name.as_ref(),
         scope: scope.as_ref(),
@@ -137,9 +140,15 @@ fn read(
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
+    if !demand.contains(&DemandKind::Planner) && section.has("planner") {
+        section.fault("planner", "is of use only with demand = [\"planner\"]");
+    }
+    let planner_flavor = planner_flavor(section.section("planner"));
     section.finish();
+    let name = name?;
     Some(Pool {
-        name: name?,
+        planner_flavor: planner_flavor.unwrap_or_else(|| name.to_string()),
+        name,
         scope: scope?,
         group,
         labels,
@@ -155,6 +164,13 @@ fn read(
         guest,
         replace_at_once,
     })
+}
+
+fn planner_flavor(section: Option<Section<'_>>) -> Option<String> {
+    let section = section?;
+    let flavor = section.needed_text("flavor", "the flavor's name at the planner");
+    section.finish();
+    flavor.map(str::to_owned)
 }
 
 fn labels(section: &Section<'_>) -> Vec<String> {

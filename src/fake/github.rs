@@ -10,16 +10,19 @@
 //! The API is served at the root and below `/api/v3`, so a client takes it for a GitHub Enterprise
 //! Server. A runner application in this process uses [`FakeGithub::connect`]; one in a real guest
 //! uses the calls below `/_jobs` (their table is in `job_side.rs`), on an address that its guest reaches
-//! ([`Options::listen`]).
+//! ([`Options::listen`]). What happens to jobs is posted to webhooks ([`FakeGithub::add_hook`]), and
+//! can be looked up: the job itself, and the deliveries of a hook, which can be asked for again.
 
 mod answers;
 mod applications;
 mod faults;
 mod gate;
+mod hooks;
 mod job_side;
 mod listener;
 mod operation;
 mod scale_set;
+mod workflows;
 mod world;
 
 use std::{
@@ -34,11 +37,12 @@ use runner_fleet_actors::{name::Scope, port::Time};
 use tokio::{sync::Notify, time::Instant};
 
 pub use applications::Offered;
-pub use faults::{Faults, Once};
+pub use faults::{Faults, Mishap, Once};
+pub use hooks::{Delivery, HookOptions, HookTarget};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
 pub use scale_set::{SetCall, SetOptions};
-pub use world::{JobId, JobRecord, Lost, ScaleSetRecord};
+pub use world::{JobId, JobOrder, JobRecord, Lost, ScaleSetRecord};
 
 /// One exchange, as a recorder gets it.
 #[derive(Debug, Clone)]
@@ -119,6 +123,9 @@ pub struct Options {
     pub schedules: bool,
     /// How its scale sets behave.
     pub scale_sets: SetOptions,
+    /// How long a hook has for its answer: at github.com 10 seconds, at a GitHub Enterprise Server
+    /// 30.
+    pub hook_timeout: Duration,
     /// Gets every exchange.
     pub recorder: Option<Recorder>,
 }
@@ -139,6 +146,7 @@ impl Default for Options {
             silence: Duration::from_secs(10),
             schedules: true,
             scale_sets: SetOptions::default(),
+            hook_timeout: Duration::from_secs(10),
             recorder: None,
         }
     }
@@ -159,6 +167,8 @@ pub struct Stats {
     pub online: u64,
     /// Registrations made since the start.
     pub registered: u64,
+    /// Jobs that a deployment protection rule holds.
+    pub blocked: u64,
     /// Jobs that wait for a runner.
     pub queued: u64,
     /// Jobs that have a runner, assigned or acquired.
@@ -169,6 +179,12 @@ pub struct Stats {
     pub failed: u64,
     /// Jobs whose runner died or was deregistered after it had acquired them.
     pub lost: u64,
+    /// Jobs that were cancelled before a runner had acquired them.
+    pub cancelled: u64,
+    /// Deliveries to hooks, redeliveries included, that were answered with success.
+    pub delivered: u64,
+    /// Deliveries that were not.
+    pub undelivered: u64,
     /// How long each acquired job waited, in the order in which they were acquired.
     pub waits: Vec<Duration>,
     /// How long each runner took from its registration to its first connection, in the order in
@@ -199,6 +215,7 @@ pub(crate) struct Shared {
     limits: Mutex<gate::Limits>,
     tokens: Mutex<scale_set::Tokens>,
     set_calls: Mutex<scale_set::Calls>,
+    hooks: Mutex<hooks::Hooks>,
     /// Rung when it goes out of reach or comes back.
     weather: Notify,
 }
@@ -218,6 +235,10 @@ impl Shared {
 
     fn set_calls(&self) -> MutexGuard<'_, scale_set::Calls> {
         self.set_calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, hooks::Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limits(&self) -> MutexGuard<'_, gate::Limits> {
@@ -247,9 +268,12 @@ impl FakeGithub {
     pub async fn start(options: Options) -> io::Result<Self> {
         let socket = tokio::net::TcpListener::bind(options.listen).await?;
         let url = format!("http://{}", socket.local_addr()?);
+        let (wire, news) = tokio::sync::mpsc::unbounded_channel();
+        let (hooks, errands) = hooks::Hooks::new();
         let shared = Arc::new(Shared {
             url,
-            world: Mutex::new(world::World::new(&options)),
+            world: Mutex::new(world::World::new(&options, world::Wire::new(wire))),
+            hooks: Mutex::new(hooks),
             faults: Mutex::new(faults::State::new(&options)),
             limits: Mutex::new(gate::Limits::new(&options)),
             tokens: Mutex::default(),
@@ -262,24 +286,19 @@ impl FakeGithub {
             .fallback(gate::serve)
             .with_state(Arc::clone(&shared));
         let turning = tokio::spawn(turn(Arc::clone(&shared)));
+        let posting = tokio::spawn(hooks::post_all(Arc::clone(&shared), news, errands));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
                 tracing::error!(%error, "the github stand-in stopped");
             }
         });
-        Ok(Self { shared, _serving: Arc::new(Serving([serving, turning])) })
+        Ok(Self { shared, _serving: Arc::new(Serving([serving, turning, posting])) })
     }
 
     /// What goes into `[github] url`.
     #[must_use]
     pub fn url(&self) -> String {
         self.shared.url.clone()
-    }
-
-    /// Queues a job that runs for `runs_for` on a runner of exactly that scope whose labels include
-    /// all of the job's. Labels are compared without regard to case.
-    pub fn queue_job(&self, scope: &Scope, labels: &[String], runs_for: Duration) -> JobId {
-        self.shared.world().queue(scope, labels, runs_for)
     }
 
     /// Jobs waiting and running that ask for exactly these labels: what a demand source would say.
@@ -352,6 +371,8 @@ impl FakeGithub {
         stats.calls = limits.calls.clone();
         stats.counted = limits.counted;
         stats.unchanged = limits.unchanged;
+        drop(limits);
+        (stats.delivered, stats.undelivered) = self.shared.hooks().counts();
         stats
     }
 }
@@ -372,7 +393,7 @@ async fn turn(shared: Arc<Shared>) {
 }
 
 /// Ends the tasks with the last clone.
-struct Serving([tokio::task::JoinHandle<()>; 2]);
+struct Serving([tokio::task::JoinHandle<()>; 3]);
 
 impl Drop for Serving {
     fn drop(&mut self) {

@@ -47,11 +47,11 @@ use self::{
     talk::{Around, Seen, Talk},
 };
 pub use self::{
-    outside::{Hears, Marks, MarksInMemory, NotKept, Runners},
+    outside::{Hears, Marks, MarksInMemory, NotKept},
     talk::Status,
 };
 use super::Github;
-use crate::config;
+use crate::{config, demand::JobEars};
 
 /// After a listener's death, which is a fault of this program.
 const DEATH: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
@@ -112,8 +112,6 @@ pub struct Setup {
     pub marks: Arc<dyn Marks>,
     /// Who keeps the books of jobs.
     pub hears: Arc<dyn Hears>,
-    /// The runners' side.
-    pub runners: Arc<dyn Runners>,
     /// Who this is, for people who look at GitHub's sessions: fleet and host.
     pub owner: String,
 }
@@ -125,11 +123,20 @@ struct Running {
     stop: CancellationToken,
 }
 
+impl Running {
+    fn end(&self) {
+        self.seen.retire();
+        self.stop.cancel();
+    }
+}
+
 /// All scale sets of a fleet: a source of demand, and a way to register runners.
 pub struct ScaleSets {
     github: Current,
     around: Around,
     running: Mutex<BTreeMap<PoolName, Running>>,
+    /// Listeners that begin with [`ScaleSets::start`].
+    waiting: Mutex<Vec<(Talk, CancellationToken)>>,
     /// By scope, and never fewer: runners of a set that left the configuration are still listed.
     admins: Mutex<BTreeMap<Scope, Arc<Admin>>>,
     demand: Mutex<HashMap<PoolName, watch::Sender<Option<Demand>>>>,
@@ -150,15 +157,29 @@ impl ScaleSets {
     /// None yet; see [`configure`](Self::configure).
     #[must_use]
     pub fn new(setup: Setup) -> Arc<Self> {
-        let Setup { github, clock, marks, hears, runners, owner } = setup;
+        let Setup { github, clock, marks, hears, owner } = setup;
+        let ears = Arc::default();
         Arc::new(Self {
             github: Arc::new(RwLock::new(github)),
-            around: Around { clock, marks, hears, runners, owner },
+            around: Around { clock, marks, hears, ears, owner },
+            waiting: Mutex::default(),
             running: Mutex::default(),
             admins: Mutex::default(),
             demand: Mutex::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Begins to listen. `ears` hear what becomes of runners; a second pair is of no use. Must be called
+    /// inside the I/O runtime.
+    pub fn start(&self, ears: Arc<dyn JobEars>) {
+        // Under the lock, so that no listener is put among those that wait after they have begun.
+        let mut waiting = lock(&self.waiting);
+        if self.around.ears.set(ears).is_ok() {
+            waiting.drain(..).for_each(|(talk, stop)| {
+                self.tasks.spawn(listen(talk, stop));
+            });
+        }
     }
 
     /// Takes up other credentials; open sessions go on.
@@ -167,8 +188,8 @@ impl ScaleSets {
     }
 
     /// These pools are served by scale sets from now on: new ones begin, those that are gone close
-    /// their sessions, a changed maximum is told to GitHub at once. Must be called inside the I/O
-    /// runtime.
+    /// their sessions, a changed maximum is told to GitHub at once. Before [`start`](Self::start) it is
+    /// only noted. Must be called inside the I/O runtime.
     pub fn configure(&self, wanted: Vec<PoolSet>) {
         let mut running = lock(&self.running);
         let mut before = std::mem::take(&mut *running);
@@ -180,16 +201,16 @@ impl ScaleSets {
                     Running { set: set.clone(), ..one }
                 }
                 other => {
-                    other.iter().for_each(|old| old.stop.cancel());
-                    self.start(&set)
+                    other.iter().for_each(Running::end);
+                    self.begin(&set)
                 }
             };
             running.insert(set.pool, kept);
         }
-        before.values().for_each(|gone| gone.stop.cancel());
+        before.values().for_each(Running::end);
     }
 
-    fn start(&self, set: &PoolSet) -> Running {
+    fn begin(&self, set: &PoolSet) -> Running {
         let seen = Arc::new(Seen::new(set, self.sender(&set.pool)));
         let (capacity, receiver) = watch::channel(set.max);
         let stop = CancellationToken::new();
@@ -200,7 +221,14 @@ impl ScaleSets {
             seen: Arc::clone(&seen),
             capacity: receiver,
         };
-        self.tasks.spawn(listen(talk, stop.clone()));
+        let mut waiting = lock(&self.waiting);
+        match self.around.ears.get() {
+            Some(_) => {
+                self.tasks.spawn(listen(talk, stop.clone()));
+            }
+            None => waiting.push((talk, stop.clone())),
+        }
+        drop(waiting);
         Running { set: set.clone(), seen, capacity, stop }
     }
 

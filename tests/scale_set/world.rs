@@ -9,10 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use runner_fleet::{
+    demand::JobEars,
     fake::github::{FakeGithub, Next, Options, ScaleSetRecord, SetOptions},
-    github::scale_set::{
-        Hears, Marks, MarksInMemory, NotKept, PoolSet, Runners, ScaleSets, Setup, Status,
-    },
+    github::scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup, Status},
 };
 use runner_fleet_actors::{
     demand::Demand,
@@ -89,11 +88,11 @@ impl Hears for Kept {
     }
 }
 
-impl Runners for Kept {
+impl JobEars for Kept {
     fn job_started(&self, runner: &RunnerName, _: Job) {
         self.told.lock().unwrap().push((runner.clone(), "started"));
     }
-    fn job_completed(&self, runner: &RunnerName, _: JobEnd) {
+    fn job_ended(&self, runner: &RunnerName, _: JobEnd) {
         self.told.lock().unwrap().push((runner.clone(), "completed"));
     }
 }
@@ -120,11 +119,11 @@ impl Daemon {
             clock: Arc::new(TokioClock::starting_at(chrono::Utc::now())),
             marks: Arc::clone(kept) as Arc<dyn Marks>,
             hears: Arc::clone(kept) as Arc<dyn Hears>,
-            runners: Arc::clone(kept) as Arc<dyn Runners>,
             owner: "ci on test-host".to_owned(),
         });
         let forge = sets.forge(github);
         sets.configure(pools);
+        sets.start(Arc::clone(kept) as Arc<dyn JobEars>);
         drop(inside);
         Self { runtime: Some(runtime), sets, forge }
     }

@@ -1,4 +1,5 @@
-//! What scale sets need of the rest of the daemon: three small traits, so that a test can be the rest.
+//! What scale sets need of the rest of the daemon: small traits, so that a test can be
+//! the rest. Who is told of runners is a [`JobEars`](crate::demand::JobEars).
 
 use std::{
     collections::HashMap,
@@ -6,11 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use runner_fleet_actors::{
-    event::{Job, JobEnd},
-    job::JobNews,
-    name::RunnerName,
-};
+use runner_fleet_actors::job::JobNews;
 
 use crate::demand::{
     desk::Desk,
@@ -46,15 +43,6 @@ pub trait Hears: Send + Sync {
     /// # Errors
     /// Where they may not be durable; they come again.
     async fn hear(&self, news: Vec<JobNews>) -> Result<(), NotKept>;
-}
-
-/// The runners' side: what becomes an event of the brain. Must not block; may come twice.
-pub trait Runners: Send + Sync {
-    /// A runner has begun a job.
-    fn job_started(&self, runner: &RunnerName, job: Job);
-
-    /// A runner's job has ended.
-    fn job_completed(&self, runner: &RunnerName, end: JobEnd);
 }
 
 #[async_trait]

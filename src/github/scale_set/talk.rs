@@ -1,7 +1,7 @@
 //! The shell round a [`Listener`]: does what it says, one thing at a time, and shows what it knows.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -21,10 +21,11 @@ use super::{
     exchange::Failed,
     listener::{Action, CONFLICT_ALARM, Event, Failure, Listener, Memory},
     news::{self, Became},
-    outside::{Hears, Marks, NotKept, Runners},
+    outside::{Hears, Marks, NotKept},
     queue::Queue,
     wire::{Message, ScaleSet, Session},
 };
+use crate::demand::JobEars;
 
 /// What a scale set's listener says of itself, for status pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,8 +55,15 @@ pub struct Status {
 /// What others see of a listener.
 #[derive(Debug)]
 pub(super) struct Seen {
-    pub demand: watch::Sender<Option<Demand>>,
-    status: Mutex<Status>,
+    demand: watch::Sender<Option<Demand>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    status: Status,
+    /// Another listener, or none, speaks for the pool now.
+    retired: bool,
 }
 
 impl Seen {
@@ -72,25 +80,42 @@ impl Seen {
             messages: 0,
             last_error: None,
         };
-        Self { demand, status: Mutex::new(status) }
+        Self { demand, inner: Mutex::new(Inner { status, retired: false }) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn status(&self) -> Status {
-        self.lock().clone()
+        self.lock().status.clone()
     }
 
     /// The scale set's number, while it is known to exist.
     pub fn set(&self) -> Option<u64> {
-        self.lock().id
+        self.lock().status.id
     }
 
     /// Nothing is known.
     pub fn unknown(&self) {
-        self.demand.send_if_modified(|shown| shown.take().is_some());
+        self.publish(&self.lock(), None);
+    }
+
+    /// From now on this listener speaks for no pool, and nothing is known until another one does.
+    pub fn retire(&self) {
+        let mut inner = self.lock();
+        self.publish(&inner, None);
+        inner.retired = true;
+    }
+
+    fn publish(&self, inner: &Inner, demand: Option<Demand>) {
+        if !inner.retired {
+            self.demand.send_if_modified(|shown| {
+                let changed = *shown != demand;
+                *shown = demand;
+                changed
+            });
+        }
     }
 
     fn show(&self, listener: &Listener, now: Time) {
@@ -99,21 +124,16 @@ impl Seen {
             let told = numbers.statistics;
             Demand::exact(told.assigned.saturating_sub(told.running), told.running, numbers.as_of)
         });
-        {
-            let mut status = self.lock();
-            status.id = listener.set();
-            status.connected_since =
-                listener.connected().then(|| status.connected_since.unwrap_or(now));
-            status.conflict_since = listener.conflict_since();
-            status.last_word = demand.map(|demand| demand.as_of).or(status.last_word);
-            status.waiting = demand.map(|demand| demand.waiting);
-            status.running = demand.map(|demand| demand.running);
-        }
-        self.demand.send_if_modified(|shown| {
-            let changed = *shown != demand;
-            *shown = demand;
-            changed
-        });
+        let mut inner = self.lock();
+        let status = &mut inner.status;
+        status.id = listener.set();
+        status.connected_since =
+            listener.connected().then(|| status.connected_since.unwrap_or(now));
+        status.conflict_since = listener.conflict_since();
+        status.last_word = demand.map(|demand| demand.as_of).or(status.last_word);
+        status.waiting = demand.map(|demand| demand.waiting);
+        status.running = demand.map(|demand| demand.running);
+        self.publish(&inner, demand);
     }
 }
 
@@ -123,7 +143,8 @@ pub(super) struct Around {
     pub clock: Arc<dyn Clock>,
     pub marks: Arc<dyn Marks>,
     pub hears: Arc<dyn Hears>,
-    pub runners: Arc<dyn Runners>,
+    /// There before anything listens.
+    pub ears: Arc<OnceLock<Arc<dyn JobEars>>>,
     pub owner: String,
 }
 
@@ -228,7 +249,7 @@ impl Talk {
         let done = self.attempt(action, queue).await;
         match done {
             Ok(event) => {
-                if !waits && self.seen.lock().last_error.take().is_some() {
+                if !waits && self.seen.lock().status.last_error.take().is_some() {
                     tracing::debug!(pool = %self.set.pool, "the scale set's listener goes on");
                 }
                 event
@@ -242,7 +263,7 @@ impl Talk {
                 } else {
                     tracing::warn!(pool = %self.set.pool, %error, "a call for the scale set failed");
                 }
-                self.seen.lock().last_error = Some(error);
+                self.seen.lock().status.last_error = Some(error);
                 Event::Failed(failure)
             }
         }
@@ -304,7 +325,7 @@ impl Talk {
             Action::Acknowledge { message } => {
                 let queue = queue.as_ref().ok_or_else(closed)?;
                 queue.acknowledge(admin, message).await?;
-                self.seen.lock().messages += 1;
+                self.seen.lock().status.messages += 1;
                 Event::Done
             }
             Action::Wait { until } => {
@@ -333,10 +354,12 @@ impl Talk {
             tracing::warn!(pool = %self.set.pool, message = message.id, unread = message.unread,
                 "a message of the scale set holds what cannot be read");
         }
-        for (runner, became) in news::of_runners(message) {
-            match became {
-                Became::Busy(job) => self.around.runners.job_started(&runner, job),
-                Became::Finished(end) => self.around.runners.job_completed(&runner, end),
+        if let Some(ears) = self.around.ears.get() {
+            for (runner, became) in news::of_runners(message) {
+                match became {
+                    Became::Busy(job) => ears.job_started(&runner, job),
+                    Became::Finished(end) => ears.job_ended(&runner, end),
+                }
             }
         }
         let news = news::of_message(message, &self.set.pool, self.now());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Caller, JobId, JobRecord, Lost, Word, World,
+    Action, Caller, JobId, JobRecord, Lost, Word, World,
     alarm::Alarm,
     job::JobState,
     registration::{Registration, Session},
@@ -103,8 +103,10 @@ impl World {
         if !state.is_acquired() {
             state.record.acquired_at = Some(chrono::Utc::now());
             self.stats.waits.push(state.queued.elapsed());
-            if let Some(set) = state.given {
-                self.tell(set, job.0, Word::Started);
+            let (record, given) = (state.record.clone(), state.given);
+            self.tell(Action::InProgress, &record);
+            if let Some(set) = given {
+                self.tell_set(set, job.0, Word::Started);
             }
         }
         true
@@ -132,7 +134,7 @@ impl World {
             self.stats.failed += 1;
         }
         self.tell_end(&state);
-        self.ended.push(state.record);
+        self.bury(state.record);
         self.remove(caller.registration);
     }
 

@@ -318,7 +318,8 @@ impl World {
 
     /// Gives waiting jobs to a scale set, as many as it has room for.
     pub(super) fn serve_set(&mut self, id: u64) {
-        let free = |job: &JobState| job.given.is_none() && job.offered.is_none();
+        let free =
+            |job: &JobState| job.given.is_none() && job.offered.is_none() && !job.record.blocked;
         let waiting: Vec<u64> = self
             .jobs
             .iter()
@@ -338,7 +339,7 @@ impl World {
     /// A job that no runner took: perhaps a scale set's.
     pub(super) fn serve_job_by_set(&mut self, job: u64) {
         let Some(state) = self.jobs.get(&job) else { return };
-        if state.given.is_some() || state.offered.is_some() {
+        if state.given.is_some() || state.offered.is_some() || state.record.blocked {
             return;
         }
         let set = self.sets.keys().copied().find(|id| self.fits(*id, state));
@@ -352,7 +353,7 @@ impl World {
             if let Some(state) = self.jobs.get_mut(&job) {
                 state.offered = Some(id);
             }
-            return self.tell(id, job, Word::Available);
+            return self.tell_set(id, job, Word::Available);
         }
         let given = self.jobs.values().filter(|job| job.given == Some(id)).count() as u64;
         if self.sets.get(&id).is_some_and(|set| given < u64::from(set.capacity)) {
@@ -363,12 +364,12 @@ impl World {
     fn give(&mut self, job: u64, id: u64) {
         let Some(state) = self.jobs.get_mut(&job) else { return };
         (state.given, state.offered) = (Some(id), None);
-        self.tell(id, job, Word::Assigned);
+        self.tell_set(id, job, Word::Assigned);
         self.serve_job(job);
     }
 
     /// Something happened to a job of a scale set.
-    pub(super) fn tell(&mut self, id: u64, job: u64, word: Word) {
+    pub(super) fn tell_set(&mut self, id: u64, job: u64, word: Word) {
         if let Some(state) = self.jobs.get(&job) {
             let message = told(state, word);
             self.post(id, message);
