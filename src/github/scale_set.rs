@@ -6,8 +6,8 @@
 //! away. The price: one listener a scale set, and a protocol that is described nowhere but in the
 //! sources of actions/scaleset, actions-runner-controller and GARM, on which this is built.
 //!
-//! The parts: [`listener`] decides (pure), [`talk`] does, [`admin`] and [`calls`] speak to the actions
-//! service, [`queue`] to the messages, [`forge`] registers and lists runners. The rules are told at
+//! The parts: [`listener`] decides (pure), `talk` does, `admin` and `calls` speak to the actions
+//! service, `queue` to the messages, `forge` registers and lists runners. The rules are told at
 //! [`listener`].
 //!
 //! The official client in Go as a process beside the daemon would be the alternative; it acknowledges
