@@ -25,6 +25,7 @@ mod planner;
 mod pool;
 mod provider;
 mod read;
+mod scale_set;
 mod secret;
 mod size;
 mod webhooks;
@@ -48,6 +49,7 @@ pub use self::{
     planner::PlannerAccess,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
+    scale_set::ScaleSet,
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
     webhooks::Webhooks,

@@ -28,6 +28,7 @@ mod reading;
 pub mod records;
 mod register;
 pub mod route;
+pub mod scale_set;
 mod transport;
 pub mod webhook;
 mod wire;
@@ -97,6 +98,9 @@ impl GithubConfig {
 /// The forge over GitHub's REST API.
 pub struct Github {
     client: client::Client,
+    /// For what is not the REST API: GitHub's actions service.
+    http: reqwest::Client,
+    timeouts: Timeouts,
     fleet: FleetId,
     groups: groups::Groups,
     pages: listing::Pages,
@@ -121,11 +125,13 @@ impl Github {
     pub fn new(config: GithubConfig, clock: Arc<dyn Clock>) -> Result<Self, PortError> {
         let base = route::api_base(&config.url)?;
         let credentials = auth::Credentials::new(&config.auth)?;
-        let transport =
-            transport::Transport::new(&base, config.ca_file.as_deref(), &config.timeouts)?;
+        let http = transport::http_client(&base, config.ca_file.as_deref(), &config.timeouts)?;
         let patience = config.timeouts.whole;
+        let transport = transport::Transport::new(&base, http.clone(), patience)?;
         Ok(Self {
             client: client::Client::new(transport, credentials, base, clock, patience),
+            http,
+            timeouts: config.timeouts,
             fleet: config.fleet,
             groups: groups::Groups::default(),
             pages: listing::Pages::default(),

@@ -7,21 +7,29 @@ mod judge;
 mod support;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use judge::Judge;
 use runner_fleet::{
+    demand::JobEars,
     fake::github::{Exchange, FakeGithub, Group, Next, Offered, Options, Refused},
     github::{
         Github,
         budget::CallKind,
         downloads::Catalogue,
         freshness::{Deprecation, Version},
+        scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup},
     },
 };
-use runner_fleet_actors::port::{ErrorClass, Forge};
+use runner_fleet_actors::{
+    event::{Job, JobEnd},
+    job::JobNews,
+    name::RunnerName,
+    port::{ErrorClass, Forge},
+};
 use support::*;
 
 const GITHUB_COM: &str = include_str!("data/github-runners.schema.json");
@@ -291,4 +299,50 @@ async fn the_status_counts_calls_and_shows_what_is_left() {
     let status = github.status();
     assert_eq!((status.calls, status.failures, status.in_flight), (1, 0, 0));
     assert_eq!((status.remaining, status.held_until, status.last_error), (Some(4999), None, None));
+}
+
+#[tokio::test]
+async fn a_scale_sets_way_into_the_actions_service_is_as_github_describes_it() {
+    let (fake, seen) = recorded(Options::default()).await;
+    let github = Arc::new(client(with_token(&fake)));
+    let marks = Arc::new(MarksInMemory::default());
+    for (number, text) in SCOPES.iter().enumerate() {
+        let sets = ScaleSets::new(Setup {
+            github: Arc::clone(&github),
+            clock: HandClock::new(),
+            marks: Arc::clone(&marks) as Arc<dyn Marks>,
+            hears: Arc::new(Nobody),
+            owner: "ci".to_owned(),
+        });
+        sets.configure(vec![PoolSet {
+            pool: "small".parse().unwrap(),
+            scope: scope(text),
+            name: "small".to_owned(),
+            group: None,
+            labels: labels(),
+            max: 1,
+        }]);
+        sets.start(Arc::new(Nobody));
+        while fake.scale_sets().len() <= number {
+            tokio::task::yield_now().await;
+        }
+        sets.stop().await;
+    }
+    let kinds: BTreeSet<_> = seen.lock().unwrap().iter().map(|one| one.operation_id).collect();
+    assert_eq!(kinds.len(), 3, "nothing else of the REST API is asked: {kinds:?}");
+    judge(&seen, 3);
+}
+
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Hears for Nobody {
+    async fn hear(&self, _: Vec<JobNews>) -> Result<(), NotKept> {
+        Ok(())
+    }
+}
+
+impl JobEars for Nobody {
+    fn job_started(&self, _: &RunnerName, _: Job) {}
+    fn job_ended(&self, _: &RunnerName, _: JobEnd) {}
 }

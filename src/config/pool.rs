@@ -18,6 +18,7 @@ use super::{
     limits::{self, Limits},
     provider::Provider,
     read::Section,
+    scale_set::{self, ScaleSet},
 };
 
 /// GitHub's limit of runners in one group (GitHub docs, "Self-hosted runners reference").
@@ -52,6 +53,8 @@ pub struct Pool {
     pub max: u32,
     /// Who tells how many jobs it must serve. Default: nobody but its own busy runners.
     pub demand: BTreeSet<DemandKind>,
+    /// Its runner scale set, if `demand` names one.
+    pub scale_set: Option<ScaleSet>,
     /// Of several pools that could serve a job, the one with the highest gets it. Default 0.
     pub priority: u32,
     /// How long each state may last.
@@ -69,6 +72,7 @@ pub(super) fn read_all(
     providers: &BTreeMap<String, Option<Provider>>,
 ) -> Vec<Pool> {
     let mut names = BTreeSet::new();
+    let mut taken = scale_set::Taken::new();
     let mut pools = Vec::new();
     for section in root.rows("pools") {
         let name: Option<PoolName> = section
@@ -78,7 +82,7 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, root, name, providers));
+        pools.extend(read(section, root, name, providers, &mut taken));
     }
     pools
 }
@@ -88,6 +92,7 @@ fn read(
     root: &Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
+    taken: &mut scale_set::Taken,
 ) -> Option<Pool> {
     let scope: Option<Scope> =
         section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
@@ -125,6 +130,13 @@ fn read(
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
     let demand = demand::read(&section, root);
+    let of = scale_set::Of {
+        pool: name.as_ref(),
+        scope: scope.as_ref(),
+        group: group.as_deref(),
+        wanted: demand.contains(&DemandKind::ScaleSet),
+    };
+    let scale_set = scale_set::read(&section, &of, taken);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
@@ -146,6 +158,7 @@ fn read(
         spare,
         max,
         demand,
+        scale_set,
         priority,
         limits,
         guest,

@@ -21,6 +21,7 @@ mod hooks;
 mod job_side;
 mod listener;
 mod operation;
+mod scale_set;
 mod workflows;
 mod world;
 
@@ -40,7 +41,8 @@ pub use faults::{Faults, Mishap, Once};
 pub use hooks::{Delivery, HookOptions, HookTarget};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
-pub use world::{JobId, JobOrder, JobRecord, Lost};
+pub use scale_set::{SetCall, SetOptions};
+pub use world::{JobId, JobOrder, JobRecord, Lost, ScaleSetRecord};
 
 /// One exchange, as a recorder gets it.
 #[derive(Debug, Clone)]
@@ -121,6 +123,8 @@ pub struct Options {
     /// Whether it tells until when versions of the runner application are taken; a GitHub Enterprise
     /// Server does not.
     pub schedules: bool,
+    /// How its scale sets behave.
+    pub scale_sets: SetOptions,
     /// How long a hook has for its answer: at github.com 10 seconds, at a GitHub Enterprise Server
     /// 30.
     pub hook_timeout: Duration,
@@ -143,6 +147,7 @@ impl Default for Options {
             assignment_timeout: Duration::from_secs(15),
             silence: Duration::from_secs(10),
             schedules: true,
+            scale_sets: SetOptions::default(),
             hook_timeout: Duration::from_secs(10),
             recorder: None,
         }
@@ -213,6 +218,8 @@ pub(crate) struct Shared {
     world: Mutex<world::World>,
     faults: Mutex<faults::State>,
     limits: Mutex<gate::Limits>,
+    tokens: Mutex<scale_set::Tokens>,
+    set_calls: Mutex<scale_set::Calls>,
     hooks: Mutex<hooks::Hooks>,
     /// Rung when it goes out of reach or comes back.
     weather: Notify,
@@ -225,6 +232,14 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, faults::State> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, scale_set::Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_calls(&self) -> MutexGuard<'_, scale_set::Calls> {
+        self.set_calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hooks(&self) -> MutexGuard<'_, hooks::Hooks> {
@@ -272,6 +287,8 @@ impl FakeGithub {
             hooks: Mutex::new(hooks),
             faults: Mutex::new(faults::State::new(&options)),
             limits: Mutex::new(gate::Limits::new(&options)),
+            tokens: Mutex::default(),
+            set_calls: Mutex::default(),
             weather: Notify::new(),
             options,
         });

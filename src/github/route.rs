@@ -95,6 +95,11 @@ pub fn jit_config(scope: &Scope) -> String {
     format!("{}/actions/runners/generate-jitconfig", root(scope))
 }
 
+/// Makes a token that registers runners and scale sets.
+pub fn registration_token(scope: &Scope) -> String {
+    format!("{}/actions/runners/registration-token", root(scope))
+}
+
 /// One page of a scope's runner groups.
 pub fn groups(scope: &Scope, page: u32) -> String {
     format!("{}/actions/runner-groups?per_page=100&page={page}", root(scope))

@@ -31,7 +31,7 @@ use url::Url;
 use super::Timeouts;
 
 /// No answer of GitHub comes near this; a peer that sends more is not GitHub.
-const BODY_MAX: usize = 16 * 1024 * 1024;
+pub const BODY_MAX: usize = 16 * 1024 * 1024;
 
 /// One answer, read to its end.
 #[derive(Debug)]
@@ -68,6 +68,30 @@ pub struct Outgoing<'a> {
     pub body: Option<&'a Value>,
 }
 
+/// The HTTP client for one GitHub and what belongs to it: proxies, authorities, no redirects, no
+/// repetitions.
+///
+/// # Errors
+/// `Invalid` where the CA file cannot be used.
+pub fn http_client(
+    base: &Url,
+    ca: Option<&Path>,
+    timeouts: &Timeouts,
+) -> Result<reqwest::Client, PortError> {
+    let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(timeouts.connect)
+        // A redirect is followed by the caller, which keeps the method and the host.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never());
+    if let Some(path) = ca {
+        client = trusting(client, path)?;
+    }
+    client.build().map_err(|error| {
+        invalid(format!("the client for {base} cannot be built: {}", causes(&error)))
+    })
+}
+
 /// The way to one GitHub.
 #[derive(Debug)]
 pub struct Transport {
@@ -79,20 +103,9 @@ impl Transport {
     /// Prepares the client; makes no call.
     ///
     /// # Errors
-    /// `Invalid` where the CA file cannot be used.
-    pub fn new(base: &Url, ca: Option<&Path>, timeouts: &Timeouts) -> Result<Self, PortError> {
+    /// `Invalid` where the base is no address for requests.
+    pub fn new(base: &Url, client: reqwest::Client, whole: Duration) -> Result<Self, PortError> {
         let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
-        let mut client = reqwest::Client::builder()
-            .connect_timeout(timeouts.connect)
-            // A redirect is followed by the caller, which keeps the method and the host.
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never());
-        if let Some(path) = ca {
-            client = trusting(client, path)?;
-        }
-        let client = client.build().map_err(|error| {
-            invalid(format!("the client for {base} cannot be built: {}", causes(&error)))
-        })?;
         let uri = base.as_str().parse::<http::Uri>().map_err(|error| {
             invalid(format!("github url {base} is not usable: {error}; correct it"))
         })?;
@@ -109,7 +122,7 @@ impl Transport {
             .with_auth(AuthState::None)
             .build();
         match built {
-            Ok(octocrab) => Ok(Self { octocrab, whole: timeouts.whole }),
+            Ok(octocrab) => Ok(Self { octocrab, whole }),
             Err(never) => match never {},
         }
     }

@@ -13,6 +13,7 @@ use super::{
     faults::Lies,
     hooks::{self, payload},
     operation::Target,
+    scale_set,
     world::{NotRemoved, World},
 };
 
@@ -85,6 +86,7 @@ pub(crate) fn answer(
         },
         Operation::JitConfig => register(&mut shared.world(), scope, body),
         Operation::Groups => groups(shared, scope, query),
+        Operation::RegistrationToken => scale_set::registration_token(shared, scope),
         Operation::Downloads => shared.world().shelf.list(&shared.url),
         Operation::Deprecation if shared.options.schedules => {
             shared.world().shelf.schedule(&target.version)

@@ -145,6 +145,10 @@ impl Faults {
         Self(shared)
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
     /// Shares (0 to 1) of calls that end in a 502: before they take effect, and after.
     pub fn error_rate(&self, before: f64, after: f64) {
         self.0.faults().errors = (before, after);

@@ -27,6 +27,7 @@ use super::{
     Exchange, Once, Operation, Options, Shared,
     answers::{self, Query, Reply},
     operation::Target,
+    scale_set,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -132,6 +133,9 @@ pub(crate) async fn serve(
     Shown(shared): Shown<Arc<Shared>>,
     request: Request<Body>,
 ) -> Response<Body> {
+    if scale_set::is_for(&request) {
+        return scale_set::serve(&shared, request).await;
+    }
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let path = path.strip_prefix("/api/v3").unwrap_or(path).to_owned();

@@ -21,6 +21,8 @@ pub enum Operation {
     Deprecation,
     /// Makes an installation token.
     InstallationToken,
+    /// Makes a token that registers runners and scale sets.
+    RegistrationToken,
     /// Shows the rate limit.
     RateLimit,
     /// Shows one job.
@@ -81,6 +83,7 @@ impl Target {
         let (operation, id) = match (method, rest) {
             ("GET", ["runners"]) => (Operation::List, 0),
             ("POST", ["runners", "generate-jitconfig"]) => (Operation::JitConfig, 0),
+            ("POST", ["runners", "registration-token"]) => (Operation::RegistrationToken, 0),
             ("GET", ["runners", "downloads"]) => (Operation::Downloads, 0),
             ("GET", ["runners", "deprecations", version]) => {
                 let target = Self::new(Operation::Deprecation, Some(scope), 0);
@@ -158,6 +161,15 @@ impl Target {
             }
             (Op::JitConfig, Some(Scope::Enterprise(_))) => {
                 "actions/generate-runner-jitconfig-for-enterprise"
+            }
+            (Op::RegistrationToken, Some(Scope::Repository { .. })) => {
+                "actions/create-registration-token-for-repo"
+            }
+            (Op::RegistrationToken, Some(Scope::Organisation(_))) => {
+                "actions/create-registration-token-for-org"
+            }
+            (Op::RegistrationToken, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/create-registration-token-for-enterprise"
             }
             (Op::Downloads, Some(Scope::Repository { .. })) => {
                 "actions/list-runner-applications-for-repo"

@@ -9,10 +9,12 @@
 
 mod alarm;
 mod job;
+mod letter;
 mod news;
 mod queue;
 mod registration;
 mod session;
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -29,13 +31,16 @@ use tokio::{sync::Notify, time::Instant};
 use self::{
     alarm::{Alarm, Alarms},
     job::JobState,
+    letter::Word,
     registration::Registration,
+    sets::ScaleSet,
 };
 use super::{Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies};
 
-pub(crate) use news::{Action, News, Wire};
-
 pub use job::{JobId, JobOrder, JobRecord, Lost};
+pub(crate) use news::{Action, News, Wire};
+pub(crate) use sets::NoLetter;
+pub use sets::ScaleSetRecord;
 
 /// Who calls: a registration and which of its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,9 @@ pub(crate) struct World {
     pub(crate) shelf: Shelf,
     registrations: BTreeMap<u64, Registration>,
     by_name: HashMap<(Scope, String), u64>,
+    sets: BTreeMap<u64, ScaleSet>,
+    /// Scale sets must acquire their jobs, as at a GitHub Enterprise Server.
+    must_be_acquired: bool,
     /// Jobs that wait or run. Waiting ones are served in this order.
     jobs: BTreeMap<u64, JobState>,
     ended: BTreeMap<u64, JobRecord>,
@@ -85,6 +93,8 @@ impl World {
             shelf: Shelf::default(),
             registrations: BTreeMap::new(),
             by_name: HashMap::new(),
+            sets: BTreeMap::new(),
+            must_be_acquired: options.scale_sets.must_be_acquired,
             jobs: BTreeMap::new(),
             ended: BTreeMap::new(),
             wire,
@@ -131,6 +141,7 @@ impl World {
             job: None,
             connected_before: false,
             used: false,
+            set_of: None,
         };
         self.by_name.insert(place, id);
         self.registrations.insert(id, registration);
@@ -220,6 +231,7 @@ impl World {
         if let Some(mut state) = self.jobs.remove(&job) {
             state.record.lost = Some((chrono::Utc::now(), why));
             self.stats.lost += 1;
+            self.tell_end(&state);
             self.bury(state.record);
         }
     }
@@ -233,8 +245,9 @@ impl World {
     fn serve_job(&mut self, job: u64) {
         let Some(state) = self.jobs.get(&job) else { return };
         let idle = self.registrations.values().find(|one| takes(one, state)).map(|one| one.id);
-        if let Some(runner) = idle {
-            self.assign(job, runner);
+        match idle {
+            Some(runner) => self.assign(job, runner),
+            None => self.serve_job_by_set(job),
         }
     }
 
@@ -351,5 +364,7 @@ fn takes(runner: &Registration, job: &JobState) -> bool {
         && !runner.used
         && !job.record.blocked
         && runner.scope == job.record.scope
+        && runner.set_of == job.given
+        && job.offered.is_none()
         && job.labels.is_subset(&runner.set)
 }

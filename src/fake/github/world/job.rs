@@ -144,6 +144,10 @@ pub(super) struct JobState {
     pub(super) queued: Instant,
     /// The registration that has it.
     pub(super) runner: Option<u64>,
+    /// The scale set that it was given to.
+    pub(super) given: Option<u64>,
+    /// The scale set that may acquire it.
+    pub(super) offered: Option<u64>,
     pub(super) record: JobRecord,
 }
 
@@ -177,7 +181,7 @@ impl JobState {
             assignments: 0,
         };
         let labels = super::set_of(&order.labels);
-        Self { labels, queued: Instant::now(), runner: None, record }
+        Self { labels, queued: Instant::now(), runner: None, given: None, offered: None, record }
     }
 
     pub(super) fn is_acquired(&self) -> bool {

@@ -45,6 +45,7 @@ impl World {
         state.record.completed_at = Some(chrono::Utc::now());
         state.record.result = Some("cancelled".to_owned());
         self.stats.cancelled += 1;
+        self.tell_end(&state);
         self.bury(state.record);
         if let Some(runner) = runner {
             self.serve_runner(runner);

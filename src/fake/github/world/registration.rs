@@ -55,6 +55,8 @@ pub(crate) struct Registration {
     pub(super) connected_before: bool,
     /// It has acquired a job; a JIT runner gets no other one.
     pub(super) used: bool,
+    /// The scale set that it is of.
+    pub(crate) set_of: Option<u64>,
 }
 
 impl Registration {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Action, Caller, JobId, JobRecord, Lost, World,
+    Action, Caller, JobId, JobRecord, Lost, Word, World,
     alarm::Alarm,
     job::JobState,
     registration::{Registration, Session},
@@ -103,8 +103,11 @@ impl World {
         if !state.is_acquired() {
             state.record.acquired_at = Some(chrono::Utc::now());
             self.stats.waits.push(state.queued.elapsed());
-            let record = state.record.clone();
+            let (record, given) = (state.record.clone(), state.given);
             self.tell(Action::InProgress, &record);
+            if let Some(set) = given {
+                self.tell_set(set, job.0, Word::Started);
+            }
         }
         true
     }
@@ -126,11 +129,12 @@ impl World {
         let Some(mut state) = self.jobs.remove(&job.0) else { return };
         state.record.completed_at = Some(chrono::Utc::now());
         state.record.result = Some(result.to_owned());
-        self.bury(state.record);
         self.stats.completed += 1;
         if result != "success" {
             self.stats.failed += 1;
         }
+        self.tell_end(&state);
+        self.bury(state.record);
         self.remove(caller.registration);
     }
 

@@ -1,0 +1,252 @@
+//! The way into the actions service of a scope: a registration token from the REST API, and for it an
+//! address and an admin token, which is good for about an hour.
+//!
+//! There is one connection for all scale sets of a scope, renewed by whoever needs it first; all others
+//! take up what it got, also its failure. This is the only part of scale sets that spends the REST
+//! API's rate limit: one call or two an hour.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use runner_fleet_actors::{
+    backoff::{self, Curve},
+    name::Scope,
+    port::{ErrorClass, PortError, Secret, Time},
+};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::{
+    address,
+    exchange::{Answer, Failed, Request},
+    wire,
+};
+use crate::github::{
+    Github,
+    budget::CallKind,
+    client::Call,
+    reading::{needed, said},
+    route,
+};
+
+/// A connection is renewed when it has less than this left.
+const RENEW_EARLY: Duration = Duration::from_secs(120);
+/// A registration token that was made just now may not be known everywhere yet.
+const REGISTER_TRIES: u32 = 3;
+const REGISTER: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(4) };
+
+/// The GitHub of the present configuration: a reload may replace it.
+pub type Current = Arc<RwLock<Arc<Github>>>;
+
+/// The actions service of one scope.
+pub struct Admin {
+    github: Current,
+    scope: Scope,
+    held: Mutex<Held>,
+    /// Tries to get a connection, so that whoever waited for one shares its failure too.
+    tries: AtomicU64,
+}
+
+#[derive(Default)]
+struct Held {
+    connection: Option<Connection>,
+    generation: u64,
+    failure: Option<PortError>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    url: Url,
+    token: Secret,
+    expires: Option<Time>,
+    generation: u64,
+}
+
+/// One call of the actions service.
+pub struct Ask<'a> {
+    /// What is tried on what, for a person.
+    pub what: String,
+    /// Its method.
+    pub method: Method,
+    /// The path below the service's address.
+    pub path: String,
+    /// The query besides the service's own.
+    pub query: &'a [(&'a str, &'a str)],
+    /// JSON body.
+    pub body: Option<Value>,
+    /// A token of the caller's own instead of the admin's; nobody here can renew it.
+    pub token: Option<&'a Secret>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Prepares the way; makes no call.
+    pub fn new(github: Current, scope: Scope) -> Self {
+        Self { github, scope, held: Mutex::default(), tries: AtomicU64::new(0) }
+    }
+
+    /// The scope.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The GitHub of the present configuration.
+    pub fn github(&self) -> Arc<Github> {
+        Arc::clone(&self.github.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a call with the admin token. One that is refused is renewed once.
+    ///
+    /// # Errors
+    /// No answer, or any other than 2xx.
+    pub async fn call(&self, ask: Ask<'_>) -> Result<Answer, Failed> {
+        let github = self.github();
+        let mut connection = self.connection(&github, None, &ask.what).await?;
+        let mut again = true;
+        loop {
+            let request = Request {
+                what: ask.what.clone(),
+                method: ask.method.clone(),
+                url: address::below(&connection.url, &ask.path, ask.query),
+                scheme: "Bearer",
+                token: ask.token.unwrap_or(&connection.token),
+                body: ask.body.clone(),
+                capacity: None,
+                within: github.timeouts.whole,
+            };
+            let failed = match request.send(&github.http, github.client.clock.now()).await {
+                Err(failed) if failed.token_refused() && ask.token.is_none() => failed,
+                sent => return sent,
+            };
+            if !std::mem::take(&mut again) {
+                let what = format!(
+                    "{}; the token was renewed just now, check the credentials",
+                    failed.error.what
+                );
+                return Err(PortError::certain(ErrorClass::Auth, what).into());
+            }
+            tracing::info!(call = %ask.what, "github's actions service refused the token, renewing it");
+            let refused = Some(connection.generation);
+            connection = self.connection(&github, refused, &ask.what).await?;
+        }
+    }
+
+    async fn connection(
+        &self,
+        github: &Github,
+        refused: Option<u64>,
+        what: &str,
+    ) -> Result<Connection, PortError> {
+        let tries = self.tries.load(Ordering::Acquire);
+        let mut held = self.held.lock().await;
+        let now = github.client.clock.now();
+        if let Some(connection) = &held.connection
+            && refused != Some(connection.generation)
+            && connection.expires.is_none_or(|end| now + RENEW_EARLY < end)
+        {
+            return Ok(connection.clone());
+        }
+        // What failed is the way to the call, never the call itself: it left nothing behind.
+        let on_the_way =
+            |error: &PortError| PortError::certain(error.class, format!("{what}: {}", error.what));
+        if self.tries.load(Ordering::Acquire) != tries
+            && let Some(failure) = &held.failure
+        {
+            return Err(on_the_way(failure));
+        }
+        let got = self.connect(github).await;
+        self.tries.fetch_add(1, Ordering::AcqRel);
+        match got {
+            Ok((url, token)) => {
+                held.generation += 1;
+                held.failure = None;
+                let expires = wire::expiry(&token);
+                let generation = held.generation;
+                let connection = Connection { url, token, expires, generation };
+                held.connection = Some(connection.clone());
+                tracing::info!(scope = %self.scope, ?expires, "connected to github's actions service");
+                Ok(connection)
+            }
+            Err(error) => {
+                held.failure = Some(error.clone());
+                Err(on_the_way(&error))
+            }
+        }
+    }
+
+    async fn connect(&self, github: &Github) -> Result<(Url, Secret), PortError> {
+        let token = self.registration_token(github).await?;
+        let base = &github.client.base;
+        let identity = address::of_scope(base, &self.scope)?;
+        let mut url = base.clone();
+        let path = format!("{}/actions/runner-registration", base.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let request = Request {
+            what: format!("connect to the actions service of {}", self.scope),
+            method: Method::POST,
+            url,
+            scheme: "RemoteAuth",
+            token: &token,
+            body: Some(json!({"url": identity.as_str(), "runner_event": "register"})),
+            capacity: None,
+            within: github.timeouts.whole,
+        };
+        let mut attempt = 1;
+        let answer = loop {
+            match request.send(&github.http, github.client.clock.now()).await {
+                Ok(answer) => break answer,
+                Err(failed)
+                    if failed.error.class == ErrorClass::Auth && attempt < REGISTER_TRIES =>
+                {
+                    tokio::time::sleep(backoff::delay(attempt, 0, REGISTER)).await;
+                    attempt += 1;
+                }
+                // It makes nothing but a token.
+                Err(failed) => {
+                    return Err(PortError::certain(failed.error.class, failed.error.what));
+                }
+            }
+        };
+        let invalid = |why: &str| {
+            PortError::certain(ErrorClass::Transient, format!("{}: {why}", request.what))
+        };
+        let (url, token) = wire::connection(&answer.body)
+            .ok_or_else(|| invalid("GitHub's answer holds no address and token"))?;
+        let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        Ok((url.ok_or_else(|| invalid("GitHub's answer holds no usable address"))?, token))
+    }
+
+    async fn registration_token(&self, github: &Github) -> Result<Secret, PortError> {
+        let scope = &self.scope;
+        let call = Call::new(
+            format!("make a registration token of {scope}"),
+            CallKind::Launch,
+            scope,
+            Method::POST,
+            route::registration_token(scope),
+        );
+        let answer = github.client.call(&call).await?;
+        match answer.status {
+            StatusCode::CREATED | StatusCode::OK => wire::registration_token(&answer.body)
+                .ok_or_else(|| call.lost("GitHub's answer holds no token")),
+            StatusCode::NOT_FOUND => {
+                let hint = needed(scope, &answer.headers);
+                let why = format!("{}; check that {scope} exists; {hint}", said(&answer));
+                Err(call.failed(ErrorClass::Invalid, &why))
+            }
+            _ => Err(call.failed(ErrorClass::Invalid, &said(&answer))),
+        }
+    }
+}
