@@ -183,7 +183,7 @@ impl Daemon {
             let made = io.spawn(async move { assemble::ports(&config, &clock).await }).await;
             made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
         };
-        let Ports { forge, catalogue, records, providers } = ports;
+        let Ports { github, forge, catalogue, records, providers } = ports;
         let records: Arc<Renewable<dyn Records>> = Arc::new(Renewable::new(records));
         let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
         let catalogue: Arc<Renewable<dyn Catalogue>> = Arc::new(Renewable::new(catalogue));
@@ -198,7 +198,8 @@ impl Daemon {
         let broken = Arc::new(AtomicU64::new(0));
         let (sources, prepared) = {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
-            let made = io.spawn(async move { Sources::prepare(&config, &clock).await }).await;
+            let made =
+                io.spawn(async move { Sources::prepare(&config, github, &clock).await }).await;
             made.map_err(|error| error.to_string())??
         };
         let sources = Arc::new(sources);
@@ -214,7 +215,7 @@ impl Daemon {
                 .iter()
                 .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
                 .collect(),
-            forge: Arc::clone(&forge) as Arc<dyn Forge>,
+            forge: sources.forge(Arc::clone(&forge) as Arc<dyn Forge>),
             guests: Reception::guests(reception.as_deref()),
             pools: config
                 .pools

@@ -98,6 +98,7 @@ impl Cloud {
 
 /// All ports of a configuration.
 pub(super) struct Ports {
+    pub github: Arc<Github>,
     pub forge: Arc<dyn Forge>,
     pub catalogue: Arc<dyn Catalogue>,
     pub records: Arc<dyn Records>,
@@ -124,7 +125,8 @@ pub(super) async fn ports(
             let github = Arc::new(github);
             let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;
             let records: Arc<dyn Records> = Arc::clone(&github) as Arc<dyn Records>;
-            Ok(Ports { forge, catalogue: github, records, providers })
+            let catalogue: Arc<dyn Catalogue> = Arc::clone(&github) as Arc<dyn Catalogue>;
+            Ok(Ports { github, forge, catalogue, records, providers })
         }
         Ok(_) => Err(faults),
         Err(fault) => {

@@ -103,6 +103,7 @@ impl Door {
             let github = Arc::new(github);
             self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
             self.records.renew(Arc::clone(&github) as Arc<dyn Records>);
+            self.sources.renew_github(Arc::clone(&github));
             self.catalogue.renew(github);
             renewed.push("github is renewed".to_owned());
         }

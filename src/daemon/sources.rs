@@ -10,9 +10,9 @@ use runner_fleet_actors::{
     event::{FleetEvent, Job, JobEnd, Phase},
     fleet::{FleetActor, Route},
     job::Serves,
-    name::{PoolName, RunnerName},
+    name::{FleetId, PoolName, RunnerName},
     pool::actor::Order,
-    port::{Clock, DemandSource, Observer},
+    port::{Clock, DemandSource, Forge, Observer},
     runner::Event,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,8 +26,10 @@ use crate::{
         own::{self, OwnJobs},
     },
     github::{
+        Github,
         planner::{self, Planner},
         records::Records,
+        scale_set::{self, Hears, PoolSet, ScaleSets},
         webhook::{door::Door, repair::Repair, signature::Secrets},
     },
     home::reports::GuestReports,
@@ -44,6 +46,7 @@ pub(super) struct Sources {
     planner: Option<Arc<Planner>>,
     reports: Arc<GuestReports>,
     own: Arc<OwnJobs>,
+    sets: Arc<ScaleSets>,
 }
 
 struct Webhooks {
@@ -77,6 +80,12 @@ fn unnamed(config: &Config) -> Vec<PoolName> {
     config.pools.iter().filter(|pool| !named(pool)).map(|pool| pool.name.clone()).collect()
 }
 
+/// Who GitHub says has the session of a scale set.
+fn owner(fleet: &FleetId) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{fleet} on {}", host.trim())
+}
+
 fn secrets(config: &config::Webhooks) -> Result<Secrets, String> {
     let env = Env::of_process();
     let read = |source: &config::SecretSource| source.read(&env).map_err(|e| e.to_string());
@@ -92,11 +101,13 @@ impl Sources {
     /// What is not to be had, for the person who must provide it.
     pub(super) async fn prepare(
         config: &Config,
+        github: Arc<Github>,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Prepared), String> {
         let state_dir: &Path = &config.fleet.state_dir;
         let ledger = Ledger::open(state_dir).await.map_err(|error| error.to_string())?;
-        let (desk, serving) = Desk::open(Arc::new(ledger), serves(config), Arc::clone(clock))
+        let ledger = Arc::new(ledger);
+        let (desk, serving) = Desk::open(Arc::clone(&ledger), serves(config), Arc::clone(clock))
             .await
             .map_err(|error| error.to_string())?;
         let webhooks = match &config.webhooks {
@@ -118,7 +129,14 @@ impl Sources {
         };
         let reports = GuestReports::new(Arc::clone(clock));
         let (own, keeping) = OwnJobs::new(Arc::clone(&desk));
-        let sources = Self { desk, webhooks, planner, reports, own };
+        let sets = ScaleSets::new(scale_set::Setup {
+            github,
+            clock: Arc::clone(clock),
+            marks: ledger,
+            hears: Arc::clone(&desk) as Arc<dyn Hears>,
+            owner: owner(&config.fleet.id),
+        });
+        let sources = Self { desk, webhooks, planner, reports, own, sets };
         sources.configure(config);
         Ok((sources, Prepared { desk: serving, own: keeping }))
     }
@@ -137,11 +155,15 @@ impl Sources {
         if pool.demand.contains(&DemandKind::Guests) {
             sources.push(Arc::clone(&self.reports) as Arc<dyn DemandSource>);
         }
+        if pool.demand.contains(&DemandKind::ScaleSet) {
+            sources.push(Arc::clone(&self.sets) as Arc<dyn DemandSource>);
+        }
         sources
     }
 
     fn configure(&self, config: &Config) {
         self.own.configure(unnamed(config));
+        self.sets.configure(config.pools.iter().filter_map(PoolSet::of).collect());
         if let Some(planner) = &self.planner {
             for pool in config.pools.iter().filter(|p| p.demand.contains(&DemandKind::Planner)) {
                 planner.follow(&pool.name, &pool.planner_flavor);
@@ -153,6 +175,16 @@ impl Sources {
     pub(super) fn reload(&self, config: &Config) {
         self.desk.configure(serves(config));
         self.configure(config);
+    }
+
+    /// The forge for every pool: the one over REST, and for pools with a scale set its own.
+    pub(super) fn forge(&self, rest: Arc<dyn Forge>) -> Arc<dyn Forge> {
+        self.sets.forge(rest)
+    }
+
+    /// Other credentials from now on.
+    pub(super) fn renew_github(&self, github: Arc<Github>) {
+        self.sets.renew(github);
     }
 
     /// Reads secrets and certificates again. On an error the old ones stay.
@@ -181,6 +213,12 @@ impl Sources {
         tasks: &TaskTracker,
     ) -> Result<(), String> {
         tasks.spawn(prepared.desk.run(stop.clone()));
+        self.sets.start(Arc::clone(&ears));
+        let (sets, stopped) = (Arc::clone(&self.sets), stop.clone());
+        tasks.spawn(async move {
+            stopped.cancelled().await;
+            sets.stop().await;
+        });
         tasks.spawn(prepared.own.run(stop.clone()));
         if let Some(planner) = &self.planner {
             tasks.spawn(Arc::clone(planner).run(stop.clone()));
