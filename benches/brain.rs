@@ -5,9 +5,10 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use runner_fleet_actors::{
+    demand::Demand,
     name::{PoolName, RegistrationId, RunnerName, VmId},
     pool::{self, Roster, Survey, plan},
-    port::{Demand, Listing, Registration, Time, Vm, VmStatus},
+    port::{Listing, Registration, Time, Vm, VmStatus},
     runner::{Event, Limits, Observation, Sighting, State, adopt},
     scaler::{self, Target},
 };
@@ -118,7 +119,7 @@ fn decisions(criterion: &mut Criterion) {
         fixed: None,
     };
     let last = Target::initial(&scaling);
-    let demand = Some(Demand { waiting: 500, running: 9_500, as_of: later });
+    let demand = Some(Demand::exact(500, 9_500, later));
     criterion.bench_function("target: a change of demand", |bencher| {
         bencher.iter(|| scaler::target(black_box(demand), &last, &scaling, later));
     });

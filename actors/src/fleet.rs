@@ -18,6 +18,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
+    demand::Demand,
     event::{FleetEvent, SharedModel},
     guard::Died,
     hands::{Blueprint, Hands, NoUserData},
@@ -50,7 +51,7 @@ pub use sweeps::{SweptCloud, SweptForge};
 pub struct PoolSetup {
     /// How it is set up.
     pub configure: Configure,
-    /// Where its demand comes from; `None` = its own busy runners.
+    /// Who else knows of its demand; `None` = its own busy runners are all of it.
     pub demand: Option<Arc<dyn DemandSource>>,
 }
 
@@ -101,7 +102,7 @@ struct PoolChild {
     start: u64,
     deaths: Vec<Time>,
     setup: PoolSetup,
-    occupancy: Arc<watch::Sender<Option<crate::port::Demand>>>,
+    occupancy: Arc<watch::Sender<Option<Demand>>>,
     shadow: bool,
 }
 
@@ -203,10 +204,9 @@ impl FleetActor {
                 scaler
             }
             _ => {
-                let demand = match &setup.demand {
-                    Some(source) => source.watch(&key.pool),
-                    None => occupancy.subscribe(),
-                };
+                let demand = std::iter::once(occupancy.subscribe())
+                    .chain(setup.demand.as_ref().map(|source| source.watch(&key.pool)))
+                    .collect();
                 let clock = Arc::clone(&self.setup.clock);
                 ScalerActor::new(addr.clone(), setup.configure.scaling, demand, clock).start()
             }

@@ -2,11 +2,13 @@
 #![doc = "Every decision is a pure, total function; every actor is a thin shell around one of them."]
 
 pub mod backoff;
+pub mod demand;
 pub mod event;
 pub mod fleet;
 pub mod guard;
 pub mod hands;
 pub mod invariant;
+pub mod job;
 pub mod name;
 pub mod pool;
 pub mod port;

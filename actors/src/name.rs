@@ -22,6 +22,12 @@ pub struct NameError {
     rule: String,
 }
 
+impl NameError {
+    pub(crate) fn new(what: &'static str, given: &str, rule: String) -> Self {
+        Self { what, given: given.to_owned(), rule }
+    }
+}
+
 const FLEET_MAX: usize = 16;
 const POOL_MAX: usize = 30;
 const TOKEN_LEN: usize = 12;

@@ -381,23 +381,13 @@ pub trait UserData: Send + Sync {
     fn render(&self, name: &RunnerName, jit_config: &Secret) -> Result<Secret, PortError>;
 }
 
-/// Jobs that wait and run for a pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Demand {
-    /// Jobs without a runner.
-    pub waiting: u32,
-    /// Jobs with one.
-    pub running: u32,
-    /// When this was true.
-    pub as_of: Time,
-}
-
 /// What knows how many jobs a pool must serve.
 ///
 /// A source that is silent or broken yields `None`, *unknown*, never zero: then the last target holds.
 pub trait DemandSource: Send + Sync {
     /// The newest demand of a pool; each change wakes the watchers.
-    fn watch(&self, pool: &PoolName) -> tokio::sync::watch::Receiver<Option<Demand>>;
+    fn watch(&self, pool: &PoolName)
+    -> tokio::sync::watch::Receiver<Option<crate::demand::Demand>>;
 }
 
 /// Sees everything that the fleet does: journal, metrics, event streams.

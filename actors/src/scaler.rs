@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::port::{Demand, Time};
+use crate::{
+    demand::{Demand, Sure},
+    port::Time,
+};
 
 pub mod actor;
 
@@ -36,7 +39,7 @@ pub struct Target {
     pub because: String,
     /// Since when demand asks for fewer than this.
     pub lower_since: Option<Time>,
-    /// Whether demand is unknown, so that the number is only held.
+    /// Whether demand is not wholly known, so that the number may grow and not shrink.
     pub unknown: bool,
 }
 
@@ -101,8 +104,16 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
         because = format!("{because}, capped at max {}", policy.max);
     }
     let held = bound(last.runners);
+    let unknown = demand.sure == Sure::AtLeast;
+    if unknown {
+        because = format!("at least {because}");
+    }
     if runners >= held {
-        return Target { runners, because, lower_since: None, unknown: false };
+        return Target { runners, because, lower_since: None, unknown };
+    }
+    if unknown {
+        because = format!("{held} held while some demand is unknown ({because})");
+        return Target { runners: held, because, lower_since: None, unknown };
     }
     let since = last.lower_since.unwrap_or(now);
     if now >= since + policy.shrink_after {

@@ -6,14 +6,12 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 use runner_fleet_actors::{
     backoff::{self, Curve},
+    demand::{Demand, Sure},
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     invariant::{self, Before},
     name::{FleetId, PoolName, RegistrationId, RunnerName, Scope, VmId},
     pool::{self, Roster, Survey, plan},
-    port::{
-        Deletion, Demand, ErrorClass, Listing, PortError, Registration, StandDown, Time, Vm,
-        VmStatus,
-    },
+    port::{Deletion, ErrorClass, Listing, PortError, Registration, StandDown, Time, Vm, VmStatus},
     runner::{Answer, Event, LaunchFailure, Limits, Observation, Report, Sighting, State, adopt},
     scaler::{self, Target},
 };
@@ -250,7 +248,9 @@ proptest! {
     fn a_target_is_within_its_bounds_and_unknown_demand_holds_it(
         (min, spare, max) in (0..30_u32, 0..10_u32, 0..30_u32),
         fixed in proptest::option::of(0..40_u32),
-        demands in vec((proptest::option::of((0..50_u32, 0..50_u32)), 0..900_u64), 1..20),
+        demands in vec(
+            (proptest::option::of((0..50_u32, 0..50_u32, any::<bool>())), 0..900_u64), 1..20
+        ),
         live in 0..60_u32,
     ) {
         let shrink_after = Duration::from_secs(300);
@@ -258,13 +258,18 @@ proptest! {
         let (mut last, mut now) = (Target::initial(&policy), 0);
         for (demand, pause) in demands {
             now += pause;
-            let demand =
-                demand.map(|(waiting, running)| Demand { waiting, running, as_of: at(now) });
+            let demand = demand.map(|(waiting, running, sure)| Demand {
+                waiting,
+                running,
+                as_of: at(now),
+                sure: if sure { Sure::Exact } else { Sure::AtLeast },
+            });
+            let known = demand.is_some_and(|demand| demand.sure == Sure::Exact);
             let new = scaler::target(demand, &last, &policy, at(now));
             prop_assert!(new.runners <= policy.max);
             prop_assert!(fixed.is_some() || new.runners >= policy.min);
-            prop_assert_eq!(invariant::target(demand.is_none(), &last, &new, &policy), None);
-            if demand.is_none() && fixed.is_none() {
+            prop_assert_eq!(invariant::target(!known, &last, &new, &policy), None);
+            if !known && fixed.is_none() {
                 prop_assert!(new.over(live) >= live, "unknown demand shrinks nothing");
             } else {
                 prop_assert_eq!(new.over(live), new.runners);

@@ -17,11 +17,12 @@ use actix::{
 
 use super::{Roster, Survey, plan};
 use crate::{
+    demand::Demand,
     event::{FleetEvent, PoolSnapshot},
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
-    port::{Change, Demand, Time},
+    port::{Change, Time},
     runner::{
         Event, State,
         actor::{Apply, Beginning, Halt, RunnerActor, Transitioned},
@@ -248,7 +249,7 @@ impl PoolActor {
         self.outfit.occupancy.send_if_modified(|occupancy| {
             let changed = known && occupancy.is_none_or(|before| before.running != counts.busy);
             if changed {
-                *occupancy = Some(Demand { waiting: 0, running: counts.busy, as_of: now });
+                *occupancy = Some(Demand::exact(0, counts.busy, now));
             }
             changed
         });

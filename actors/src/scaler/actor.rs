@@ -6,8 +6,9 @@ use tokio::sync::watch;
 
 use super::{Policy, Target, target};
 use crate::{
+    demand::{Demand, combine},
     pool::actor::{PoolActor, SetTarget},
-    port::{Clock, Demand, Time},
+    port::{Clock, Time},
 };
 
 /// Look at demand once more.
@@ -30,18 +31,18 @@ pub struct ScalerActor {
     pool: Addr<PoolActor>,
     policy: Policy,
     last: Target,
-    demand: watch::Receiver<Option<Demand>>,
+    demand: Vec<watch::Receiver<Option<Demand>>>,
     clock: Arc<dyn Clock>,
     timer: Option<(Time, SpawnHandle)>,
 }
 
 impl ScalerActor {
-    /// A scaler for `pool` that follows `demand`.
+    /// A scaler for `pool` that follows what all of `demand` say together.
     #[must_use]
     pub fn new(
         pool: Addr<PoolActor>,
         policy: Policy,
-        demand: watch::Receiver<Option<Demand>>,
+        demand: Vec<watch::Receiver<Option<Demand>>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let last = Target::initial(&policy);
@@ -50,8 +51,8 @@ impl ScalerActor {
 
     fn look(&mut self, tell_anyway: bool, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        let demand = *self.demand.borrow_and_update();
-        let next = target(demand, &self.last, &self.policy, now);
+        let parts: Vec<_> = self.demand.iter_mut().map(|part| *part.borrow_and_update()).collect();
+        let next = target(combine(&parts), &self.last, &self.policy, now);
         if tell_anyway || next != self.last {
             self.pool.do_send(SetTarget(next.clone()));
         }
@@ -78,17 +79,18 @@ impl Actor for ScalerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // A watch keeps only the newest value, so a burst of signals wakes the scaler once.
-        let mut demand = self.demand.clone();
-        let this = ctx.address().downgrade();
-        ctx.spawn(
-            async move {
-                while demand.changed().await.is_ok() {
-                    let Some(this) = this.upgrade() else { return };
-                    this.do_send(Look);
+        for mut part in self.demand.clone() {
+            let this = ctx.address().downgrade();
+            ctx.spawn(
+                async move {
+                    while part.changed().await.is_ok() {
+                        let Some(this) = this.upgrade() else { return };
+                        this.do_send(Look);
+                    }
                 }
-            }
-            .into_actor(self),
-        );
+                .into_actor(self),
+            );
+        }
         self.look(true, ctx);
     }
 }

@@ -245,8 +245,10 @@ impl World {
         if unknown {
             let until = self.now + std::time::Duration::from_secs(self.rng.random_range(30..1500));
             let pool = self.rng.random_range(0..self.pools.len());
+            let half_known = self.chance(0.5);
             if let Some(pool) = self.pools.get_mut(pool) {
                 pool.unknown_until = Some(until);
+                pool.half_known = half_known;
             }
         }
         if vanish && let Some(name) = self.any_active_vm() {

@@ -4,10 +4,10 @@ use rand::Rng;
 
 use super::{Mutant, happening::Happening, world::World};
 use crate::{
+    demand::Demand,
     event::DrainReason,
     invariant::{self, Broken},
     pool::plan,
-    port::Demand,
     runner::Event,
     scaler,
 };
@@ -47,10 +47,12 @@ impl World {
         let running = self.jobs.values().filter(|job| job.pool == pool).count();
         let running = u32::try_from(running).unwrap_or(u32::MAX);
         let unknown = config.unknown_until.is_some_and(|until| now < until);
-        let truth = Demand { waiting: config.waiting, running, as_of: now };
+        let truth = Demand::exact(config.waiting, running, now);
         let demand = match self.mutant {
-            Some(Mutant::ZeroOnUnknown) if unknown => {
-                Some(Demand { waiting: 0, running: 0, ..truth })
+            Some(Mutant::ZeroOnUnknown) if unknown => Some(Demand::exact(0, 0, now)),
+            // One source of several is silent, and the other overlooks half.
+            _ if unknown && config.half_known => {
+                Some(Demand::at_least(config.waiting / 2, running / 2, now))
             }
             _ => (!unknown).then_some(truth),
         };

@@ -61,6 +61,8 @@ pub(super) struct Pool {
     pub reports: bool,
     pub waiting: u32,
     pub unknown_until: Option<Time>,
+    /// Whether a part of its demand is known all the same.
+    pub half_known: bool,
     pub shape: u32,
     /// Whether its VMs are gone once their guests power off.
     pub vanishes: bool,
@@ -397,6 +399,7 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
         reports,
         waiting: 0,
         unknown_until: None,
+        half_known: false,
         shape: 0,
         vanishes: rng.random_bool(0.5),
     }

@@ -6,10 +6,10 @@ use actix::Message;
 use tokio::sync::watch;
 
 use crate::{
+    demand::Demand,
     hands::Blueprint,
     name::{FleetId, PoolName, Scope},
     pool::Policy,
-    port::Demand,
     runner::{Limits, actor::Shared},
     scaler,
     supervision::Intensity,
@@ -64,7 +64,7 @@ pub struct Outfit {
     pub shared: Arc<Shared>,
     /// How it is set up.
     pub configure: Configure,
-    /// Where its busy runners are published, for a scaler without another demand source.
+    /// Where its busy runners are published, the part of demand that every pool knows.
     pub occupancy: Arc<watch::Sender<Option<Demand>>>,
     /// Wakes the sweeps when a change is on its way.
     pub stir: Arc<watch::Sender<Stir>>,

@@ -1,0 +1,226 @@
+//! The book of open jobs: what waits and runs for each pool, and what must be looked up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{JobKey, JobNews, JobRecord, JobWord, Serves, matching};
+use crate::{
+    backoff::{self, Curve},
+    name::PoolName,
+    port::Time,
+};
+
+/// A queued job that nobody has taken is asked about: a lost `completed` would make it a phantom.
+const QUEUED: Curve = Curve { base: Duration::from_secs(5 * 60), cap: Duration::from_secs(3600) };
+/// A running job is asked about: a lost `completed` would count it for ever.
+const RUNNING: Curve =
+    Curve { base: Duration::from_secs(20 * 60), cap: Duration::from_secs(3 * 3600) };
+/// A job whose runner is gone, and one that just began without a word of the forge, are asked about
+/// soon: the forge's own news are on their way.
+const SOON: Duration = Duration::from_secs(20);
+/// A job that is over stays in the book for a while, so that news of it that come late find it.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// A guest's word that it has begun a job, not yet explained by news of the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Start {
+    pool: PoolName,
+    run_id: Option<u64>,
+    at: Time,
+}
+
+/// All jobs that are open, and those that ended a moment ago.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    jobs: BTreeMap<JobKey, JobRecord>,
+    /// By runner.
+    starts: BTreeMap<String, Start>,
+    /// Runners whose VM is gone: what they ran is over, or was never theirs.
+    gone: BTreeMap<JobKey, Time>,
+}
+
+impl Book {
+    /// The record of a job, if it is in the book.
+    #[must_use]
+    pub fn get(&self, key: &JobKey) -> Option<&JobRecord> {
+        self.jobs.get(key)
+    }
+
+    /// All jobs in the book.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobRecord> {
+        self.jobs.values()
+    }
+
+    /// Takes back a record that was kept, after a restart or because news of it came late.
+    pub fn recall(&mut self, record: JobRecord) {
+        self.jobs.entry(record.key.clone()).or_insert(record);
+    }
+
+    /// Takes in news. Returns the record if it changed and must be kept.
+    pub fn apply(&mut self, news: JobNews, pools: &[Serves]) -> Option<&JobRecord> {
+        let JobNews { key, word, at, facts } = news;
+        let before = self.jobs.remove(&key);
+        let mut record = match before.clone() {
+            None => JobRecord {
+                key: key.clone(),
+                word,
+                facts,
+                pool: None,
+                unserved: None,
+                heard_at: at,
+                last_at: at,
+                checks: 0,
+            },
+            Some(mut known) => {
+                known.facts =
+                    if word > known.word { facts.or(known.facts) } else { known.facts.or(facts) };
+                if word > known.word {
+                    known.word = word;
+                    known.checks = 0;
+                }
+                known.last_at = known.last_at.max(at);
+                known
+            }
+        };
+        // A job that nobody has taken follows the configuration; one that runs stays where it is.
+        if record.word <= JobWord::Queued || record.pool.is_none() {
+            record.assign(pools);
+        }
+        if let Some(runner) = &record.facts.runner {
+            self.starts.remove(runner);
+        }
+        if record.word == JobWord::Done {
+            self.gone.remove(&key);
+        }
+        let same = |before: &JobRecord| {
+            (before.word, &before.facts, &before.pool, &before.unserved)
+                == (record.word, &record.facts, &record.pool, &record.unserved)
+        };
+        let changed = !before.as_ref().is_some_and(same);
+        let kept = self.jobs.entry(key).or_insert(record);
+        changed.then_some(&*kept)
+    }
+
+    /// A guest has begun a job: one of the queued jobs of that run is taken, before its forge says so.
+    pub fn guest_started(&mut self, runner: &str, pool: &PoolName, run_id: Option<u64>, now: Time) {
+        let explained = self.jobs.values().any(|job| job.facts.runner.as_deref() == Some(runner));
+        if !explained {
+            let start = Start { pool: pool.clone(), run_id, at: now };
+            self.starts.insert(runner.to_owned(), start);
+        }
+    }
+
+    /// The VM of a runner is gone: a job that is still said to run on it is to be looked up.
+    pub fn runner_gone(&mut self, runner: &str, now: Time) {
+        for job in self.jobs.values() {
+            if job.word == JobWord::Running && job.facts.runner.as_deref() == Some(runner) {
+                self.gone.insert(job.key.clone(), now);
+            }
+        }
+    }
+
+    /// Jobs that wait and run for a pool.
+    #[must_use]
+    pub fn demand(&self, pool: &PoolName) -> (u32, u32) {
+        let of = |word| {
+            self.jobs
+                .values()
+                .filter(move |job| job.word == word && job.pool.as_ref() == Some(pool))
+        };
+        let mut queued: BTreeMap<Option<u64>, u32> = BTreeMap::new();
+        for job in of(JobWord::Queued) {
+            *queued.entry(job.facts.run_id).or_default() += 1;
+        }
+        let mut taken = 0;
+        for start in self.starts.values().filter(|start| start.pool == *pool) {
+            if let Some(left) = queued.get_mut(&start.run_id).filter(|left| **left > 0) {
+                *left -= 1;
+                taken += 1;
+            }
+        }
+        let waiting = queued.values().copied().fold(0, u32::saturating_add);
+        let running = u32::try_from(of(JobWord::Running).count()).unwrap_or(u32::MAX);
+        (waiting, running.saturating_add(taken))
+    }
+
+    /// When a job is to be looked up at its forge; `None` for what is over or has no id there.
+    #[must_use]
+    pub fn check_at(&self, job: &JobRecord) -> Option<Time> {
+        job.key.id()?;
+        let curve = match job.word {
+            JobWord::Blocked | JobWord::Queued => QUEUED,
+            JobWord::Running => RUNNING,
+            JobWord::Done => return None,
+        };
+        let seed = job.key.id().unwrap_or_default();
+        let usual = job.last_at + backoff::delay(job.checks.saturating_add(1), seed, curve);
+        let taken = self.starts.values().any(|start| {
+            start.run_id.is_some() && start.run_id == job.facts.run_id && job.checks == 0
+        });
+        let gone = self.gone.get(&job.key).filter(|_| job.checks == 0).map(|at| *at + SOON);
+        let begun = (taken && job.word == JobWord::Queued).then(|| job.last_at + SOON * 3);
+        Some([gone, begun].into_iter().flatten().fold(usual, Time::min))
+    }
+
+    /// Jobs to be looked up now, the longest due first, and when to look here again.
+    #[must_use]
+    pub fn doubtful(&self, now: Time) -> (Vec<&JobRecord>, Option<Time>) {
+        let mut due = Vec::new();
+        let mut next: Option<Time> = None;
+        for job in self.jobs.values() {
+            match self.check_at(job) {
+                Some(at) if at <= now => due.push((at, job)),
+                Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                None => {}
+            }
+        }
+        due.sort_by_key(|(at, _)| *at);
+        (due.into_iter().map(|(_, job)| job).collect(), next)
+    }
+
+    /// A job was looked up and nothing new was learned, or nothing could be.
+    pub fn checked(&mut self, key: &JobKey, now: Time) {
+        if let Some(job) = self.jobs.get_mut(key) {
+            job.checks = job.checks.saturating_add(1);
+            job.last_at = job.last_at.max(now);
+        }
+    }
+
+    /// The configuration changed: jobs that nobody has taken are matched anew. What changed is returned.
+    pub fn rematch(&mut self, pools: &[Serves]) -> Vec<JobRecord> {
+        let mut changed = Vec::new();
+        for job in self.jobs.values_mut().filter(|job| job.word <= JobWord::Queued) {
+            let before = (job.pool.clone(), job.unserved.clone());
+            job.assign(pools);
+            if before != (job.pool.clone(), job.unserved.clone()) {
+                changed.push(job.clone());
+            }
+        }
+        changed
+    }
+
+    /// Forgets what ended a while ago, and starts that nothing has explained.
+    pub fn tidy(&mut self, now: Time) {
+        self.jobs.retain(|_, job| job.word != JobWord::Done || job.last_at + REMEMBERED > now);
+        let open: BTreeSet<_> = self.jobs.keys().collect();
+        self.gone.retain(|key, _| open.contains(key));
+        self.starts.retain(|_, start| start.at + REMEMBERED > now);
+    }
+}
+
+impl JobRecord {
+    fn assign(&mut self, pools: &[Serves]) {
+        match matching(&self.facts, pools) {
+            Ok(pool) => {
+                self.pool = Some(pool.clone());
+                self.unserved = None;
+            }
+            Err(why) => {
+                self.pool = None;
+                self.unserved = Some(why);
+            }
+        }
+    }
+}
