@@ -110,6 +110,12 @@ pub fn deprecation(scope: &Scope, version: Version) -> String {
     format!("{}/actions/runners/deprecations/{version}", root(scope))
 }
 
+/// One job; `None` where the scope is no repository, which alone has jobs.
+pub fn job(scope: &Scope, id: u64) -> Option<String> {
+    let repository = matches!(scope, Scope::Repository { .. });
+    repository.then(|| format!("{}/actions/jobs/{id}", root(scope)))
+}
+
 /// Makes a token of an App's installation.
 pub fn installation_token(installation: u64) -> String {
     format!("/app/installations/{installation}/access_tokens")
