@@ -12,6 +12,7 @@
 //! is wrong between two keys; the few lines of `read.rs` buy both.
 
 mod api;
+mod demand;
 mod duration;
 mod fault;
 mod file;
@@ -34,6 +35,7 @@ use std::{
 pub(crate) use self::api::DEFAULT_SOCKET;
 pub use self::{
     api::{Api, Listen},
+    demand::DemandKind,
     duration::{DurationError, format_duration, parse_duration},
     fault::{Fault, Faults},
     fleet::{Fleet, LogFormat, LogLevel},

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod demand;
 pub mod demo;
 pub mod fake;
 pub mod github;

@@ -188,6 +188,20 @@ pub struct JobNews {
     pub facts: JobFacts,
 }
 
+/// What happened on a job's way to its runner, as far as this fleet saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Way {
+    /// When its forge chose a runner for it.
+    pub assigned_at: Option<Time>,
+    /// When that runner's launch was decided; before the job was queued, if the runner was idle.
+    pub launched_at: Option<Time>,
+    /// When its VM had booted.
+    pub booted_at: Option<Time>,
+    /// What it waited for, in the pool's own words.
+    pub delayed: Option<String>,
+}
+
 /// Everything known of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -201,6 +215,9 @@ pub struct JobRecord {
     pub pool: Option<PoolName>,
     /// Why no pool serves it, for a person.
     pub unserved: Option<String>,
+    /// What happened on its way to its runner.
+    #[serde(default)]
+    pub way: Way,
     /// When this daemon first heard of it.
     pub heard_at: Time,
     /// When this daemon last heard of it, also from a check.
@@ -219,7 +236,7 @@ pub struct Serves {
     /// Labels of its runners.
     pub labels: Vec<String>,
     /// Of several pools that could serve a job, the one with the highest gets it.
-    pub priority: i32,
+    pub priority: u32,
 }
 
 /// Every self-hosted runner counts as one that has it (GitHub docs, "Using self-hosted runners in a

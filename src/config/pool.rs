@@ -13,6 +13,7 @@ use runner_fleet_actors::{
 };
 
 use super::{
+    demand::{self, DemandKind},
     guest::{self, Guest},
     limits::{self, Limits},
     provider::Provider,
@@ -25,6 +26,8 @@ const RUNNERS_MAX: u32 = 10_000;
 /// just-in-time runner").
 const LABELS_MAX: usize = 100;
 const LABEL_LENGTH_MAX: usize = 256;
+/// Enough to order any number of pools by hand.
+const PRIORITY_MAX: u32 = 1000;
 
 /// One `[[pools]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,10 @@ pub struct Pool {
     pub spare: u32,
     /// VMs at most, those on their way out included.
     pub max: u32,
+    /// Who tells how many jobs it must serve. Default: nobody but its own busy runners.
+    pub demand: BTreeSet<DemandKind>,
+    /// Of several pools that could serve a job, the one with the highest gets it. Default 0.
+    pub priority: u32,
     /// How long each state may last.
     pub limits: Limits,
     /// What its VMs run.
@@ -114,6 +121,8 @@ fn read(
         }
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
+    let demand = demand::read(&section);
+    let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
     section.finish();
@@ -127,6 +136,8 @@ fn read(
         min,
         spare,
         max,
+        demand,
+        priority,
         limits,
         guest,
         replace_at_once,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{JobKey, JobNews, JobRecord, JobWord, Serves, matching};
+use super::{JobKey, JobNews, JobRecord, JobWord, Serves, Way, matching};
 use crate::{
     backoff::{self, Curve},
     name::PoolName,
@@ -69,6 +69,7 @@ impl Book {
                 facts,
                 pool: None,
                 unserved: None,
+                way: Way::default(),
                 heard_at: at,
                 last_at: at,
                 checks: 0,

@@ -8,7 +8,7 @@ fn at(seconds: i64) -> Time {
     Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
-fn serves(pool: &str, scope: &str, labels: &[&str], priority: i32) -> Serves {
+fn serves(pool: &str, scope: &str, labels: &[&str], priority: u32) -> Serves {
     Serves {
         pool: pool.parse().unwrap(),
         scope: scope.parse().unwrap(),

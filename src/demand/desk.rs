@@ -1,0 +1,330 @@
+//! The desk: where news of jobs arrive, are kept, and become the demand of pools.
+//!
+//! One task owns the order of things. It takes whatever has arrived as one batch, looks up jobs that it
+//! does not remember, applies the news to the [`Book`], publishes the demand that follows, and writes
+//! the batch to the [`Ledger`] in one transaction; only then is anybody told that news were taken.
+//! Demand is published before the sync, because a pool that grows for news that the disk then refuses
+//! has grown for a job that GitHub will tell of again; the answer waits for the sync, because what was
+//! answered for is never told again.
+//!
+//! What the disk refused stays marked and goes along with the next batch, so that memory and ledger
+//! agree again. Hints (a guest has begun a job, a runner is gone) are applied on the way and are not
+//! kept: after a restart the forge says the same a moment later.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use runner_fleet_actors::{
+    demand::{Demand, Sure},
+    job::{Book, JobKey, JobNews, JobRecord, Serves},
+    name::PoolName,
+    port::{Clock, DemandSource},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::{Entry, Ledger, LedgerError};
+
+/// News that may wait for the desk; a sender waits where there are more.
+const INBOX: usize = 4096;
+/// News that go into one transaction.
+const BATCH: usize = 1024;
+/// How often what is over is forgotten.
+const TIDY: Duration = Duration::from_secs(600);
+
+/// What is laid on the desk.
+#[derive(Debug)]
+enum Letter {
+    News { news: Vec<JobNews>, with: Vec<Entry>, taken: oneshot::Sender<Result<(), LedgerError>> },
+    GuestStarted { runner: String, pool: PoolName, run_id: Option<u64> },
+    RunnerGone { runner: String },
+    Checked { key: JobKey },
+}
+
+/// The desk itself. Cheap to share; ends with the task that serves it.
+pub struct Desk {
+    inbox: mpsc::Sender<Letter>,
+    ledger: Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+struct State {
+    book: Book,
+    serves: Vec<Serves>,
+    sure: Sure,
+    demand: BTreeMap<PoolName, watch::Sender<Option<Demand>>>,
+    /// Jobs whose newest word the disk has refused so far.
+    unkept: BTreeSet<JobKey>,
+}
+
+/// What serves the desk; to be spawned.
+pub struct Serving {
+    desk: Arc<Desk>,
+    inbox: mpsc::Receiver<Letter>,
+}
+
+impl Desk {
+    /// A desk with the jobs that an earlier daemon left open. What it knows is *at least*, until
+    /// [`Desk::now_sure`] says that nothing was missed meanwhile.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub async fn open(
+        ledger: Arc<Ledger>,
+        serves: Vec<Serves>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Serving), LedgerError> {
+        let mut book = Book::default();
+        for job in ledger.open_jobs().await? {
+            book.recall(job);
+        }
+        book.rematch(&serves);
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let state = State {
+            book,
+            serves,
+            sure: Sure::AtLeast,
+            demand: BTreeMap::new(),
+            unkept: BTreeSet::new(),
+        };
+        let desk = Arc::new(Self { inbox: sender, ledger, clock, state: Mutex::new(state) });
+        let serving = Serving { desk: Arc::clone(&desk), inbox };
+        Ok((desk, serving))
+    }
+
+    /// Takes in news. They are on the disk when it returns.
+    ///
+    /// # Errors
+    /// Where they are not: whoever sent them must be told so, and will send them again.
+    pub async fn hear(&self, news: Vec<JobNews>) -> Result<(), LedgerError> {
+        self.hear_with(news, Vec::new()).await
+    }
+
+    /// Takes in news together with what must be kept in the same transaction.
+    ///
+    /// # Errors
+    /// As [`Desk::hear`].
+    pub async fn hear_with(&self, news: Vec<JobNews>, with: Vec<Entry>) -> Result<(), LedgerError> {
+        let (taken, answer) = oneshot::channel();
+        let ended = || self.ledger.fault("the desk has ended; the daemon is stopping".to_owned());
+        self.inbox.send(Letter::News { news, with, taken }).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// A guest has begun a job. A hint: never waits, and may be dropped.
+    pub fn guest_started(&self, runner: &str, pool: &PoolName, run_id: Option<u64>) {
+        self.hint(Letter::GuestStarted { runner: runner.to_owned(), pool: pool.clone(), run_id });
+    }
+
+    /// The VM of a runner is gone. A hint, as [`Desk::guest_started`].
+    pub fn runner_gone(&self, runner: &str) {
+        self.hint(Letter::RunnerGone { runner: runner.to_owned() });
+    }
+
+    /// A job was looked up, and there was nothing new. A hint, as [`Desk::guest_started`].
+    pub fn checked(&self, key: &JobKey) {
+        self.hint(Letter::Checked { key: key.clone() });
+    }
+
+    fn hint(&self, letter: Letter) {
+        if let Err(error) = self.inbox.try_send(letter) {
+            tracing::debug!(%error, "a hint for the desk is dropped; the forge tells the same");
+        }
+    }
+
+    /// Whether all jobs are known from now on.
+    pub fn now_sure(&self, sure: Sure) {
+        let mut state = self.state();
+        if state.sure != sure {
+            state.sure = sure;
+            self.publish(&mut state);
+        }
+    }
+
+    /// A new configuration: which pools there are, and what they serve.
+    pub fn configure(&self, serves: Vec<Serves>) {
+        let mut state = self.state();
+        state.serves = serves;
+        let State { book, serves, unkept, .. } = &mut *state;
+        unkept.extend(book.rematch(serves).into_iter().map(|job| job.key));
+        self.publish(&mut state);
+    }
+
+    /// The record of a job, from memory or from the ledger.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub async fn job(&self, key: &JobKey) -> Result<Option<JobRecord>, LedgerError> {
+        let known = self.state().book.get(key).cloned();
+        match known {
+            Some(job) => Ok(Some(job)),
+            None => Ok(self.ledger.jobs_of(std::slice::from_ref(key)).await?.pop()),
+        }
+    }
+
+    /// Looks into the book.
+    pub fn book<R>(&self, look: impl FnOnce(&Book) -> R) -> R {
+        look(&self.state().book)
+    }
+
+    /// What keeps the jobs.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, state: &mut State) {
+        let now = self.clock.now();
+        for (pool, sender) in &state.demand {
+            let (waiting, running) = state.book.demand(pool);
+            let news = Demand { waiting, running, as_of: now, sure: state.sure };
+            sender.send_if_modified(|demand| {
+                let same = demand.is_some_and(|old| Demand { as_of: now, ..old } == news);
+                *demand = if same { *demand } else { Some(news) };
+                !same
+            });
+        }
+    }
+
+    async fn take(&self, letters: Vec<Letter>) {
+        let unknown = self.unknown(&letters);
+        let recalled =
+            if unknown.is_empty() { Ok(Vec::new()) } else { self.ledger.jobs_of(&unknown).await };
+        let recalled = match recalled {
+            Ok(recalled) => recalled,
+            Err(error) => return refuse(letters, &error),
+        };
+        let mut told = Vec::new();
+        let mut entries = Vec::new();
+        {
+            let now = self.clock.now();
+            let mut state = self.state();
+            let State { book, serves, unkept, .. } = &mut *state;
+            for job in recalled {
+                book.recall(job);
+            }
+            for letter in letters {
+                match letter {
+                    Letter::News { news, with, taken } => {
+                        for one in news {
+                            let key = one.key.clone();
+                            if book.apply(one, serves).is_some() {
+                                unkept.insert(key);
+                            }
+                        }
+                        entries.extend(with);
+                        told.push(taken);
+                    }
+                    Letter::GuestStarted { runner, pool, run_id } => {
+                        book.guest_started(&runner, &pool, run_id, now);
+                    }
+                    Letter::RunnerGone { runner } => book.runner_gone(&runner, now),
+                    Letter::Checked { key } => book.checked(&key, now),
+                }
+            }
+            let changed = unkept.iter().filter_map(|key| book.get(key));
+            entries.extend(changed.map(|job| Entry::Job(Box::new(job.clone()))));
+            self.publish(&mut state);
+        }
+        let kept = self.ledger.write(&entries).await;
+        match &kept {
+            Ok(()) => {
+                let mut state = self.state();
+                for entry in &entries {
+                    if let Entry::Job(job) = entry
+                        && state.book.get(&job.key) == Some(&**job)
+                    {
+                        state.unkept.remove(&job.key);
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "news of jobs could not be kept"),
+        }
+        for taken in told {
+            // A sender that went away does not want to know.
+            let _gone = taken.send(kept.clone());
+        }
+    }
+
+    fn unknown(&self, letters: &[Letter]) -> Vec<JobKey> {
+        let state = self.state();
+        let told = letters.iter().filter_map(|letter| match letter {
+            Letter::News { news, .. } => Some(news),
+            _ => None,
+        });
+        let keys: BTreeSet<_> = told.flatten().map(|one| &one.key).collect();
+        keys.into_iter().filter(|key| state.book.get(key).is_none()).cloned().collect()
+    }
+
+    async fn tidy(&self) {
+        let now = self.clock.now();
+        self.state().book.tidy(now);
+        match self.ledger.forget(now).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "old jobs and deliveries are forgotten"),
+            Err(error) => tracing::warn!(%error, "old jobs could not be forgotten"),
+        }
+    }
+}
+
+fn refuse(letters: Vec<Letter>, error: &LedgerError) {
+    tracing::error!(%error, "news of jobs could not be taken");
+    for letter in letters {
+        if let Letter::News { taken, .. } = letter {
+            let _gone = taken.send(Err(error.clone()));
+        }
+    }
+}
+
+impl DemandSource for Desk {
+    fn watch(&self, pool: &PoolName) -> watch::Receiver<Option<Demand>> {
+        let mut state = self.state();
+        let receiver = state
+            .demand
+            .entry(pool.clone())
+            .or_insert_with(|| watch::Sender::new(None))
+            .subscribe();
+        self.publish(&mut state);
+        receiver
+    }
+}
+
+impl Serving {
+    /// Serves the desk until it is told to stop; what arrived before is taken in first.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut tidy = tokio::time::interval(TIDY);
+        tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                first = self.inbox.recv() => {
+                    let Some(first) = first else { return };
+                    let mut letters = vec![first];
+                    while letters.len() < BATCH && let Ok(next) = self.inbox.try_recv() {
+                        letters.push(next);
+                    }
+                    self.desk.take(letters).await;
+                }
+                _ = tidy.tick() => self.desk.tidy().await,
+                () = stop.cancelled() => {
+                    self.inbox.close();
+                    if self.inbox.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "desk/tests.rs"]
+mod tests;

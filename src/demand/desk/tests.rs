@@ -1,0 +1,119 @@
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use runner_fleet_actors::{
+    job::{JobFacts, JobWord},
+    port::TokioClock,
+};
+
+use super::*;
+
+struct Home {
+    folder: tempfile::TempDir,
+    clock: Arc<TokioClock>,
+}
+
+impl Home {
+    fn new() -> Self {
+        let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+        Self { folder: tempfile::tempdir().unwrap(), clock }
+    }
+
+    /// A daemon's desk; dropping the task is its death.
+    async fn desk(&self) -> (Arc<Desk>, tokio::task::JoinHandle<()>) {
+        let ledger = Arc::new(Ledger::open(self.folder.path()).await.unwrap());
+        let serves = vec![Serves {
+            pool: large(),
+            scope: "o".parse().unwrap(),
+            labels: vec!["large".to_owned()],
+            priority: 0,
+        }];
+        let (desk, serving) =
+            Desk::open(ledger, serves, Arc::clone(&self.clock) as Arc<dyn Clock>).await.unwrap();
+        (desk, tokio::spawn(serving.run(CancellationToken::new())))
+    }
+}
+
+fn large() -> PoolName {
+    "large".parse().unwrap()
+}
+
+fn news(id: u64, word: JobWord) -> JobNews {
+    let facts = JobFacts {
+        repository: Some("o/r".to_owned()),
+        run_id: Some(1),
+        labels: vec!["large".to_owned()],
+        ..JobFacts::default()
+    };
+    JobNews { key: id.into(), word, at: chrono::Utc::now(), facts }
+}
+
+fn now(desk: &Desk) -> (u32, u32, Sure) {
+    let demand = desk.watch(&large()).borrow().unwrap();
+    (demand.waiting, demand.running, demand.sure)
+}
+
+#[tokio::test]
+async fn demand_outlives_a_daemon_that_is_killed_right_after_its_answer() {
+    let home = Home::new();
+    let (desk, serving) = home.desk().await;
+    let burst: Vec<_> = (0..50).map(|id| news(id, JobWord::Queued)).collect();
+    desk.hear(burst).await.unwrap();
+    desk.hear(vec![news(3, JobWord::Running), news(4, JobWord::Done)]).await.unwrap();
+    serving.abort();
+    let (desk, _serving) = home.desk().await;
+    assert_eq!(now(&desk), (48, 1, Sure::AtLeast), "what came meanwhile is not known yet");
+    desk.now_sure(Sure::Exact);
+    assert_eq!(now(&desk), (48, 1, Sure::Exact));
+}
+
+#[tokio::test]
+async fn a_delivery_that_comes_again_after_a_restart_does_not_bring_its_job_back() {
+    let home = Home::new();
+    let (desk, serving) = home.desk().await;
+    desk.hear(vec![news(1, JobWord::Done)]).await.unwrap();
+    serving.abort();
+    let (desk, _serving) = home.desk().await;
+    desk.hear(vec![news(1, JobWord::Queued)]).await.unwrap();
+    assert_eq!(now(&desk), (0, 0, Sure::AtLeast));
+    assert_eq!(desk.job(&1.into()).await.unwrap().unwrap().word, JobWord::Done);
+}
+
+#[tokio::test]
+async fn a_burst_of_many_senders_is_taken_whole_and_each_is_answered() {
+    let home = Home::new();
+    let (desk, _serving) = home.desk().await;
+    let senders = (0..500).map(|id| {
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move {
+            let delivery = Entry::Delivery { id: format!("delivery-{id}"), at: chrono::Utc::now() };
+            desk.hear_with(vec![news(id, JobWord::Queued)], vec![delivery]).await
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap().unwrap();
+    }
+    assert_eq!(now(&desk).0, 500);
+    assert_eq!(desk.ledger().open_jobs().await.unwrap().len(), 500);
+    assert!(desk.ledger().took("delivery-499").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_guests_word_takes_a_job_off_the_waiting_ones_at_once() {
+    let home = Home::new();
+    let (desk, _serving) = home.desk().await;
+    desk.hear(vec![news(1, JobWord::Queued)]).await.unwrap();
+    let mut demand = desk.watch(&large());
+    desk.guest_started("ci--large--000000000001", &large(), Some(1));
+    let taken = demand.wait_for(|d| d.is_some_and(|d| (d.waiting, d.running) == (0, 1)));
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_desk_that_has_ended_says_so_instead_of_taking_news() {
+    let home = Home::new();
+    let (desk, serving) = home.desk().await;
+    serving.abort();
+    let _ended = serving.await;
+    let error = desk.hear(vec![news(1, JobWord::Queued)]).await.unwrap_err().to_string();
+    assert!(error.contains("stopping"), "{error}");
+}
