@@ -23,6 +23,7 @@ mod guests;
 mod limits;
 mod pool;
 mod provider;
+mod queue;
 mod read;
 mod secret;
 mod size;
@@ -45,6 +46,7 @@ pub use self::{
     limits::Limits,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
+    queue::{Queue, QueueKind},
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
 };
@@ -61,6 +63,8 @@ pub struct Config {
     pub github: Github,
     /// `[guests]`: where guests report home; `None` = they do not.
     pub guests: Option<Guests>,
+    /// `[queue]`: where jobs are enqueued; `None` = nowhere.
+    pub queue: Option<Queue>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -152,13 +156,14 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let api = api::read(root.section("api"));
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
+    let queue = queue::read(root.section("queue"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, providers, pools })
+            Some(Config { fleet, api, github, guests, queue, providers, pools })
         }
         _ => None,
     };

@@ -29,7 +29,10 @@ fn every_example_parses() {
         seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     seen.sort();
-    assert_eq!(seen, ["github-app.toml", "lxd.toml", "minimal.toml", "runner-fleet.toml"]);
+    assert_eq!(
+        seen,
+        ["github-app.toml", "lxd.toml", "minimal.toml", "queue.toml", "runner-fleet.toml"]
+    );
 }
 
 /// The full example shows the defaults in comments: they must be the defaults.

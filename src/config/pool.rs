@@ -17,6 +17,7 @@ use super::{
     guest::{self, Guest},
     limits::{self, Limits},
     provider::Provider,
+    queue,
     read::Section,
 };
 
@@ -54,6 +55,8 @@ pub struct Pool {
     pub demand: BTreeSet<DemandKind>,
     /// Of several pools that could serve a job, the one with the highest gets it. Default 0.
     pub priority: u32,
+    /// The queue that its jobs come from, where `demand` names one. Default: the pool's name.
+    pub queue: String,
     /// How long each state may last.
     pub limits: Limits,
     /// What its VMs run.
@@ -66,6 +69,7 @@ pub(super) fn read_all(
     root: &Section<'_>,
     providers: &BTreeMap<String, Option<Provider>>,
 ) -> Vec<Pool> {
+    let has_queue = root.has("queue");
     let mut names = BTreeSet::new();
     let mut pools = Vec::new();
     for section in root.rows("pools") {
@@ -76,7 +80,7 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, name, providers));
+        pools.extend(read(section, name, providers, has_queue));
     }
     pools
 }
@@ -85,6 +89,7 @@ fn read(
     section: Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
+    has_queue: bool,
 ) -> Option<Pool> {
     let scope: Option<Scope> =
         section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
@@ -123,6 +128,15 @@ fn read(
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
     let demand = demand::read(&section);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
+    let queue = queue::of_pool(&section, name.as_ref());
+    if demand.contains(&DemandKind::Queue) {
+        if !has_queue {
+            section
+                .fault("demand", "\"queue\" needs a table [queue] that says where the queues are");
+        }
+    } else if section.has("queue") {
+        section.fault("queue", "is of use only where demand names \"queue\"");
+    }
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
     section.finish();
@@ -138,6 +152,7 @@ fn read(
         max,
         demand,
         priority,
+        queue: queue?,
         limits,
         guest,
         replace_at_once,

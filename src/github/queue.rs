@@ -32,10 +32,9 @@ mod watch;
 
 use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc};
 
-use async_trait::async_trait;
 use runner_fleet_actors::{
     demand::Demand,
-    job::{JobKey, JobNews, JobWord, Serves},
+    job::Serves,
     name::PoolName,
     port::{Clock, DemandSource, ErrorClass, Observer, PortError, Secret},
 };
@@ -45,26 +44,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::status::QueueStatus;
 use self::{line::Broker, message::Origin, watch::Watch};
 use super::jobs::JobLookup;
-
-/// Where the messages lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueKind {
-    /// A broker that speaks AMQP 0.9.1, such as RabbitMQ.
-    Amqp,
-    /// MongoDB, with kombu's collections.
-    Mongodb,
-}
-
-impl QueueKind {
-    /// As the configuration spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Amqp => "amqp",
-            Self::Mongodb => "mongodb",
-        }
-    }
-}
+use crate::{
+    config::{self, Env, QueueKind},
+    demand::desk::Desk,
+};
 
 /// The address of a broker, which mostly holds a password: read anew for each connection, never shown.
 #[derive(Clone)]
@@ -103,6 +86,21 @@ pub struct QueueConfig {
     pub github: String,
 }
 
+impl QueueConfig {
+    /// As `[queue]` says it, for the GitHub of `[github] url`.
+    #[must_use]
+    pub fn of(queue: &config::Queue, github: &str, env: Env) -> Self {
+        let source = queue.url.clone();
+        let read = move || source.read(&env).map_err(|error| io::Error::other(error.to_string()));
+        Self {
+            kind: queue.kind,
+            address: Address::from_fn(read),
+            ca_file: queue.ca_file.clone(),
+            github: github.to_owned(),
+        }
+    }
+}
+
 /// A pool that is fed by a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuePool {
@@ -114,24 +112,11 @@ pub struct QueuePool {
     pub max: u32,
 }
 
-/// Where news of jobs are kept and counted.
-#[async_trait]
-pub trait JobDesk: DemandSource {
-    /// Takes news; they are durable when this returns.
-    ///
-    /// # Errors
-    /// They may be lost: whoever told them must keep them.
-    async fn hear(&self, news: Vec<JobNews>) -> Result<(), PortError>;
-
-    /// How far a job is, as far as is known here.
-    fn word(&self, key: &JobKey) -> Option<JobWord>;
-}
-
 /// What the watch of a queue needs of the house.
 #[derive(Clone)]
 pub struct Surroundings {
     /// Keeps and counts the jobs.
-    pub desk: Arc<dyn JobDesk>,
+    pub desk: Arc<Desk>,
     /// Whom to ask about a job.
     pub forge: Arc<dyn JobLookup>,
     /// Gets a line for the journal of whatever is rejected or fails.

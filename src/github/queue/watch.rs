@@ -14,7 +14,7 @@ use runner_fleet_actors::{
     event::FleetEvent,
     job::{JobFacts, JobKey, JobNews, JobWord, Serves},
     name::PoolName,
-    port::{ErrorClass, PortError, Time},
+    port::{DemandSource, ErrorClass, PortError, Time},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -24,13 +24,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    QueueKind, QueuePool, Surroundings,
+    QueuePool, Surroundings,
     held::{Held, Question, Tag},
     line::{Arrival, Broker, Line, Settle},
     message::{self, Origin},
     status::Shared,
     verdict::{Intake, Said, Verdict, intake},
 };
+use crate::config::QueueKind;
 
 /// Connections to a broker that is away.
 const CONNECT: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
@@ -201,7 +202,11 @@ impl Watch {
                     self.take_in(line, batch, &mut ready).await?;
                 }
                 _ = beats.tick() => {
-                    let batch = line.beat().await?;
+                    let mut batch = line.beat().await?;
+                    // What a broker sent before it counted is here by now, and is not in the count.
+                    while let Some(more) = line.next().now_or_never() {
+                        batch.push(more?);
+                    }
                     self.take_in(line, batch, &mut ready).await?;
                     *failures = 0;
                 }
@@ -257,7 +262,7 @@ impl Watch {
             }
         }
         if !tell.is_empty() {
-            self.around.desk.hear(tell).await?;
+            self.tell(tell).await?;
         }
         for (tag, question, old) in hold {
             self.held.take(tag, question, old, now);
@@ -280,7 +285,8 @@ impl Watch {
         let now = self.now();
         for question in self.held.due(room, now) {
             let id = question.id;
-            let word = self.around.desk.word(&JobKey::from(id));
+            let key = JobKey::from(id);
+            let word = self.around.desk.book(|book| book.get(&key).map(|job| job.word));
             if let Some(word) = word.filter(|word| *word >= JobWord::Running) {
                 let (_, tags) = self.held.answered(id, Said::Word(word), now);
                 self.settle(line, tags).await?;
@@ -307,7 +313,7 @@ impl Watch {
                 let word = news.word;
                 // That is decided by the queue.
                 news.facts.pool = Some(pool);
-                self.around.desk.hear(vec![news]).await?;
+                self.tell(vec![news]).await?;
                 Said::Word(word)
             }
             Ok(None) => Said::Gone,
@@ -325,13 +331,19 @@ impl Watch {
         if said == Said::Gone && !matches!(verdict, Verdict::CheckAt(_)) {
             let facts = JobFacts::default();
             let over = JobNews { key: JobKey::from(id), word: JobWord::Done, at: now, facts };
-            self.around.desk.hear(vec![over]).await?;
+            self.tell(vec![over]).await?;
         }
         match verdict {
             Verdict::CheckAt(_) => Ok(()),
             Verdict::Done => self.settle(line, tags).await,
             Verdict::Reject(why) => self.reject(line, &tags, &format!("job {id}: {why}")).await,
         }
+    }
+
+    /// Lays news on the desk; they are durable when this returns.
+    async fn tell(&self, news: Vec<JobNews>) -> Result<(), PortError> {
+        let kept = self.around.desk.hear(news).await;
+        kept.map_err(|error| PortError::certain(ErrorClass::Transient, error.to_string()))
     }
 
     async fn settle(&mut self, line: &mut dyn Line, tags: Vec<Tag>) -> Result<(), PortError> {
@@ -376,11 +388,12 @@ impl Watch {
         for share in &mut self.shares {
             let counted = *share.counted.borrow_and_update();
             let demand = beyond.zip(counted).map(|(beyond, counted)| {
+                let Demand { waiting, running, as_of, .. } = counted;
                 // Whose the messages are that nobody has read can be said of one pool's queue only.
                 if alone || beyond == 0 {
-                    Demand { waiting: counted.waiting.saturating_add(beyond), ..counted }
+                    Demand::exact(waiting.saturating_add(beyond), running, as_of)
                 } else {
-                    Demand::at_least(counted.waiting, counted.running, counted.as_of)
+                    Demand::at_least(waiting, running, as_of)
                 }
             });
             share.demand.send_if_modified(|last| std::mem::replace(last, demand) != demand);
