@@ -1,15 +1,18 @@
 # shellcheck shell=bash
-# Starting, watching and ending the daemons of this OpenStack, and no others.
+# Starting, watching and ending the daemons that tests bring up, and no others. Sourced.
+#
+# Whoever sources it says in SUITE what it brings up, in STATE where its lock lies, in RUN where its
+# process ids lie, and in LOGS what its daemons say.
 #
 # A process is known by its id *and* its start time in the kernel's clock ticks: an id alone may
 # have gone to a stranger since, and a name alone may belong to the machine's own database.
 
 die() {
-  echo "openstack: $*" >&2
+  echo "$SUITE: $*" >&2
   exit 1
 }
 
-# One of up, down, api and quota at a time. The lock goes with file descriptor 9, so no daemon may
+# One script of a suite at a time. The lock goes with file descriptor 9, so no daemon may
 # inherit that one.
 lock() {
   exec 9>"$STATE/.lock"
@@ -50,8 +53,8 @@ signal() {
   kill "-$1" -- "-$pid" 2>/dev/null || true
 }
 
-# stop NAME...: all are asked at once; who is still there after three seconds is ended. The Nova
-# daemons regularly take longer than that.
+# stop NAME...: all are asked at once; who is still there after three seconds is ended. Nova's daemons
+# regularly take longer than that.
 stop() {
   local name tries
   for name; do signal TERM "$name"; done
@@ -83,9 +86,6 @@ wait_for() {
     sleep 0.2
   done
 }
-
-# Any HTTP answer will do: that the API talks is the point, not what it says to a stranger.
-answers() { curl -s -o /dev/null --max-time 20 "http://127.0.0.1:${API_PORT[$1]}/"; }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
