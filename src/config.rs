@@ -27,6 +27,7 @@ mod queue;
 mod read;
 mod secret;
 mod size;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -49,6 +50,7 @@ pub use self::{
     queue::{Queue, QueueKind},
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
+    webhooks::Webhooks,
 };
 use self::{file::FileUse, read::Reader};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub github: Github,
     /// `[guests]`: where guests report home; `None` = they do not.
     pub guests: Option<Guests>,
+    /// `[webhooks]`: where GitHub's deliveries arrive; `None` = nowhere.
+    pub webhooks: Option<Webhooks>,
     /// `[queue]`: where jobs are enqueued; `None` = nowhere.
     pub queue: Option<Queue>,
     /// `[providers.NAME]`: the clouds, by name.
@@ -116,6 +120,9 @@ impl Config {
         let listen = |config: &Self| config.guests.as_ref().map(|guests| guests.listen);
         let tls = |config: &Self| config.guests.as_ref().and_then(|guests| guests.tls.clone());
         let certificate = |config: &Self| tls(config).map(|tls| tls.certificate);
+        let hooked = |config: &Self| config.webhooks.as_ref().map(|hooks| hooks.listen);
+        let hooks_tls =
+            |config: &Self| config.webhooks.as_ref().and_then(|hooks| hooks.tls.clone());
         let key = |config: &Self| tls(config).map(|tls| tls.key);
         [
             ("fleet.id", old_fleet.id != new_fleet.id),
@@ -128,6 +135,8 @@ impl Config {
             ("guests.listen", listen(self) != listen(new)),
             ("guests.certificate_file", certificate(self) != certificate(new)),
             ("guests.key_file", key(self) != key(new)),
+            ("webhooks.listen", hooked(self) != hooked(new)),
+            ("webhooks.certificate_file and key_file", hooks_tls(self) != hooks_tls(new)),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -156,6 +165,7 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let api = api::read(root.section("api"));
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
+    let webhooks = webhooks::read(root.section("webhooks"));
     let queue = queue::read(root.section("queue"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
@@ -163,7 +173,7 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, queue, providers, pools })
+            Some(Config { fleet, api, github, guests, webhooks, queue, providers, pools })
         }
         _ => None,
     };

@@ -14,6 +14,7 @@ mod online;
 mod reception;
 mod renewable;
 mod scopes;
+mod sources;
 mod targets;
 mod user_data;
 
@@ -39,16 +40,20 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::online::check_online;
 use self::{
     assemble::Ports, control::Door, lock::StateLock, reception::Reception, renewable::Renewable,
-    scopes::Scopes, targets::Targets, user_data::Makings,
+    scopes::Scopes, sources::Sources, targets::Targets, user_data::Makings,
 };
 use crate::{
     config::{Config, Env},
-    github::downloads::{Catalogue, Downloads},
+    demand::{JobEars, desk::Desk},
+    github::{
+        downloads::{Catalogue, Downloads},
+        records::Records,
+    },
     home,
     http::{self, Control, api::FleetInfo},
     journal::Journal,
@@ -59,6 +64,9 @@ use crate::{
 const GAVE_UP: u8 = 70;
 /// Something that the start needs is not to be had.
 const CANNOT_START: u8 = 1;
+
+/// How long news that were taken may still be kept at the stop.
+const LAST_NEWS: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Runs the fleet of `config`, which was read from `path`, until SIGTERM.
 #[must_use]
@@ -126,6 +134,7 @@ pub(crate) struct Daemon {
     stop_api: CancellationToken,
     api: http::Serving,
     guests: Option<home::Serving>,
+    tasks: TaskTracker,
     journal: Option<Arc<Journal>>,
     stop_deadline: std::time::Duration,
     broken: Arc<AtomicU64>,
@@ -174,7 +183,8 @@ impl Daemon {
             let made = io.spawn(async move { assemble::ports(&config, &clock).await }).await;
             made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
         };
-        let Ports { forge, catalogue, providers } = ports;
+        let Ports { forge, catalogue, records, providers } = ports;
+        let records: Arc<Renewable<dyn Records>> = Arc::new(Renewable::new(records));
         let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
         let catalogue: Arc<Renewable<dyn Catalogue>> = Arc::new(Renewable::new(catalogue));
         let downloads = Arc::new(Downloads::new(Arc::clone(&clock)));
@@ -186,7 +196,17 @@ impl Daemon {
             Makings::new(config.guests.as_ref(), reception.as_deref(), Arc::clone(&downloads))?;
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
-        let observers = Observers { journal: journal.clone(), broken: Arc::clone(&broken) };
+        let (sources, prepared) = {
+            let (config, clock) = (config.clone(), Arc::clone(&clock));
+            let made = io.spawn(async move { Sources::prepare(&config, &clock).await }).await;
+            made.map_err(|error| error.to_string())??
+        };
+        let sources = Arc::new(sources);
+        let observers = Observers {
+            journal: journal.clone(),
+            broken: Arc::clone(&broken),
+            desk: Arc::clone(&sources.desk),
+        };
         let observer: Arc<dyn Observer> = Arc::new(observers);
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
@@ -199,7 +219,7 @@ impl Daemon {
             pools: config
                 .pools
                 .iter()
-                .map(|p| assemble::pool(p, &makings, &targets, &pace))
+                .map(|p| assemble::pool(p, &makings, &targets, &pace, &sources.demand()))
                 .collect(),
             remembered,
             clock: Arc::clone(&clock),
@@ -240,6 +260,8 @@ impl Daemon {
             downloads,
             forge,
             catalogue: Arc::clone(&catalogue),
+            records: Arc::clone(&records),
+            sources: Arc::clone(&sources),
             providers: Mutex::new(providers),
             reception,
             journal: journal.clone(),
@@ -269,6 +291,15 @@ impl Daemon {
             }
             None => None,
         };
+        let tasks = TaskTracker::new();
+        {
+            let ears: Arc<dyn JobEars> = Arc::new(sources::Fleet(door.fleet.clone()));
+            let (clock, stop, tasks) = (Arc::clone(&door.clock), stop_api.clone(), tasks.clone());
+            let opened = io.spawn(async move {
+                sources.start(prepared, records, ears, &clock, &stop, &tasks).await
+            });
+            opened.await.map_err(|e| e.to_string())??;
+        }
         let fleet = context.run(fleet);
         let stop = stop_api.clone();
         let downloads = Arc::clone(&door.downloads);
@@ -284,6 +315,7 @@ impl Daemon {
             stop_api,
             api,
             guests,
+            tasks,
             journal,
             stop_deadline,
             broken,
@@ -363,6 +395,12 @@ impl Daemon {
         {
             tracing::warn!(%error, "the guests' listener did not end by itself");
         }
+        self.tasks.close();
+        if tokio::time::timeout(LAST_NEWS, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "news of jobs were still being kept at the stop; github tells them again"
+            );
+        }
         let flushed = self.journal.is_none_or(|j| j.flush(std::time::Duration::from_secs(2)));
         if !flushed {
             tracing::warn!("the end of the journal could not be written");
@@ -375,6 +413,7 @@ impl Daemon {
 struct Observers {
     journal: Option<Arc<Journal>>,
     broken: Arc<AtomicU64>,
+    desk: Arc<Desk>,
 }
 
 impl Observer for Observers {
@@ -382,6 +421,7 @@ impl Observer for Observers {
         if let Some(journal) = &self.journal {
             journal.observe(event);
         }
+        Sources::observe(&self.desk, event);
         match event {
             FleetEvent::Transition { transition: t, .. } => tracing::debug!(
                 runner = %t.runner, from = ?t.from, to = %t.to, because = %t.because, "transition"
@@ -405,7 +445,9 @@ impl Observer for Observers {
                 self.broken.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%name, %seen, "an invariant is broken; please report this");
             }
-            FleetEvent::GuestTold { .. } | FleetEvent::Reconciled { .. } => {}
+            FleetEvent::GuestTold { .. }
+            | FleetEvent::Reconciled { .. }
+            | FleetEvent::VmGone { .. } => {}
         }
     }
 }

@@ -22,13 +22,14 @@ mod client;
 pub mod downloads;
 pub mod freshness;
 mod groups;
-pub mod jobs;
 mod listing;
 pub mod queue;
 mod reading;
+pub mod records;
 mod register;
 pub mod route;
 mod transport;
+pub mod webhook;
 mod wire;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

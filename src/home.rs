@@ -29,22 +29,42 @@
 
 mod hub;
 mod key;
-mod listen;
 mod routes;
-mod tls;
 mod wire;
+
+use std::{io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use runner_fleet_actors::name::RunnerName;
 
+use crate::http::strangers;
+
 pub use self::{
     hub::{Hub, Order, OrderWord, Patience},
     key::GuestKey,
-    listen::{Bounds, Serving, serve},
     routes::{Home, router},
-    tls::Tls,
     wire::{Answer, Told},
 };
+
+pub use crate::http::{
+    strangers::{Bounds, Serving},
+    tls::Tls,
+};
+
+/// Serves the guests on `address` until `home.stop`. Returns when it listens.
+///
+/// # Errors
+/// As [`crate::http::strangers::serve`].
+pub async fn serve(
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    home: Arc<Home>,
+    bounds: Bounds,
+) -> io::Result<Serving> {
+    let stop = home.stop.clone();
+    let router = router(home, bounds.patience);
+    strangers::serve("guests", address, tls, router, bounds, stop).await
+}
 
 /// Who is told what the guests say.
 #[async_trait]

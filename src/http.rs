@@ -15,6 +15,8 @@ mod refusal;
 mod routes;
 mod serve;
 mod socket;
+pub mod strangers;
+pub mod tls;
 
 use async_trait::async_trait;
 use runner_fleet_actors::{

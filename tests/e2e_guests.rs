@@ -256,3 +256,45 @@ async fn a_daemon_that_was_killed_in_mid_job_hears_its_end_and_how_long_it_reall
     daemon.signal("TERM");
     assert_eq!(daemon.exit(Duration::from_secs(25)).await.0.code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_guest_setting_replaces_idle_runners_and_lets_the_busy_one_finish() {
+    let outside = Outside::start(34).await;
+    let home = Home::new();
+    outside.furnish(&home);
+    let port = free_port();
+    let plain = config(&outside, port, port, ASK, "min = 3\nmax = 6");
+    home.configure(&plain);
+    let daemon = started(&home).await;
+    home.holds("small", "idle", 3).await;
+    queue(&outside, 1, Duration::from_secs(15));
+    home.holds("small", "busy", 1).await;
+    let before: Vec<String> = home.runners().await.into_iter().map(|(name, _)| name).collect();
+
+    home.configure(&format!("{plain}\n[pools.guest.env]\nHTTP_PROXY = \"http://10.0.0.1:3128\"\n"));
+    home.cli(&["reload"]).await.good();
+    eventually(PATIENCE, "three idle runners, none of them from before", || async {
+        look(&home).await?;
+        let now = home.runners().await;
+        let new = now.iter().filter(|(name, state)| state == "idle" && !before.contains(name));
+        (new.count() == 3).then_some(())
+    })
+    .await;
+    completed(&outside, 1).await;
+    no_job_was_lost(&outside);
+    let lines = judged(&home.journal());
+    let reasons = of(&lines, "transition").into_iter().filter(|line| line["to"] == "draining");
+    let outdated = reasons.filter(|line| line["reason"] == "outdated").count();
+    assert_eq!(outdated, 2, "the third ended with its job");
+
+    // The same again changes nothing.
+    home.cli(&["reload"]).await.good();
+    look(&home).await.unwrap();
+    emptied(&home, &outside).await;
+    let lines = judged(&home.journal());
+    let again = of(&lines, "transition");
+    let again = again.into_iter().filter(|line| line["reason"] == "outdated");
+    assert_eq!(again.filter(|line| line["to"] == "draining").count(), outdated);
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit(Duration::from_secs(25)).await.0.code(), Some(0));
+}

@@ -154,6 +154,20 @@ async fn guests_that_die_or_fill_their_disk_cost_their_own_job_and_leave_nothing
         let runner = story.runs(victim).await;
         story.is(&runner, "busy").await;
         story.lxd.delete(&runner).await;
+        // Its job is told as what it was while its registration is still left to GitHub.
+        eventually(PATIENCE, "the lost job is told", || async {
+            let lines = journal::judged(&story.home.journal());
+            let stops = journal::of(&lines, "runner_stop");
+            // Nobody could say with which code its runner application ended.
+            let cut_off = |line: &&&serde_json::Value| {
+                line["status"] == "abnormal" && line["status_info"].is_null()
+            };
+            stops.iter().find(cut_off)?;
+            let deleted = journal::entered(&lines, "deleted");
+            assert!(!deleted.contains_key(&runner), "told only when nothing of it was left");
+            Some(())
+        })
+        .await;
         story.done(other).await;
         // Its registration is left to GitHub for a while, as that of every runner whose VM has stopped.
         story.home.holds("few", "idle", 3).await;
@@ -183,18 +197,6 @@ async fn guests_that_die_or_fill_their_disk_cost_their_own_job_and_leave_nothing
         })
         .await;
         story.home.holds("few", "idle", 3).await;
-
-        // The job whose container was deleted is told as what it was.
-        eventually(PATIENCE, "the lost job is told", || async {
-            let lines = journal::judged(&story.home.journal());
-            let stops = journal::of(&lines, "runner_stop");
-            // Nobody could say with which code its runner application ended.
-            let cut_off = |line: &&&serde_json::Value| {
-                line["status"] == "abnormal" && line["status_info"].is_null()
-            };
-            stops.iter().find(cut_off).map(|_| ())
-        })
-        .await;
 
         story.end(daemon, &["few"]).await;
         let unlucky = [victim, full];

@@ -88,6 +88,18 @@ fn metrics(life: &[(i64, Transition)]) -> Vec<String> {
         .collect()
 }
 
+fn lines_of(event: FleetEvent, memory: &mut Memory) -> Vec<String> {
+    lines(&event, memory).iter().map(|line| line.to_json()).collect()
+}
+
+fn vm_gone(seconds: i64) -> FleetEvent {
+    FleetEvent::VmGone {
+        at: at(seconds),
+        pool: "large".parse().unwrap(),
+        runner: "ci--large--0123456789ab".parse().unwrap(),
+    }
+}
+
 fn only(event: FleetEvent) -> String {
     let lines = lines(&event, &mut Memory::default());
     assert_eq!(lines.len(), 1);
@@ -292,42 +304,59 @@ fn a_runner_application_that_fails_after_its_job_is_abnormal() {
 
 #[test]
 fn a_stop_whose_last_word_never_comes_is_told_when_the_vm_is_gone() {
-    let mut memory = Memory::default();
-    reported(&mut memory);
+    // Its registration goes with it, or minutes later.
     let deleted =
         Transition { reason: Some(DrainReason::Finished), ..change(Some(Draining), Deleted) };
-    let told = lines(&FleetEvent::Transition { at: at(130), transition: deleted }, &mut memory);
-    assert_eq!(
-        told[0].to_json(),
-        r#"{"timestamp":1718000130.0,"event":"runner_stop","flavor":"large","workflow":"CI","repo":"o/r","github_event":"push","status":"normal","job_duration":9.0}"#
-    );
-    assert!(memory.is_empty());
+    let deleted = FleetEvent::Transition { at: at(130), transition: deleted };
+    for gone in [deleted, vm_gone(130)] {
+        let mut memory = Memory::default();
+        reported(&mut memory);
+        assert_eq!(
+            lines_of(gone, &mut memory)[0],
+            r#"{"timestamp":1718000130.0,"event":"runner_stop","flavor":"large","workflow":"CI","repo":"o/r","github_event":"push","status":"normal","job_duration":9.0}"#
+        );
+    }
 }
 
+/// The registration of a runner whose VM went away is left to GitHub for minutes.
 #[test]
 fn a_vm_that_goes_in_mid_job_cuts_the_job_off_though_its_cloud_says_only_that_it_stopped() {
     let mut memory = Memory::default();
     let running = counted([Some(3), Some(9), Some(31), None, None]);
-    let told = |times, transition| FleetEvent::Transition {
-        at: at(60),
-        transition: Transition { times, ..transition },
+    let mut told = |seconds, times, transition| {
+        let transition = Transition { times, ..transition };
+        lines_of(FleetEvent::Transition { at: at(seconds), transition }, &mut memory)
     };
-    let gone =
+    told(0, GuestTimes::default(), change(None, Creating));
+    told(40, running, with_job(Some(Idle)));
+    let draining = told(60, running, Transition { job_end: None, ..finished(Busy) });
+    assert!(draining.iter().all(|line| !line.contains("runner_stop")), "its guest may still tell");
+    let gone = vm_gone(61);
+    assert_eq!(
+        lines_of(gone.clone(), &mut memory),
+        [
+            r#"{"timestamp":1718000061.0,"event":"runner_stop","flavor":"large","workflow":"CI","repo":"o/r","github_event":"push","status":"abnormal","job_duration":20.0}"#
+        ]
+    );
+    let deleted =
         Transition { reason: Some(DrainReason::Finished), ..change(Some(Draining), Deleted) };
-    let life = [
-        told(GuestTimes::default(), change(None, Creating)),
-        told(running, with_job(Some(Idle))),
-        told(running, Transition { job_end: None, ..finished(Busy) }),
-        told(running, gone),
-    ];
-    let all: Vec<_> = life.iter().flat_map(|event| lines(event, &mut memory)).collect();
-    let stops: Vec<_> = all
-        .iter()
-        .map(|line| line.to_json())
-        .filter(|line| line.contains(r#""event":"runner_stop""#))
-        .collect();
-    assert_eq!(stops.len(), 1, "{stops:?}");
-    assert!(stops[0].contains(r#""status":"abnormal""#), "{stops:?}");
+    let deleted = FleetEvent::Transition { at: at(210), transition: deleted };
+    for (event, expected) in [(gone, 0), (deleted, 1), (vm_gone(211), 0)] {
+        assert_eq!(lines_of(event.clone(), &mut memory).len(), expected, "once: {event:?}");
+    }
+    assert!(memory.is_empty());
+}
+
+#[test]
+fn a_vm_that_goes_without_ever_having_had_a_job_stops_nothing() {
+    let mut memory = Memory::default();
+    let shrunk = Transition { reason: Some(DrainReason::Shrink), ..change(Some(Idle), Draining) };
+    for (seconds, transition) in
+        [(0, change(None, Creating)), (9, change(Some(Creating), Idle)), (20, shrunk)]
+    {
+        lines_of(FleetEvent::Transition { at: at(seconds), transition }, &mut memory);
+    }
+    assert_eq!(lines_of(vm_gone(21), &mut memory), [""; 0]);
 }
 
 /// A listing, or the guest's answer to a question, shows that there is a job a moment before the guest

@@ -164,28 +164,6 @@ async fn a_project_of_its_own_keeps_others_out_and_a_wrong_one_is_told() {
 }
 
 #[tokio::test]
-async fn virtual_machines_are_made_or_refused_with_the_reason() {
-    let Some(lxd) = RealLxd::found() else { return };
-    let fleet = lxd::fleet();
-    let provider = provider(&lxd, &fleet);
-    let part = LxdShape { kind: LxdKind::VirtualMachine, ..LxdShape::default() };
-    let order = order(&fleet, Shape { lxd: Some(part), ..lxd.shape() }, 7);
-    let server = lxd.ask("GET", "", None).await;
-    let driver = server["metadata"]["environment"]["driver"].as_str().unwrap();
-    if driver.contains("qemu") {
-        // `tiny` is an image of containers, and that is what must be told.
-        let error = provider.launch(order).await.unwrap_err();
-        assert!(error.what.contains("of the other type"), "{error}");
-        return;
-    }
-    let error = provider.launch(order).await.unwrap_err();
-    assert_eq!(error.class, ErrorClass::Invalid, "{error}");
-    assert!(error.what.contains("vhost_vsock"), "{error}");
-    assert_eq!(provider.list().await.unwrap().entries, []);
-    eprintln!("skipped, because this machine's LXD makes no virtual machines (driver {driver})");
-}
-
-#[tokio::test]
 async fn a_check_names_what_is_missing_before_anything_is_launched() {
     let Some(lxd) = RealLxd::found() else { return };
     let fleet = lxd::fleet();

@@ -27,10 +27,14 @@ use runner_fleet_actors::{
 
 #[path = "provider/contract.rs"]
 mod contract;
+#[path = "support/lxd_gate.rs"]
+#[allow(dead_code, reason = "each suite uses its part")]
+mod gate;
 #[path = "support/lxd.rs"]
 mod lxd;
 
 use contract::Environment;
+use gate::Gate;
 use lxd::RealLxd;
 
 async fn connect(cloud: CloudConfig, fleet: &FleetId, page_size: u32) -> Box<dyn Provider> {
@@ -209,6 +213,9 @@ async fn the_contract_holds_on_a_real_openstack() {
 /// A real LXD, and what the suite put there by hand.
 struct Planted {
     lxd: RealLxd,
+    /// Where providers reach it, and what they make there.
+    reached: RealLxd,
+    shape: Shape,
     names: Mutex<Vec<String>>,
 }
 
@@ -216,13 +223,13 @@ struct Planted {
 impl Environment for Planted {
     async fn provider(&self, fleet: &FleetId, _page_size: u32) -> Box<dyn Provider> {
         let clock = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-        let config = LxdConfig::new(self.lxd.access(), fleet.clone());
+        let config = LxdConfig::new(self.reached.access(), fleet.clone());
         // However busy the machine is, a launch is waited for.
         Box::new(Lxd::connect(LxdConfig { follow: self.patience(), ..config }, clock).unwrap())
     }
 
     fn shape(&self) -> Shape {
-        self.lxd.shape()
+        self.shape.clone()
     }
 
     fn fleet(&self) -> FleetId {
@@ -273,9 +280,31 @@ impl Environment for Planted {
     }
 }
 
+impl Planted {
+    fn containers(lxd: RealLxd) -> Self {
+        Self { reached: lxd.clone(), shape: lxd.shape(), lxd, names: Mutex::default() }
+    }
+}
+
 #[tokio::test]
 async fn the_contract_holds_on_a_real_lxd() {
     if let Some(lxd) = RealLxd::found() {
-        contract::holds(&Planted { lxd, names: Mutex::default() }).await;
+        contract::holds(&Planted::containers(lxd)).await;
     }
+}
+
+#[tokio::test]
+async fn the_contract_holds_for_a_real_lxds_virtual_machines_short_of_their_start() {
+    let Some(lxd) = RealLxd::found() else { return };
+    if !lxd.makes_vms().await {
+        return;
+    }
+    let gate = Gate::before(lxd.socket.clone());
+    gate.keep_starts_back();
+    let reached = RealLxd { socket: gate.socket.clone(), ..lxd.clone() };
+    let env = Planted { reached, shape: lxd.vm_shape(), ..Planted::containers(lxd) };
+    contract::a_name_is_launched_once_however_often_it_is_asked_for(&env).await;
+    contract::a_delete_is_accepted_then_gone_and_gone_again(&env).await;
+    contract::the_vms_of_others_are_neither_listed_nor_deleted(&env).await;
+    contract::a_listing_of_many_pages_is_one_sweep(&env).await;
 }

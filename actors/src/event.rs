@@ -249,6 +249,17 @@ pub enum FleetEvent {
         /// What failed.
         error: PortError,
     },
+    /// The VM of a runner that is on its way out is known to be gone: its guest says no more. What is
+    /// left is its registration, which may take minutes; where nothing is left, `Transition` to
+    /// `Deleted` comes instead.
+    VmGone {
+        /// When it was known.
+        at: Time,
+        /// The runner's pool.
+        pool: PoolName,
+        /// Whose VM.
+        runner: RunnerName,
+    },
     /// What a guest has told of its job, or of its own end. Comes beside the change of state that it
     /// causes, if it causes one, before or after it.
     GuestTold {

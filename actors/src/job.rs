@@ -307,5 +307,13 @@ pub fn matching<'a>(facts: &JobFacts, pools: &'a [Serves]) -> Result<&'a PoolNam
     Err(format!("no pool has all of its labels ({asked}): {}", lacks.join(", ")))
 }
 
+/// Whether a job may be this fleet's: a pool serves it, or it asks for a self-hosted runner. A hook of
+/// an organisation tells of every job, also of those on GitHub's own machines.
+#[must_use]
+pub fn concerns(facts: &JobFacts, pools: &[Serves]) -> bool {
+    facts.labels.iter().any(|label| label.eq_ignore_ascii_case(IMPLIED))
+        || matching(facts, pools).is_ok()
+}
+
 #[cfg(test)]
 mod tests;

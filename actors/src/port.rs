@@ -17,7 +17,7 @@ use crate::{
 
 mod shape;
 
-pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape};
+pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};
 
 /// A point in time. Always handed in; no decision reads a clock.
 pub type Time = chrono::DateTime<chrono::Utc>;

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{World, fleet_id, on_paused_time, pool, pool_of_image, start, start_remembering};
+use common::{World, fleet_id, on_paused_time, pool, start, start_remembering};
 use runner_fleet_actors::{
     event::{DrainReason, FleetEvent, Phase},
     fleet::{Ending, Fix, Reconcile, Reload, Route, RouteError},
@@ -121,31 +121,6 @@ fn launches_that_fail_hold_their_pool_back_and_say_so_and_recover_with_one_probe
         assert!(calls < 2000, "{calls} calls in an hour of nothing but failures");
         world.with(|w| w.refuse_launches = None);
         running.until("three idle", |r| r.count(Phase::Idle) == 3).await;
-        running.stop().await;
-    });
-}
-
-#[test]
-fn a_changed_image_replaces_idle_runners_one_at_a_time() {
-    on_paused_time(async {
-        let world = World::new();
-        let running = start(&world, vec![pool("small", 4, 8)]);
-        running.until("four idle", |r| r.count(Phase::Idle) == 4).await;
-        let old: Vec<_> = running.names(Phase::Idle);
-        let reload = Reload {
-            providers: Default::default(),
-            pools: vec![pool_of_image("small", 4, 8, "noble-2")],
-        };
-        running.fleet.send(reload).await.unwrap();
-        let new_shape = common::shape("noble-2").digest();
-        running
-            .until("all replaced", |r| {
-                assert!(r.count(Phase::Idle) >= 3, "more than one was taken at once");
-                r.count(Phase::Idle) == 4
-                    && r.model.runners.iter().all(|x| x.shape.as_ref() == Some(&new_shape))
-            })
-            .await;
-        assert!(old.iter().all(|name| !running.model.runners.contains_key(name)));
         running.stop().await;
     });
 }

@@ -178,6 +178,43 @@ fn a_guest_that_stands_down_is_told_to_end_once_its_registration_is_gone() {
 }
 
 #[test]
+fn that_the_vm_is_gone_is_told_once_and_not_when_its_registration_is() {
+    on_paused_time(async {
+        let (world, changes) = that_pushes();
+        let running = start(&world, vec![pool("small", 1, 1)]);
+        running.until("one idle", |r| r.count(Phase::Idle) == 1).await;
+        let name = running.names(Phase::Idle)[0].clone();
+        world.take_job(&name);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        // Its registration stays behind, as that of every runner whose VM goes under it.
+        world.with(|outside| {
+            outside.vms.remove(&name);
+            outside.registrations.get_mut(&name).unwrap().busy = Some(false);
+        });
+        let went = world.clock.now();
+        changes.send(off(&world, &name)).unwrap();
+        running.until("nothing is left", |r| !r.model.runners.contains_key(&name)).await;
+        let (gone, deleted) = world.with(|outside| {
+            let of_it = |event: &FleetEvent| match event {
+                FleetEvent::VmGone { at, runner, .. } if *runner == name => Some((true, *at)),
+                FleetEvent::Transition { at, transition }
+                    if transition.runner == name && transition.to == Phase::Deleted =>
+                {
+                    Some((false, *at))
+                }
+                _ => None,
+            };
+            let told: Vec<_> = outside.events.iter().filter_map(of_it).collect();
+            let [(true, gone), (false, deleted)] = told.as_slice() else { panic!("{told:?}") };
+            (*gone, *deleted)
+        });
+        assert!(gone - went < chrono::TimeDelta::seconds(1), "{gone} after {went}");
+        assert!(deleted - gone > chrono::TimeDelta::seconds(100), "{deleted} after {gone}");
+        running.stop().await;
+    });
+}
+
+#[test]
 fn a_guests_failure_reaches_the_person_with_its_exit_code() {
     on_paused_time(async {
         let world = World { call: Duration::ZERO, ..World::new() };

@@ -44,12 +44,31 @@ impl DemandKind {
     }
 }
 
-pub(super) fn read(section: &Section<'_>) -> BTreeSet<DemandKind> {
+impl DemandKind {
+    /// The section of the file that says how the source is reached.
+    fn section(self) -> Option<&'static str> {
+        match self {
+            Self::Webhook => Some("webhooks"),
+            Self::Queue => Some("queue"),
+            Self::Planner => Some("planner"),
+            Self::Guests => Some("guests"),
+            Self::Static | Self::ScaleSet => None,
+        }
+    }
+}
+
+pub(super) fn read(section: &Section<'_>, root: &Section<'_>) -> BTreeSet<DemandKind> {
     let words = section.texts("demand");
     let mut kinds = BTreeSet::new();
     for word in &words {
         match DemandKind::ALL.into_iter().find(|kind| kind.as_str() == word) {
             Some(kind) => {
+                if let Some(needed) = kind.section().filter(|needed| !root.has_silently(needed)) {
+                    section.fault(
+                        "demand",
+                        format_args!("{word:?} needs a section [{needed}], which is not there"),
+                    );
+                }
                 if !kinds.insert(kind) {
                     section.fault("demand", format_args!("{word:?} is there twice"));
                 }

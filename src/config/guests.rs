@@ -32,14 +32,11 @@ pub struct Guests {
     pub ca_file: Option<PathBuf>,
 }
 
-pub(super) fn read(section: Option<Section<'_>>) -> Option<Guests> {
-    let section = section?;
-    let listen = section
-        .needed_text("listen", "the address that guests reach, such as \"10.77.0.1:8090\"")
-        .and_then(|text| address(text).map_err(|why| section.fault("listen", why)).ok());
+/// The certificate and key of a listener, both or none.
+pub(super) fn certificate(section: &Section<'_>) -> Option<Certificate> {
     let certificate = section.file("certificate_file", false);
     let key = section.file("key_file", true);
-    let tls = match (certificate, key) {
+    match (certificate, key) {
         (Some(certificate), Some(key)) => Some(Certificate { certificate, key }),
         (Some(_), None) if !section.has("key_file") => {
             section.fault("certificate_file", "needs key_file, its private key");
@@ -50,7 +47,15 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<Guests> {
             None
         }
         _ => None,
-    };
+    }
+}
+
+pub(super) fn read(section: Option<Section<'_>>) -> Option<Guests> {
+    let section = section?;
+    let listen = section
+        .needed_text("listen", "the address that guests reach, such as \"10.77.0.1:8090\"")
+        .and_then(|text| address(text).map_err(|why| section.fault("listen", why)).ok());
+    let tls = certificate(&section);
     let secure = section.has("certificate_file") || section.has("key_file");
     let url = match section.text("url") {
         Some(text) => web_address(text, secure).map_err(|why| section.fault("url", why)).ok(),
@@ -80,7 +85,7 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<Guests> {
     Some(Guests { listen: listen?, url: url?, tls, ca_file })
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let refuse = |why: &str| format!("{text:?} is not allowed: {why}");
     let address: SocketAddr =
         text.parse().map_err(|_| refuse("an address and a port, such as \"10.77.0.1:8090\""))?;

@@ -69,7 +69,6 @@ pub(super) fn read_all(
     root: &Section<'_>,
     providers: &BTreeMap<String, Option<Provider>>,
 ) -> Vec<Pool> {
-    let has_queue = root.has("queue");
     let mut names = BTreeSet::new();
     let mut pools = Vec::new();
     for section in root.rows("pools") {
@@ -80,16 +79,16 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, name, providers, has_queue));
+        pools.extend(read(section, root, name, providers));
     }
     pools
 }
 
 fn read(
     section: Section<'_>,
+    root: &Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
-    has_queue: bool,
 ) -> Option<Pool> {
     let scope: Option<Scope> =
         section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
@@ -126,15 +125,10 @@ fn read(
         }
     }
     let replace_at_once = section.count("replace_at_once", 1, 1..=RUNNERS_MAX);
-    let demand = demand::read(&section);
+    let demand = demand::read(&section, root);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let queue = queue::of_pool(&section, name.as_ref());
-    if demand.contains(&DemandKind::Queue) {
-        if !has_queue {
-            section
-                .fault("demand", "\"queue\" needs a table [queue] that says where the queues are");
-        }
-    } else if section.has("queue") {
+    if section.has("queue") && !demand.contains(&DemandKind::Queue) {
         section.fault("queue", "is of use only where demand names \"queue\"");
     }
     let limits = limits::read(section.section("limits"));

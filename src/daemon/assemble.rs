@@ -7,14 +7,14 @@ use runner_fleet_actors::{
     hands::Blueprint,
     name::FleetId,
     pool::{Policy, actor::Configure},
-    port::{Clock, ErrorClass, Forge, PortError, Provider, Shape},
+    port::{Clock, DemandSource, ErrorClass, Forge, PortError, Provider, Shape},
     runner, scaler,
 };
 
 use super::{Pace, targets::Targets, user_data::Makings};
 use crate::{
     config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
-    github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue},
+    github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue, records::Records},
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
@@ -100,6 +100,7 @@ impl Cloud {
 pub(super) struct Ports {
     pub forge: Arc<dyn Forge>,
     pub catalogue: Arc<dyn Catalogue>,
+    pub records: Arc<dyn Records>,
     pub providers: BTreeMap<String, Arc<dyn Provider>>,
 }
 
@@ -122,7 +123,8 @@ pub(super) async fn ports(
         Ok(github) if faults.is_empty() => {
             let github = Arc::new(github);
             let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;
-            Ok(Ports { forge, catalogue: github, providers })
+            let records: Arc<dyn Records> = Arc::clone(&github) as Arc<dyn Records>;
+            Ok(Ports { forge, catalogue: github, records, providers })
         }
         Ok(_) => Err(faults),
         Err(fault) => {
@@ -149,8 +151,16 @@ pub(super) async fn limited(
 }
 
 /// One pool as the fleet takes it.
-pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pace) -> PoolSetup {
+pub(super) fn pool(
+    pool: &Pool,
+    makings: &Makings,
+    targets: &Targets,
+    pace: &Pace,
+    demand: &Arc<dyn DemandSource>,
+) -> PoolSetup {
     let guests_report = makings.home.is_some();
+    let shape = Shape { guest: Some(makings.digest(&pool.guest)), ..pool.shape.clone() };
+    let digest = shape.digest();
     PoolSetup {
         configure: Configure {
             blueprint: Arc::new(Blueprint {
@@ -158,13 +168,13 @@ pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pac
                 scope: pool.scope.clone(),
                 group: pool.group.clone(),
                 labels: pool.labels.clone(),
-                shape: pool.shape.clone(),
+                shape,
                 user_data: makings.user_data(&pool.guest, &pool.scope),
             }),
             policy: Policy {
                 max: pool.max,
                 replace_at_once: pool.replace_at_once,
-                shape: Some(pool.shape.digest()),
+                shape: Some(digest),
                 retiring: false,
             },
             scaling: scaler::Policy {
@@ -179,7 +189,7 @@ pub(super) fn pool(pool: &Pool, makings: &Makings, targets: &Targets, pace: &Pac
             limits: runner::Limits { guests_report, ..limits(&pool.limits, pace) },
             provider: pool.provider.clone(),
         },
-        demand: None,
+        demand: Some(Arc::clone(demand)),
     }
 }
 

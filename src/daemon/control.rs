@@ -16,12 +16,15 @@ use runner_fleet_actors::{
 };
 
 use super::{
-    Pace, assemble, reception::Reception, renewable::Renewable, scopes::Scopes, targets::Targets,
-    user_data::Makings,
+    Pace, assemble, reception::Reception, renewable::Renewable, scopes::Scopes, sources::Sources,
+    targets::Targets, user_data::Makings,
 };
 use crate::{
     config::Config,
-    github::downloads::{Catalogue, Downloads},
+    github::{
+        downloads::{Catalogue, Downloads},
+        records::Records,
+    },
     http::{
         Control, Refusal,
         api::{self, FleetInfo, Readiness},
@@ -44,6 +47,8 @@ pub(super) struct Door {
     pub downloads: Arc<Downloads>,
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
+    pub records: Arc<Renewable<dyn Records>>,
+    pub sources: Arc<Sources>,
     pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
     pub reception: Option<Arc<Reception>>,
     pub journal: Option<Arc<Journal>>,
@@ -91,10 +96,12 @@ impl Door {
         if let Some(reception) = &self.reception {
             reception.renew_certificate().map_err(Refusal::Invalid)?;
         }
+        self.sources.renew(new).map_err(Refusal::Invalid)?;
         if old.github != new.github {
             let github = assemble::github(new, &self.clock).map_err(invalid)?;
             let github = Arc::new(github);
             self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
+            self.records.renew(Arc::clone(&github) as Arc<dyn Records>);
             self.catalogue.renew(github);
             renewed.push("github is renewed".to_owned());
         }
@@ -136,7 +143,7 @@ impl Door {
         let pools = new
             .pools
             .iter()
-            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace))
+            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace, &self.sources.demand()))
             .collect();
         let providers = self
             .providers
@@ -146,6 +153,7 @@ impl Door {
             .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
             .collect();
         done.extend(self.fleet.send(Reload { providers, pools }).await.map_err(gone)?);
+        self.sources.reload(&new);
         if let Some(log) = &self.log {
             log.set_level(new.fleet.log_level);
         }

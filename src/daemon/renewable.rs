@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use runner_fleet_actors::{
+    job::JobNews,
     name::{RegistrationId, RunnerName, Scope, VmId},
     port::{
         Change, Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider,
@@ -17,6 +18,8 @@ use crate::github::{
     budget::CallKind,
     downloads::Catalogue,
     freshness::{Deprecation, Version},
+    records::{Page, Records},
+    webhook::repair::Hook,
 };
 
 /// A port that stands for whichever was set last. Calls under way end with the one they began with.
@@ -58,6 +61,21 @@ impl Provider for Renewable<dyn Provider> {
     /// listens then asks again.
     fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
         self.now().changes()
+    }
+}
+
+#[async_trait]
+impl Records for Renewable<dyn Records> {
+    async fn job(&self, repository: &str, id: u64) -> Result<Option<JobNews>, PortError> {
+        self.now().job(repository, id).await
+    }
+
+    async fn deliveries(&self, hook: &Hook, cursor: Option<&str>) -> Result<Page, PortError> {
+        self.now().deliveries(hook, cursor).await
+    }
+
+    async fn redeliver(&self, hook: &Hook, delivery: u64) -> Result<(), PortError> {
+        self.now().redeliver(hook, delivery).await
     }
 }
 

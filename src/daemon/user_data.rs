@@ -1,11 +1,22 @@
 //! From a pool's `guest` table to the user data of its VMs.
+//!
+//! **A changed guest is a changed runner.** What the configuration says of a pool's guests goes, as a
+//! digest beside that of the shape, onto each VM; after a change the idle runners are replaced as after
+//! a change of the image, `replace_at_once` at a time, and never a busy one. It is what somebody *says*
+//! that counts, not the user data that is rendered from it. The program in it changes with every version
+//! of the daemon, and the newest runner application with every release of GitHub's, and neither may
+//! replace a whole fleet at once: guests of the version before speak the same protocol, and no idle
+//! runner is older than its limit, a day if nothing else is said. For the same reason a setting that is
+//! not given leaves no trace in the digest, so that a version that knows one more changes none; and a VM
+//! from before there was such a digest is never held against it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use runner_fleet_actors::{
     name::{RunnerName, Scope},
-    port::{Secret, UserData},
+    port::{Secret, UserData, short_digest},
 };
+use serde_json::{Value, json};
 use url::Url;
 
 use super::reception::Reception;
@@ -57,6 +68,31 @@ impl Makings {
         let home = guest::Home { url: guests.url.to_string(), ca_pem: ca_pem.transpose()? };
         let key = reception.key().clone();
         Ok(Self { home: Some(home), token: Arc::new(move |name| key.token(name)), downloads })
+    }
+
+    /// What is said of one pool's guests, as it is kept on their VMs.
+    pub(super) fn digest(&self, pool: &config::Guest) -> String {
+        let config::Guest { user, groups, env, application, disable_update } = pool;
+        let application = match application {
+            config::Application::Image { path } => path.as_ref().map(|path| json!(["image", path])),
+            config::Application::Download { mirror, pinned, architecture } => {
+                let pinned = pinned.as_ref().map(|pinned| [&pinned.version, &pinned.sha256]);
+                let mirror = mirror.as_ref().map(Url::as_str);
+                Some(json!(["download", mirror, pinned, architecture.as_str()]))
+            }
+        };
+        let home = self.home.as_ref().map(|home| json!([home.url, home.ca_pem]));
+        let said: BTreeMap<&str, Option<Value>> = [
+            ("application", application),
+            ("disable_update", disable_update.then(|| json!(true))),
+            ("env", (!env.is_empty()).then(|| json!(env))),
+            ("groups", (!groups.is_empty()).then(|| json!(groups))),
+            ("home", home),
+            ("user", user.as_ref().map(|user| json!(user))),
+        ]
+        .into();
+        let said: Value = said.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        short_digest(&said.to_string())
     }
 
     /// The user data of one pool's VMs.
@@ -138,6 +174,58 @@ mod tests {
                 })
             }),
         }
+    }
+
+    /// Kept on VMs: what a later version would say otherwise would replace every runner of every fleet.
+    #[test]
+    fn what_is_said_of_guests_is_known_by_the_same_digest_for_ever() {
+        let digest = |pool| makings().digest(&pool);
+        assert_eq!(digest(config::Guest::default()), short_digest("{}"), "nothing is said");
+        let pinned = config::Pinned { version: "2.330.0".into(), sha256: "cd".repeat(32) };
+        let all = config::Guest {
+            user: Some("runner".into()),
+            groups: vec!["docker".into()],
+            env: [("B".to_owned(), "2".to_owned()), ("A".to_owned(), "1".to_owned())].into(),
+            disable_update: true,
+            ..download(Some("http://mirror.example/"), Some(pinned))
+        };
+        let text = format!(
+            r#"{{"application":["download","http://mirror.example/",["2.330.0","{}"],"arm64"],"disable_update":true,"env":{{"A":"1","B":"2"}},"groups":["docker"],"user":"runner"}}"#,
+            "cd".repeat(32)
+        );
+        assert_eq!(digest(all), short_digest(&text));
+    }
+
+    #[test]
+    fn every_setting_of_a_guest_is_a_change_of_it_and_a_new_release_is_none() {
+        let plain = config::Guest::default;
+        let image = |path: &str| config::Application::Image { path: Some(path.to_owned()) };
+        let pools = [
+            plain(),
+            config::Guest { user: Some("ci".into()), ..plain() },
+            config::Guest { groups: vec!["docker".into()], ..plain() },
+            config::Guest { env: [("A".to_owned(), "1".to_owned())].into(), ..plain() },
+            config::Guest { env: [("A".to_owned(), "2".to_owned())].into(), ..plain() },
+            config::Guest { disable_update: true, ..plain() },
+            config::Guest { application: image("/opt/a"), ..plain() },
+            config::Guest { application: image("/opt/b"), ..plain() },
+            download(None, None),
+            download(Some("http://a.example/"), None),
+            download(Some("http://b.example/"), None),
+        ];
+        let home = |url: &str, ca: Option<&str>| {
+            let (url, ca_pem) = (url.to_owned(), ca.map(str::to_owned));
+            Makings { home: Some(guest::Home { url, ca_pem }), ..makings() }
+        };
+        let homes = [home("http://a", None), home("http://b", None), home("http://a", Some("PEM"))];
+        let mut digests: Vec<String> = pools.iter().map(|pool| makings().digest(pool)).collect();
+        digests.extend(homes.iter().map(|makings| makings.digest(&plain())));
+        let different: std::collections::BTreeSet<_> = digests.iter().collect();
+        assert_eq!(different.len(), digests.len(), "{digests:?}");
+
+        let released = Makings { downloads: Arc::new(|_, _| None), ..makings() };
+        let newest = download(None, None);
+        assert_eq!(released.digest(&newest), makings().digest(&newest));
     }
 
     fn application_of(pool: &config::Guest) -> serde_json::Value {

@@ -171,6 +171,11 @@ impl Desk {
         look(&self.state().book)
     }
 
+    /// Looks at what the pools serve.
+    pub fn serves<R>(&self, look: impl FnOnce(&[Serves]) -> R) -> R {
+        look(&self.state().serves)
+    }
+
     /// What keeps the jobs.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {

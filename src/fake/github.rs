@@ -16,6 +16,7 @@ mod answers;
 mod applications;
 mod faults;
 mod gate;
+mod hooks;
 mod job_side;
 mod listener;
 mod operation;
@@ -33,10 +34,11 @@ use runner_fleet_actors::{name::Scope, port::Time};
 use tokio::{sync::Notify, time::Instant};
 
 pub use applications::Offered;
-pub use faults::{Faults, Once};
+pub use faults::{Faults, Mishap, Once};
+pub use hooks::{Delivery, HookOptions, HookTarget};
 pub use listener::{Job, Listener, Next, Refused};
 pub use operation::Operation;
-pub use world::{JobId, JobRecord, Lost};
+pub use world::{JobId, JobOrder, JobRecord, Lost};
 
 /// One exchange, as a recorder gets it.
 #[derive(Debug, Clone)]
@@ -115,6 +117,9 @@ pub struct Options {
     /// Whether it tells until when versions of the runner application are taken; a GitHub Enterprise
     /// Server does not.
     pub schedules: bool,
+    /// How long a hook has for its answer: at github.com 10 seconds, at a GitHub Enterprise Server
+    /// 30.
+    pub hook_timeout: Duration,
     /// Gets every exchange.
     pub recorder: Option<Recorder>,
 }
@@ -134,6 +139,7 @@ impl Default for Options {
             assignment_timeout: Duration::from_secs(15),
             silence: Duration::from_secs(10),
             schedules: true,
+            hook_timeout: Duration::from_secs(10),
             recorder: None,
         }
     }
@@ -154,6 +160,8 @@ pub struct Stats {
     pub online: u64,
     /// Registrations made since the start.
     pub registered: u64,
+    /// Jobs that a deployment protection rule holds.
+    pub blocked: u64,
     /// Jobs that wait for a runner.
     pub queued: u64,
     /// Jobs that have a runner, assigned or acquired.
@@ -164,6 +172,12 @@ pub struct Stats {
     pub failed: u64,
     /// Jobs whose runner died or was deregistered after it had acquired them.
     pub lost: u64,
+    /// Jobs that were cancelled before a runner had acquired them.
+    pub cancelled: u64,
+    /// Deliveries to hooks, redeliveries included, that were answered with success.
+    pub delivered: u64,
+    /// Deliveries that were not.
+    pub undelivered: u64,
     /// How long each acquired job waited, in the order in which they were acquired.
     pub waits: Vec<Duration>,
     /// How long each runner took from its registration to its first connection, in the order in
@@ -192,6 +206,7 @@ pub(crate) struct Shared {
     world: Mutex<world::World>,
     faults: Mutex<faults::State>,
     limits: Mutex<gate::Limits>,
+    hooks: Mutex<hooks::Hooks>,
     /// Rung when it goes out of reach or comes back.
     weather: Notify,
 }
@@ -203,6 +218,10 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, faults::State> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, hooks::Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn limits(&self) -> MutexGuard<'_, gate::Limits> {
@@ -232,9 +251,12 @@ impl FakeGithub {
     pub async fn start(options: Options) -> io::Result<Self> {
         let socket = tokio::net::TcpListener::bind(options.listen).await?;
         let url = format!("http://{}", socket.local_addr()?);
+        let (wire, news) = tokio::sync::mpsc::unbounded_channel();
+        let (hooks, errands) = hooks::Hooks::new();
         let shared = Arc::new(Shared {
             url,
-            world: Mutex::new(world::World::new(&options)),
+            world: Mutex::new(world::World::new(&options, world::Wire::new(wire))),
+            hooks: Mutex::new(hooks),
             faults: Mutex::new(faults::State::new(&options)),
             limits: Mutex::new(gate::Limits::new(&options)),
             weather: Notify::new(),
@@ -245,12 +267,13 @@ impl FakeGithub {
             .fallback(gate::serve)
             .with_state(Arc::clone(&shared));
         let turning = tokio::spawn(turn(Arc::clone(&shared)));
+        let posting = tokio::spawn(hooks::post_all(Arc::clone(&shared), news, errands));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
                 tracing::error!(%error, "the github stand-in stopped");
             }
         });
-        Ok(Self { shared, _serving: Arc::new(Serving([serving, turning])) })
+        Ok(Self { shared, _serving: Arc::new(Serving([serving, turning, posting])) })
     }
 
     /// What goes into `[github] url`.
@@ -262,7 +285,29 @@ impl FakeGithub {
     /// Queues a job that runs for `runs_for` on a runner of exactly that scope whose labels include
     /// all of the job's. Labels are compared without regard to case.
     pub fn queue_job(&self, scope: &Scope, labels: &[String], runs_for: Duration) -> JobId {
-        self.shared.world().queue(scope, labels, runs_for)
+        self.queue(JobOrder::new(scope, labels, runs_for))
+    }
+
+    /// Queues a job as its workflow wants it.
+    pub fn queue(&self, order: JobOrder) -> JobId {
+        let queued = self.shared.world().queue(std::slice::from_ref(&order));
+        queued.first().copied().unwrap_or(JobId(0))
+    }
+
+    /// Queues several jobs of one run.
+    pub fn queue_jobs_of_run(&self, orders: &[JobOrder]) -> Vec<JobId> {
+        self.shared.world().queue(orders)
+    }
+
+    /// Approves a job that was queued as blocked: from now on it waits for a runner. `false` where
+    /// nothing holds it.
+    pub fn approve_job(&self, job: JobId) -> bool {
+        self.shared.world().approve(job)
+    }
+
+    /// Cancels a job that no runner has acquired. `false` where it runs or is over.
+    pub fn cancel_job(&self, job: JobId) -> bool {
+        self.shared.world().cancel(job)
     }
 
     /// Jobs waiting and running that ask for exactly these labels: what a demand source would say.
@@ -335,6 +380,8 @@ impl FakeGithub {
         stats.calls = limits.calls.clone();
         stats.counted = limits.counted;
         stats.unchanged = limits.unchanged;
+        drop(limits);
+        (stats.delivered, stats.undelivered) = self.shared.hooks().counts();
         stats
     }
 }
@@ -355,7 +402,7 @@ async fn turn(shared: Arc<Shared>) {
 }
 
 /// Ends the tasks with the last clone.
-struct Serving([tokio::task::JoinHandle<()>; 2]);
+struct Serving([tokio::task::JoinHandle<()>; 3]);
 
 impl Drop for Serving {
     fn drop(&mut self) {

@@ -197,6 +197,14 @@ impl Credentials {
         matches!(self.kind, Kind::App(_))
     }
 
+    /// The App's key, where these are an App's credentials.
+    pub fn app(&self) -> Option<&Arc<AppKey>> {
+        match &self.kind {
+            Kind::App(key) => Some(key),
+            Kind::Token(_) => None,
+        }
+    }
+
     /// The token to use now. `refused` is the generation that GitHub answered with 401, if any.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use url::Url;
 use super::{
     auth::{AppKey, Credentials, Minted, Token},
     budget::{self, Budget, CallKind},
-    reading::{needed, said, seen},
+    reading::{Permission, lacking, said, seen},
     route,
     transport::{Answer, NoAnswer, Outgoing, Transport},
     wire,
@@ -52,6 +52,8 @@ pub struct Call<'a> {
     pub etag: Option<String>,
     /// JSON body.
     pub body: Option<Value>,
+    /// What it is about, for the hint about permissions.
+    pub permission: Permission,
 }
 
 impl<'a> Call<'a> {
@@ -63,7 +65,8 @@ impl<'a> Call<'a> {
         method: Method,
         path: String,
     ) -> Self {
-        Self { what, kind, scope, method, path, etag: None, body: None }
+        let permission = Permission::Runners;
+        Self { what, kind, scope, method, path, etag: None, body: None, permission }
     }
 
     /// A failure of this call that certainly left nothing behind.
@@ -198,6 +201,25 @@ impl Client {
         self.judge(call, answer)
     }
 
+    /// Makes one call as the App itself, not as its installation: its webhook is its own.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; `Invalid` where the credentials are no App's.
+    pub async fn call_as_app(&self, call: &Call<'_>) -> Result<Answer, PortError> {
+        let key = self.credentials.app().ok_or_else(|| {
+            call.failed(ErrorClass::Invalid, "only a GitHub App may ask, and a token is configured")
+        })?;
+        let now = self.clock.now();
+        if call.method == Method::POST {
+            lock(&self.budget)
+                .create(now)
+                .map_err(|until| call.failed(ErrorClass::RateLimited { until }, "not tried"))?;
+        }
+        let jwt = key.jwt(now)?;
+        let answer = self.send(call, &call.path, &jwt, Counts::ForTheApp).await?;
+        self.judge(call, answer)
+    }
+
     /// The same-host path that a redirect leads to. GitHub answers so for renamed repositories, and
     /// asks for the same method again (GitHub docs, "Follow redirects").
     fn moved(&self, answer: &Answer) -> Option<String> {
@@ -220,7 +242,11 @@ impl Client {
         if status == StatusCode::FORBIDDEN {
             return Err(call.failed(
                 ErrorClass::Auth,
-                &format!("{}; {}", said(&answer), needed(call.scope, &answer.headers)),
+                &format!(
+                    "{}; {}",
+                    said(&answer),
+                    lacking(call.permission, call.scope, &answer.headers)
+                ),
             ));
         }
         if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {

@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::status::QueueStatus;
 use self::{line::Broker, message::Origin, watch::Watch};
-use super::jobs::JobLookup;
+use super::records::Records;
 use crate::{
     config::{self, Env, QueueKind},
     demand::desk::Desk,
@@ -118,7 +118,7 @@ pub struct Surroundings {
     /// Keeps and counts the jobs.
     pub desk: Arc<Desk>,
     /// Whom to ask about a job.
-    pub forge: Arc<dyn JobLookup>,
+    pub forge: Arc<dyn Records>,
     /// Gets a line for the journal of whatever is rejected or fails.
     pub observer: Arc<dyn Observer>,
     /// The one way to the time of day.

@@ -17,6 +17,42 @@ pub fn said(answer: &Answer) -> String {
     }
 }
 
+/// What a call is about, and so which permission it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Registrations.
+    Runners,
+    /// Jobs of workflow runs.
+    Jobs,
+    /// Webhooks and their deliveries.
+    Hooks,
+}
+
+/// Which permission a call about `permission` in a scope needs, per kind of credentials (GitHub docs,
+/// the pages of the REST API's endpoints).
+pub fn lacking(permission: Permission, scope: &Scope, headers: &HeaderMap) -> String {
+    let (fine, classic) = match (permission, scope) {
+        (Permission::Runners, _) => return needed(scope, headers),
+        (Permission::Jobs, _) => ("\"Actions: read\" on the repository", "repo"),
+        (Permission::Hooks, Scope::Organisation(_)) => {
+            ("\"Webhooks: write\" on the organisation", "admin:org_hook")
+        }
+        (Permission::Hooks, _) => ("\"Webhooks: write\" on the repository", "admin:repo_hook"),
+    };
+    let accepted = accepted(headers);
+    format!(
+        "{scope} needs: App or fine-grained token {fine}; classic token scope {classic:?}{accepted}"
+    )
+}
+
+fn accepted(headers: &HeaderMap) -> String {
+    headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+        .map(|value| format!(" (GitHub asks for {value})"))
+        .unwrap_or_default()
+}
+
 /// Which permission a scope needs, per kind of credentials (GitHub docs, "REST API endpoints for
 /// self-hosted runners").
 pub fn needed(scope: &Scope, headers: &HeaderMap) -> String {
@@ -27,11 +63,7 @@ pub fn needed(scope: &Scope, headers: &HeaderMap) -> String {
         }
         Scope::Enterprise(_) => ("(not possible for an enterprise)", "manage_runners:enterprise"),
     };
-    let accepted = headers
-        .get("x-accepted-github-permissions")
-        .and_then(|value| value.to_str().ok())
-        .map(|value| format!(" (GitHub asks for {value})"))
-        .unwrap_or_default();
+    let accepted = accepted(headers);
     format!(
         "{scope} needs: App or fine-grained token {fine}; classic token scope {classic:?}{accepted}"
     )

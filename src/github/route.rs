@@ -7,9 +7,9 @@ use runner_fleet_actors::{
     name::{RegistrationId, RunnerName, Scope},
     port::{ErrorClass, PortError},
 };
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use super::freshness::Version;
+use super::{freshness::Version, webhook::repair::Hook};
 
 /// The API's base for what a person wrote as `[github] url`: the web address or the API's own.
 ///
@@ -110,10 +110,31 @@ pub fn deprecation(scope: &Scope, version: Version) -> String {
     format!("{}/actions/runners/deprecations/{version}", root(scope))
 }
 
-/// One job; `None` where the scope is no repository, which alone has jobs.
-pub fn job(scope: &Scope, id: u64) -> Option<String> {
-    let repository = matches!(scope, Scope::Repository { .. });
-    repository.then(|| format!("{}/actions/jobs/{id}", root(scope)))
+/// One job of a workflow run.
+pub fn job(repository: &Scope, id: u64) -> String {
+    format!("{}/actions/jobs/{id}", root(repository))
+}
+
+fn hook_root(hook: &Hook) -> String {
+    match hook.scope() {
+        Some(scope) => format!("{}/hooks/{}", root(scope), hook.id()),
+        None => "/app/hook".to_owned(),
+    }
+}
+
+/// One page of a webhook's deliveries, the newest first.
+pub fn deliveries(hook: &Hook, cursor: Option<&str>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("per_page", "100");
+    if let Some(cursor) = cursor {
+        query.append_pair("cursor", cursor);
+    }
+    format!("{}/deliveries?{}", hook_root(hook), query.finish())
+}
+
+/// Asks for a delivery once more.
+pub fn redelivery(hook: &Hook, delivery: u64) -> String {
+    format!("{}/deliveries/{delivery}/attempts", hook_root(hook))
 }
 
 /// Makes a token of an App's installation.

@@ -9,7 +9,8 @@
 //! also of a report that came late. What such a guest alone knows is waited for: `runner_start` for the
 //! job's repository and workflow, where a listing or an answer showed the job first, and `runner_stop`
 //! for the last word, with conclusion and exit code. That takes a moment; what has not come when the
-//! runner goes on its way is left out.
+//! runner goes on its way, or its VM is gone, is left out. Nothing is kept until the registration has
+//! vanished too: GitHub takes minutes for that, and a job that was cut off is news now.
 
 use std::time::Duration;
 
@@ -66,6 +67,12 @@ pub fn lines(event: &FleetEvent, memory: &mut Memory) -> Vec<Line> {
                 error: cut(&error.what),
             };
             vec![Line::new(*at, entry)]
+        }
+        FleetEvent::VmGone { at, pool, runner } => {
+            let Some(mut life) = memory.take(runner) else { return Vec::new() };
+            let stop = stopped(pool, true, &mut life);
+            memory.keep(runner, life);
+            stop.into_iter().map(|entry| Line::new(*at, entry)).collect()
         }
         FleetEvent::GuestTold { at, pool, runner, job, end, times } => {
             // Of a runner that is gone, or was never heard of, there is nothing to tell.

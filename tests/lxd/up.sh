@@ -17,6 +17,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/settings.sh"
 # shellcheck source=tests/lxd/lib/images.sh
 . "$here/lib/images.sh"
+# shellcheck source=tests/lxd/lib/vms.sh
+. "$here/lib/vms.sh"
 
 case ${1:-} in
   '' | --install) ;;
@@ -39,6 +41,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   install_packages "${missing[@]}" >"$STATE/packages.log" 2>&1 9>&- ||
     { tail -n 20 "$STATE/packages.log" >&2; die "packages could not be installed: ${missing[*]}"; }
 fi
+have_qemu
 phase "packages (${#missing[@]} new)"
 [ "${1:-}" != --install ] || exit 0
 
@@ -48,7 +51,7 @@ if ! answers; then
   as_root sysctl -qw fs.inotify.max_user_instances=1024 || true
   # No file of ours stays open in it, else whoever waits for our output waits for ever.
   # shellcheck disable=SC2016  # the inner shell is the one that expands
-  as_root env LXD_DIR="$LXD_DIR" setsid sh -c '
+  as_root env LXD_DIR="$LXD_DIR" PATH="$(path_with_modprobe)" setsid sh -c '
     ulimit -n "$(ulimit -Hn)"
     echo "$$" >"$1"
     exec lxd --group lxd --logfile "$2"' sh "$PID.new" "$LOG" </dev/null >"$STATE/lxd.out" 2>&1 9>&- &
@@ -111,6 +114,11 @@ phase "https"
 
 # ---- images
 for image in tiny deb12; do have_image "$image"; done
+if makes_vms; then
+  have_image blank
+else
+  echo "this LXD makes no virtual machines; $LOG says why, where it was not started without QEMU"
+fi
 
 printf '%-40s %7s s\n' "lxd is up" "$(seconds_since "$BEGAN_MS")"
 echo "RUNNER_FLEET_TEST_LXD_SOCKET=$SOCKET"

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each suite uses its part")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use runner_fleet::config::{LxdAccess, LxdReach};
 use runner_fleet_actors::{
     name::FleetId,
-    port::{LxdShape, Shape},
+    port::{LxdKind, LxdShape, Shape},
 };
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 pub const SKIPPED: &str = "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set \
                            (tests/lxd/up.sh starts one)";
 
-/// An LXD with images `tiny` and `deb12`, profile `default`, bridge `lxdbr0`, storage pools
+/// An LXD with images `tiny`, `deb12` and, where it makes virtual machines, `blank`, profile `default`, bridge `lxdbr0`, storage pools
 /// `default` and `memory`: what `tests/lxd/up.sh` makes.
 #[derive(Clone)]
 pub struct RealLxd {
@@ -46,6 +46,35 @@ impl RealLxd {
     pub fn shape(&self) -> Shape {
         let lxd = LxdShape { memory: Some(64 << 20), ..LxdShape::default() };
         Shape { image: "tiny".into(), lxd: Some(lxd), ..Shape::default() }
+    }
+
+    /// A virtual machine with nothing on its disk.
+    pub fn vm_shape(&self) -> Shape {
+        let lxd = LxdShape {
+            kind: LxdKind::VirtualMachine,
+            cpu: Some(1),
+            memory: Some(64 << 20),
+            disk: Some(32 << 20),
+            ..LxdShape::default()
+        };
+        Shape { image: "blank".into(), lxd: Some(lxd), ..Shape::default() }
+    }
+
+    /// Whether it makes virtual machines, or a word that this test is skipped.
+    pub async fn makes_vms(&self) -> bool {
+        let server = self.ask("GET", "", None).await;
+        let driver = server["metadata"]["environment"]["driver"].as_str().unwrap_or_default();
+        if driver.contains("qemu") {
+            return true;
+        }
+        // Without these LXD does not even ask for QEMU, and nothing that up.sh can do helps.
+        let missing = ["/dev/kvm", "/dev/vsock"].into_iter().find(|file| !Path::new(file).exists());
+        let why = match missing {
+            Some(file) => format!("no {file}"),
+            None => format!("driver {driver}"),
+        };
+        eprintln!("skipped, because this machine's LXD makes no virtual machines ({why})");
+        false
     }
 
     /// One call; the answer whatever it is. `path` is what follows `/1.0/`.

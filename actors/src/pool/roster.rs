@@ -12,7 +12,7 @@ use super::Failures;
 use crate::{
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
-    port::{Change, Listing, Registration, Time, Vm},
+    port::{Change, Listing, Registration, Time, Vm, is_outdated},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -345,7 +345,8 @@ impl Roster {
 
 impl Member {
     fn is_outdated(&self, shape: &str) -> bool {
-        self.state.known().and_then(|known| known.shape.as_deref()).is_some_and(|own| own != shape)
+        let own = self.state.known().and_then(|known| known.shape.as_deref());
+        own.is_some_and(|own| is_outdated(own, shape))
     }
 }
 

@@ -20,9 +20,12 @@ pub struct Shape {
     pub availability_zone: Option<String>,
     /// Whether user data also comes on a config drive.
     pub config_drive: bool,
-    /// What only LXD and Incus know of; `None` for pools of other clouds. Last of all, see
-    /// [`Shape::digest`].
+    /// What only LXD and Incus know of; `None` for pools of other clouds. Last of all but `guest`,
+    /// see [`Shape::digest`].
     pub lxd: Option<LxdShape>,
+    /// What the pool says of the inside of its VMs, as [`short_digest`] of it; `None` = not known.
+    /// No cloud is told of it but as a part of [`Shape::digest`].
+    pub guest: Option<String>,
 }
 
 /// The part of a [`Shape`] that LXD and Incus take: they have no flavors, a size is said in numbers.
@@ -83,16 +86,73 @@ pub enum ImageProtocol {
 
 impl Shape {
     /// A short digest that changes whenever the shape does; kept on the VM, so that a runner of an
-    /// old shape is known also after a restart. 16 hexadecimal digits (FNV-1a, not for security).
+    /// old shape is known also after a restart. 16 hexadecimal digits, and where something is said of
+    /// the guest a dot and its own digest: the two are compared apart, see [`is_outdated`].
     #[must_use]
     pub fn digest(&self) -> String {
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
         // A field that a shape does not use leaves its digest as it was before there was one: an
         // upgrade of the daemon must not replace every runner.
-        let text = format!("{self:?}").replace(", lxd: None }", " }");
-        for byte in text.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let text = format!("{:?}", Self { guest: None, ..self.clone() });
+        let vm =
+            short_digest(&text.replace(", guest: None }", " }").replace(", lxd: None }", " }"));
+        match &self.guest {
+            Some(guest) => format!("{vm}.{guest}"),
+            None => vm,
         }
-        format!("{hash:016x}")
+    }
+}
+
+/// Whether a VM of the digest `own` is not what `wanted` is the digest of. What a VM does not say of
+/// its guest is not held against it: it was made by a version that did not say it either.
+#[must_use]
+pub fn is_outdated(own: &str, wanted: &str) -> bool {
+    let parts = |digest: &str| match digest.split_once('.') {
+        Some((vm, guest)) => (vm.to_owned(), Some(guest.to_owned())),
+        None => (digest.to_owned(), None),
+    };
+    let ((vm, guest), (wanted_vm, wanted_guest)) = (parts(own), parts(wanted));
+    vm != wanted_vm || guest.zip(wanted_guest).is_some_and(|(own, wanted)| own != wanted)
+}
+
+/// 16 hexadecimal digits that change with the text (FNV-1a, not for security). The same for ever:
+/// what is kept on VMs is compared with what later versions say.
+#[must_use]
+pub fn short_digest(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the first versions have left them on VMs.
+    #[test]
+    fn an_upgrade_does_not_change_what_a_shape_is_known_by() {
+        let text = "Shape { image: \"noble\", flavor: \"m1.small\", network: None, \
+                    security_groups: [], key: None, availability_zone: None, config_drive: false }";
+        let shape = Shape { image: "noble".into(), flavor: "m1.small".into(), ..Shape::default() };
+        assert_eq!(shape.digest(), short_digest(text));
+        let of_lxd = Shape { lxd: Some(LxdShape::default()), ..shape };
+        assert!(!of_lxd.digest().contains('.') && of_lxd.digest() != short_digest(text));
+    }
+
+    #[test]
+    fn a_vm_is_outdated_by_its_own_shape_and_by_its_guest_where_it_says_one() {
+        for (own, wanted, outdated) in [
+            ("a", "a", false),
+            ("a", "b", true),
+            ("a.1", "a.1", false),
+            ("a.1", "a.2", true),
+            ("a.1", "b.1", true),
+            // Made before VMs said anything of their guests, or wanted by one that does not.
+            ("a", "a.2", false),
+            ("a", "b.2", true),
+            ("a.1", "a", false),
+        ] {
+            assert_eq!(is_outdated(own, wanted), outdated, "{own} where {wanted} is wanted");
+        }
     }
 }

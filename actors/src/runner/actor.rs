@@ -223,6 +223,10 @@ impl RunnerActor {
             self.why = words;
             self.tell(Some((before, from)), now);
         }
+        if to == Phase::Draining && before.holds_vm() && !self.state.holds_vm() {
+            let (pool, runner) = (self.shared.pool.clone(), self.name.clone());
+            self.shared.observer.observe(&FleetEvent::VmGone { at: now, pool, runner });
+        }
         if to == Phase::Deleted {
             self.shared.model.runners.remove(&self.name);
         } else if from != to || visible(before) != visible(&self.state) {

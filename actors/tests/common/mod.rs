@@ -339,11 +339,10 @@ pub fn shape(image: &str) -> Shape {
 }
 
 pub fn pool(name: &str, min: u32, max: u32) -> PoolSetup {
-    pool_of_image(name, min, max, "noble")
+    pool_of_shape(name, min, max, shape("noble"))
 }
 
-pub fn pool_of_image(name: &str, min: u32, max: u32, image: &str) -> PoolSetup {
-    let shape = shape(image);
+pub fn pool_of_shape(name: &str, min: u32, max: u32, shape: Shape) -> PoolSetup {
     PoolSetup {
         configure: Configure {
             policy: Policy {

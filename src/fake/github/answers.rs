@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Operation, Shared,
+    App, Operation, Shared,
     faults::Lies,
+    hooks::{self, payload},
     operation::Target,
     world::{NotRemoved, World},
 };
@@ -51,12 +52,19 @@ pub(crate) fn answer(
 ) -> Reply {
     let not_found = || Reply::error(404, "Not Found");
     let known = &shared.options.scopes;
-    let Some(scope) = &target.scope else {
-        return match target.operation {
-            Operation::RateLimit => shared.limits().shown(),
-            _ => not_found(),
+    match target.operation {
+        Operation::RateLimit => return shared.limits().shown(),
+        Operation::Deliveries => return hooks::list(shared, target, query),
+        Operation::Redeliver => return hooks::redeliver(shared, target),
+        _ => {}
+    }
+    let Some(scope) = &target.scope else { return not_found() };
+    if target.operation == Operation::Job {
+        return match shared.world().job(&scope.to_string(), target.id) {
+            Some((job, group)) => Reply::new(200, payload::job(job, group, &shared.url)),
+            None => not_found(),
         };
-    };
+    }
     if !known.is_empty() && !known.contains(scope) {
         return not_found();
     }
@@ -82,11 +90,11 @@ pub(crate) fn answer(
             shared.world().shelf.schedule(&target.version)
         }
         Operation::Deprecation => not_found(),
-        Operation::InstallationToken | Operation::RateLimit => not_found(),
+        _ => not_found(),
     }
 }
 
-fn paging(query: &Query) -> (usize, usize) {
+pub(crate) fn paging(query: &Query) -> (usize, usize) {
     let number = |name: &str, default: usize| {
         query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default).max(1)
     };
@@ -204,28 +212,34 @@ fn groups(shared: &Shared, scope: &Scope, query: &Query) -> Reply {
     Reply::new(200, json!({"total_count": world.groups.len(), "runner_groups": shown}))
 }
 
-/// Makes an installation token for whoever shows a JWT of the App.
-pub(crate) fn installation_token(shared: &Shared, installation: u64, jwt: &str) -> Reply {
+/// The App, for whoever shows a JWT of it.
+pub(crate) fn app_of<'a>(shared: &'a Shared, jwt: &str) -> Result<&'a App, Reply> {
     #[derive(Deserialize)]
     struct Claims {
         iat: i64,
         exp: i64,
     }
-    let Some(app) = &shared.options.app else { return Reply::error(404, "Not Found") };
+    let app = shared.options.app.as_ref().ok_or_else(|| Reply::error(404, "Not Found"))?;
     let refused = || Reply::error(401, "A JSON web token could not be decoded");
     let mut rules = Validation::new(Algorithm::RS256);
     rules.set_issuer(&[&app.id]);
     rules.set_required_spec_claims(&["iss", "exp"]);
-    let Ok(key) = DecodingKey::from_rsa_pem(app.public_key.as_bytes()) else { return refused() };
-    let Ok(claims) = jsonwebtoken::decode::<Claims>(jwt, &key, &rules) else { return refused() };
-    let now = chrono::Utc::now();
+    let key = DecodingKey::from_rsa_pem(app.public_key.as_bytes()).map_err(|_| refused())?;
+    let read = jsonwebtoken::decode::<Claims>(jwt, &key, &rules).map_err(|_| refused())?;
+    let now = chrono::Utc::now().timestamp();
     // GitHub: issued in the past, and at most ten minutes to live.
-    if claims.claims.iat > now.timestamp() || claims.claims.exp > now.timestamp() + 600 {
-        return refused();
+    if read.claims.iat > now || read.claims.exp > now + 600 {
+        return Err(refused());
     }
+    Ok(app)
+}
+
+/// Makes an installation token for the App.
+pub(crate) fn installation_token(shared: &Shared, app: &App, installation: u64) -> Reply {
     if installation != app.installation_id {
         return Reply::error(404, "Not Found");
     }
+    let now = chrono::Utc::now();
     let mut faults = shared.faults();
     let token = format!("ghs_{:032x}", faults.rng.random::<u128>());
     let expires: Time = now + app.token_life;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet_actors::{name::Scope, port::Time};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -30,6 +30,19 @@ pub enum Once {
     Redirect(String),
     /// Not done; answered with this status and body.
     Say(u16, String),
+}
+
+/// What can become of a delivery to a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    /// It never comes; GitHub notes that it could not connect.
+    Lost,
+    /// It comes, but GitHub hears no answer and notes a time-out.
+    Unheard,
+    /// It comes twice.
+    Twice,
+    /// It comes that much later; what is younger overtakes it.
+    Late(Duration),
 }
 
 /// About which jobs GitHub's busy flag lies.
@@ -67,6 +80,11 @@ pub(crate) struct State {
     pub(crate) refused_tokens: HashSet<String>,
     pub(crate) added_tokens: HashSet<String>,
     pub(crate) installation_tokens: HashMap<String, Time>,
+    /// What becomes of the next deliveries.
+    next_deliveries: VecDeque<Mishap>,
+    /// What becomes of any delivery, with its share of them.
+    deliveries: Vec<(Mishap, f64)>,
+    pub(crate) stale_approvals: bool,
 }
 
 impl State {
@@ -88,7 +106,23 @@ impl State {
             refused_tokens: HashSet::new(),
             added_tokens: HashSet::new(),
             installation_tokens: HashMap::new(),
+            next_deliveries: VecDeque::new(),
+            deliveries: Vec::new(),
+            stale_approvals: false,
         }
+    }
+
+    /// What becomes of this delivery; `None`: it comes as it should.
+    pub(crate) fn mishap(&mut self) -> Option<Mishap> {
+        if let Some(next) = self.next_deliveries.pop_front() {
+            return Some(next);
+        }
+        let mut luck: f64 = if self.deliveries.is_empty() { 1.0 } else { self.rng.random() };
+        let unlucky = self.deliveries.iter().find(|(_, share)| {
+            luck -= share;
+            luck < 0.0
+        });
+        unlucky.map(|(mishap, _)| *mishap)
     }
 
     pub(crate) fn unreachable(&self) -> bool {
@@ -222,5 +256,23 @@ impl Faults {
     /// Elements that are put in front of every listing of runners as they are.
     pub fn odd_elements(&self, elements: Vec<Value>) {
         self.0.faults().odd = elements;
+    }
+
+    /// What becomes of so many deliveries to hooks from now on, redeliveries included; the second
+    /// call of this queues up behind the first. Pings always come.
+    pub fn next_deliveries(&self, mishap: Mishap, count: usize) {
+        self.0.faults().next_deliveries.extend(std::iter::repeat_n(mishap, count));
+    }
+
+    /// What becomes of each delivery to a hook, with shares (0 to 1) of them all; the rest comes as
+    /// it should. Each call replaces all shares.
+    pub fn deliveries(&self, shares: &[(Mishap, f64)]) {
+        self.0.faults().deliveries = shares.to_vec();
+    }
+
+    /// The `queued` of a job that was just approved still says `"status": "waiting"`, as in a payload
+    /// that GitHub has sent.
+    pub fn approvals_look_waiting(&self, on: bool) {
+        self.0.faults().stale_approvals = on;
     }
 }

@@ -208,10 +208,15 @@ fn pass(
         return Reply::error(503, "Service Unavailable");
     }
     let unlucky = |share: f64| share > 0.0 && shared.faults().rng.random_bool(share.min(1.0));
-    if target.operation == Operation::InstallationToken {
-        return answers::installation_token(shared, target.id, bearer);
-    }
-    if !is_known(shared, bearer) {
+    if target.is_for_app() {
+        let app = match answers::app_of(shared, bearer) {
+            Ok(app) => app,
+            Err(refused) => return refused,
+        };
+        if target.operation == Operation::InstallationToken {
+            return answers::installation_token(shared, app, target.id);
+        }
+    } else if !is_known(shared, bearer) {
         return Reply::error(401, "Bad credentials");
     }
     if let Some(refused) = shared.limits().refuse() {

@@ -23,6 +23,12 @@ pub enum Operation {
     InstallationToken,
     /// Shows the rate limit.
     RateLimit,
+    /// Shows one job.
+    Job,
+    /// Lists the deliveries of a hook.
+    Deliveries,
+    /// Makes a delivery of a hook anew.
+    Redeliver,
 }
 
 /// A request's target.
@@ -31,15 +37,17 @@ pub(crate) struct Target {
     pub(crate) operation: Operation,
     /// `None` for what belongs to no scope.
     pub(crate) scope: Option<Scope>,
-    /// Number of the runner or installation.
+    /// Number of the runner, installation, job or delivery.
     pub(crate) id: u64,
+    /// Number of the hook; the App's has none in its paths.
+    pub(crate) hook: u64,
     /// The version of the runner application; empty for whatever has none.
     pub(crate) version: String,
 }
 
 impl Target {
     fn new(operation: Operation, scope: Option<Scope>, id: u64) -> Self {
-        Self { operation, scope, id, version: String::new() }
+        Self { operation, scope, id, hook: 0, version: String::new() }
     }
 
     /// The target of a method and a path without `/api/v3`.
@@ -52,6 +60,17 @@ impl Target {
             ["app", "installations", id, "access_tokens"] if method == "POST" => {
                 let id = id.parse().ok()?;
                 return Some(Self::new(Operation::InstallationToken, None, id));
+            }
+            ["app", "hook", "deliveries", rest @ ..] => {
+                return Self::of_hook(method, None, 0, rest);
+            }
+            ["repos", owner, repo, "hooks", hook, "deliveries", rest @ ..] => {
+                let scope = format!("{owner}/{repo}").parse().ok()?;
+                return Self::of_hook(method, Some(scope), hook.parse().ok()?, rest);
+            }
+            ["orgs", org, "hooks", hook, "deliveries", rest @ ..] => {
+                let scope = org.parse().ok()?;
+                return Self::of_hook(method, Some(scope), hook.parse().ok()?, rest);
             }
             ["rate_limit"] if method == "GET" => {
                 return Some(Self::new(Operation::RateLimit, None, 0));
@@ -67,6 +86,9 @@ impl Target {
                 let target = Self::new(Operation::Deprecation, Some(scope), 0);
                 return Some(Self { version: (*version).to_owned(), ..target });
             }
+            ("GET", ["jobs", id]) if matches!(scope, Scope::Repository { .. }) => {
+                (Operation::Job, id.parse().ok()?)
+            }
             ("GET", ["runners", id]) => (Operation::Get, id.parse().ok()?),
             ("DELETE", ["runners", id]) => (Operation::Delete, id.parse().ok()?),
             ("GET", ["runner-groups"]) if !matches!(scope, Scope::Repository { .. }) => {
@@ -77,12 +99,36 @@ impl Target {
         Some(Self::new(operation, Some(scope), id))
     }
 
+    /// What is asked of a hook's deliveries.
+    fn of_hook(method: &str, scope: Option<Scope>, hook: u64, rest: &[&str]) -> Option<Self> {
+        let (operation, id) = match (method, rest) {
+            ("GET", []) => (Operation::Deliveries, 0),
+            ("POST", [id, "attempts"]) => (Operation::Redeliver, id.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self { hook, ..Self::new(operation, scope, id) })
+    }
+
+    /// Whether it is for the App itself, who shows a JWT, and not for one of its installations.
+    pub(crate) fn is_for_app(&self) -> bool {
+        use Operation as Op;
+        self.scope.is_none()
+            && matches!(self.operation, Op::InstallationToken | Op::Deliveries | Op::Redeliver)
+    }
+
     /// GitHub's name of the operation.
     pub(crate) fn operation_id(&self) -> &'static str {
         use Operation as Op;
         match (self.operation, &self.scope) {
             (Op::InstallationToken, _) => "apps/create-installation-access-token",
+            (Op::Deliveries, None) => "apps/list-webhook-deliveries",
+            (Op::Redeliver, None) => "apps/redeliver-webhook-delivery",
             (Op::RateLimit, _) | (_, None) => "rate-limit/get",
+            (Op::Job, Some(_)) => "actions/get-job-for-workflow-run",
+            (Op::Deliveries, Some(Scope::Repository { .. })) => "repos/list-webhook-deliveries",
+            (Op::Deliveries, Some(_)) => "orgs/list-webhook-deliveries",
+            (Op::Redeliver, Some(Scope::Repository { .. })) => "repos/redeliver-webhook-delivery",
+            (Op::Redeliver, Some(_)) => "orgs/redeliver-webhook-delivery",
             (Op::List, Some(Scope::Repository { .. })) => {
                 "actions/list-self-hosted-runners-for-repo"
             }

@@ -9,6 +9,8 @@
 
 mod alarm;
 mod job;
+mod news;
+mod queue;
 mod registration;
 mod session;
 
@@ -31,7 +33,9 @@ use self::{
 };
 use super::{Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies};
 
-pub use job::{JobId, JobRecord, Lost};
+pub(crate) use news::{Action, News, Wire};
+
+pub use job::{JobId, JobOrder, JobRecord, Lost};
 
 /// Who calls: a registration and which of its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +53,8 @@ pub(crate) struct World {
     by_name: HashMap<(Scope, String), u64>,
     /// Jobs that wait or run. Waiting ones are served in this order.
     jobs: BTreeMap<u64, JobState>,
-    ended: Vec<JobRecord>,
+    ended: BTreeMap<u64, JobRecord>,
+    wire: Wire,
     alarms: Alarms,
     assignment_timeout: Duration,
     silence: Duration,
@@ -74,14 +79,15 @@ fn set_of(labels: &[String]) -> BTreeSet<String> {
 }
 
 impl World {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, wire: Wire) -> Self {
         Self {
             groups: options.groups.clone(),
             shelf: Shelf::default(),
             registrations: BTreeMap::new(),
             by_name: HashMap::new(),
             jobs: BTreeMap::new(),
-            ended: Vec::new(),
+            ended: BTreeMap::new(),
+            wire,
             alarms: Alarms::default(),
             assignment_timeout: options.assignment_timeout,
             silence: options.silence,
@@ -213,16 +219,15 @@ impl World {
         }
         if let Some(mut state) = self.jobs.remove(&job) {
             state.record.lost = Some((chrono::Utc::now(), why));
-            self.ended.push(state.record);
             self.stats.lost += 1;
+            self.bury(state.record);
         }
     }
 
-    pub(crate) fn queue(&mut self, scope: &Scope, labels: &[String], runs_for: Duration) -> JobId {
-        let id = self.next_id();
-        self.jobs.insert(id, JobState::new(id, scope, set_of(labels), runs_for));
-        self.serve_job(id);
-        JobId(id)
+    /// The job is over.
+    fn bury(&mut self, record: JobRecord) {
+        self.tell(Action::Completed, &record);
+        self.ended.insert(record.id.0, record);
     }
 
     fn serve_job(&mut self, job: u64) {
@@ -247,7 +252,7 @@ impl World {
         else {
             return;
         };
-        state.assign(runner, &one.name);
+        state.assign(one);
         one.job = Some(job);
         let alarm = Alarm::Assignment { job, assignment: state.record.assignments };
         self.alarms.set(Instant::now() + self.assignment_timeout, alarm);
@@ -299,6 +304,7 @@ impl World {
         let wanted = set_of(labels);
         let ours =
             self.jobs.values().filter(|job| job.record.scope == *scope && job.labels == wanted);
+        let ours = ours.filter(|job| !job.record.blocked);
         ours.fold((0, 0), |(waiting, running), job| match job.runner {
             None => (waiting + 1, running),
             Some(_) => (waiting, running + 1),
@@ -307,11 +313,13 @@ impl World {
 
     pub(crate) fn stats(&self) -> Stats {
         let running = self.jobs.values().filter(|job| job.runner.is_some()).count() as u64;
+        let blocked = self.jobs.values().filter(|job| job.record.blocked).count() as u64;
         let online = self.registrations.values().filter(|one| one.online()).count();
         Stats {
             registrations: self.registrations.len() as u64,
             online: online as u64,
-            queued: self.jobs.len() as u64 - running,
+            blocked,
+            queued: self.jobs.len() as u64 - running - blocked,
             running,
             ..self.stats.clone()
         }
@@ -320,7 +328,7 @@ impl World {
     /// All jobs so far, in the order in which they were queued.
     pub(crate) fn records(&self) -> Vec<JobRecord> {
         let open = self.jobs.values().map(|state| &state.record);
-        let mut all: Vec<JobRecord> = self.ended.iter().chain(open).cloned().collect();
+        let mut all: Vec<JobRecord> = self.ended.values().chain(open).cloned().collect();
         all.sort_by_key(|record| record.id);
         all
     }
@@ -341,6 +349,7 @@ fn takes(runner: &Registration, job: &JobState) -> bool {
     runner.session.as_ref().is_some_and(|session| session.online && !session.deaf)
         && runner.job.is_none()
         && !runner.used
+        && !job.record.blocked
         && runner.scope == job.record.scope
         && job.labels.is_subset(&runner.set)
 }

@@ -19,7 +19,10 @@ use runner_fleet_actors::{
 use serde_json::Value;
 use url::Url;
 
-use super::super::{jobs, route};
+use super::super::{
+    route,
+    webhook::payload::{self, Said},
+};
 
 /// The gateway's own limit of a webhook, and far above what the router writes.
 const BODY_MAX: usize = 1024 * 1024;
@@ -162,13 +165,15 @@ pub fn read(raw: &Raw, github: &Origin, now: Time) -> Result<Message, Refusal> {
         let says: Vec<_> = says.into_iter().flatten().map(|text| shown(text)).collect();
         Refusal::NotJson(AsWhat((!says.is_empty()).then(|| says.join(", "))))
     };
-    let mut value: Value = serde_json::from_slice(&raw.body).map_err(|_| not_json())?;
-    if let Value::String(inner) = &value {
-        value = serde_json::from_str(inner).map_err(|_| not_json())?;
-    }
-    match value.get("workflow_job") {
-        Some(job) => event(&value, job, github, now),
-        None => asked(&value, github, now),
+    let value: Value = serde_json::from_slice(&raw.body).map_err(|_| not_json())?;
+    let value = match &value {
+        Value::String(inner) => serde_json::from_str(inner).map_err(|_| not_json())?,
+        _ => value,
+    };
+    if value.get("workflow_job").is_some() {
+        event(&raw.body, &value, github, now)
+    } else {
+        asked(&value, github, now)
     }
 }
 
@@ -195,16 +200,16 @@ fn labels_of(labels: &[Value]) -> Result<Vec<String>, Refusal> {
 }
 
 /// The gateway's: GitHub's own event.
-fn event(value: &Value, job: &Value, github: &Origin, now: Time) -> Result<Message, Refusal> {
-    let address = job.get("url").and_then(Value::as_str);
+fn event(body: &[u8], value: &Value, github: &Origin, now: Time) -> Result<Message, Refusal> {
+    let address = value.pointer("/workflow_job/url").and_then(Value::as_str);
     let (repository, id) = github.job(address.ok_or(Refusal::Foreign("its job has no url"))?)?;
-    let news = jobs::read(job, Some(&repository), now)
-        .filter(|news| news.key.id() == Some(id))
-        .ok_or(Refusal::Foreign("its job has no readable id or status"))?;
-    let action = match value.get("action").and_then(Value::as_str) {
-        Some("completed") => JobWord::Done,
-        Some("in_progress") => JobWord::Running,
-        _ => JobWord::Blocked,
-    };
-    Ok(Message::Told(JobNews { word: news.word.max(action), ..news }))
+    let said = payload::read("workflow_job", body, now);
+    match said.map_err(|_| Refusal::Foreign("its job cannot be read"))? {
+        Said::Job(news) if news.key.id() == Some(id) => {
+            let facts = JobFacts { repository: Some(repository), ..news.facts };
+            Ok(Message::Told(JobNews { facts, ..*news }))
+        }
+        Said::Job(_) => Err(Refusal::Foreign("its job has another id than its url")),
+        Said::Ping | Said::Nothing => Ok(Message::Other("workflow_job of another status".into())),
+    }
 }

@@ -294,7 +294,7 @@ impl Watch {
             }
             let forge = Arc::clone(&self.around.forge);
             asked.spawn(async move {
-                let answer = forge.look_up(&question.repository, id).await;
+                let answer = forge.job(&question.repository, id).await;
                 (question, answer)
             });
         }

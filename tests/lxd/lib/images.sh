@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The two images, made here from Debian's packages: no image server is needed.
+# The images, made here from Debian's packages: no image server is needed.
 #
 # Each is known by the SHA-256 of what makes it, so that a change of a recipe makes a new image, and
 # the one in the cache is used as long as it fits.
 
 # recipe NAME: the digest of the files and the function that make it.
 recipe() {
-  { declare -f "build_$1" write_metadata; cat "$FILES/$1".*; } | sha256sum | cut -c1-16
+  { declare -f "build_$1" write_metadata; cat "$FILES/$1".* 2>/dev/null || true; } | sha256sum | cut -c1-16
 }
 
 # The image that an alias points to, and the recipe that it was made by; nothing where there is none.
@@ -25,7 +25,8 @@ have_image() {
   wanted=$(recipe "$name")
   old=$(image_of "$name")
   [ "$(recipe_of "$old")" != "$wanted" ] || return 0
-  file=$IMAGES/$name-$wanted.squashfs
+  # LXD tells an image of virtual machines by what is in the file.
+  if [ "$name" = blank ]; then file=$IMAGES/$name-$wanted.qcow2; else file=$IMAGES/$name-$wanted.squashfs; fi
   if [ ! -s "$file" ]; then
     WORK=$(mktemp -d -p "$(roomy_folder)" runner-fleet-image.XXXXXX)
     "build_$name" "$file.new"
@@ -101,6 +102,11 @@ build_tiny() {
   install -m 755 "$FILES/tiny.rc" "$root/etc/rc"
   install -m 755 "$FILES/tiny.udhcpc" "$root/etc/udhcpc.sh"
   mksquashfs "$root" "$1" -comp lz4 -all-root -noappend -no-progress -quiet >/dev/null
+}
+
+# The disk of a virtual machine with nothing on it: made, listed and deleted as any other, never booted.
+build_blank() {
+  qemu-img create -q -f qcow2 "$1" 16M
 }
 
 # Debian 12 as a cloud has it: systemd, cloud-init, and what a guest asks for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Caller, JobId, JobRecord, Lost, World,
+    Action, Caller, JobId, JobRecord, Lost, World,
     alarm::Alarm,
     job::JobState,
     registration::{Registration, Session},
@@ -103,6 +103,8 @@ impl World {
         if !state.is_acquired() {
             state.record.acquired_at = Some(chrono::Utc::now());
             self.stats.waits.push(state.queued.elapsed());
+            let record = state.record.clone();
+            self.tell(Action::InProgress, &record);
         }
         true
     }
@@ -124,7 +126,7 @@ impl World {
         let Some(mut state) = self.jobs.remove(&job.0) else { return };
         state.record.completed_at = Some(chrono::Utc::now());
         state.record.result = Some(result.to_owned());
-        self.ended.push(state.record);
+        self.bury(state.record);
         self.stats.completed += 1;
         if result != "success" {
             self.stats.failed += 1;

@@ -1,4 +1,4 @@
-//! The certificate that guests are shown: read at the start, and again at a reload, so that a renewed
+//! The certificate that strangers are shown: read at the start, and again at a reload, so that a renewed
 //! one is shown without a restart. Connections that stand keep the one they began with.
 
 use std::{

@@ -1,9 +1,10 @@
-//! The guests' listener: connections with bounds, with TLS where it is configured.
+//! A listener for strangers: connections with bounds, with TLS where it is configured.
 //!
 //! `axum::serve` has neither TLS nor a limit of connections nor a time in which a request's head must
-//! be there; a guest is a stranger, so it gets all three. At the limit nobody is accepted until a
+//! be there; guests run the code of strangers, and anybody may post a webhook, so they get all three. At the limit nobody is accepted until a
 //! connection ends, and one that sends nothing ends in seconds: whoever opens connections to keep
-//! others out must go on opening them, and costs the fleet reports, which listings make up for.
+//! others out must go on opening them, and costs the fleet news, which listings and GitHub's redelivery
+//! make up for.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Home, Tls, router};
+use super::tls::Tls;
 
 /// Largest head of a request: a path, a token, and what HTTP libraries add.
 const HEAD_MAX: usize = 16 * 1024;
@@ -58,29 +59,31 @@ pub struct Serving {
     pub task: JoinHandle<()>,
 }
 
-/// Serves the guests on `address` until `home.stop`. Returns when it listens.
+/// Serves `router` on `address` to `whom` (a word for the log, such as "guests") until `stop`. Returns
+/// when it listens.
 ///
 /// # Errors
 /// The address is taken (`AddrInUse`), is none of this machine (`AddrNotAvailable`), or what the system
 /// says.
 pub async fn serve(
+    whom: &'static str,
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
-    home: Arc<Home>,
+    router: Router,
     bounds: Bounds,
+    stop: CancellationToken,
 ) -> io::Result<Serving> {
-    let stop = home.stop.clone();
-    let router = router(home, bounds.patience);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("the address {address}: {error}")))?;
     let address = listener.local_addr()?;
-    tracing::info!(%address, tls = tls.is_some(), "guests are listened to");
-    let task = tokio::spawn(accept(listener, tls, router, bounds, stop));
+    tracing::info!(whom, %address, tls = tls.is_some(), "listening");
+    let task = tokio::spawn(accept(whom, listener, tls, router, bounds, stop));
     Ok(Serving { address, task })
 }
 
 async fn accept(
+    whom: &'static str,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     router: Router,
@@ -111,14 +114,14 @@ async fn accept(
                 connections.spawn(async move {
                     let _place = place;
                     if let Err(error) = connection.serve(stream).await {
-                        tracing::debug!(%peer, %error, "a guest's connection broke");
+                        tracing::debug!(whom, %peer, %error, "a connection broke");
                     }
                 });
             }
             Err(error) => {
                 // Once for each row of failures: the log is not to fill the disk as well.
                 if !std::mem::replace(&mut refused, true) {
-                    tracing::warn!(%error, "guests cannot connect");
+                    tracing::warn!(whom, %error, "nobody can connect");
                 }
                 sleep(PAUSE).await;
             }
@@ -127,7 +130,7 @@ async fn accept(
     drop(listener);
     connections.close();
     if timeout(GRACE, connections.wait()).await.is_err() {
-        tracing::warn!("guests' connections cut at the stop");
+        tracing::warn!(whom, "connections are cut at the stop");
     }
 }
 

@@ -1,0 +1,292 @@
+//! `POST /webhooks/github`: where GitHub's deliveries arrive.
+//!
+//! The order of things is the point: bounds, signature, then the body, then the disk, then the answer.
+//! A 2xx says "known for good"; whatever is not, GitHub lists as failed, and [repair] asks for it again.
+//! An event that says nothing about demand is answered with 202, so that a hook that sends everything
+//! does no harm.
+//!
+//! [repair]: super::repair
+
+use std::{
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http::{HeaderMap, Method, StatusCode};
+use runner_fleet_actors::{
+    event::{Job, JobEnd},
+    job::{JobNews, JobWord, concerns},
+    port::{Clock, Time},
+};
+use serde::Serialize;
+
+use super::{
+    payload::{self, Said},
+    repair::Hook,
+    signature::Secrets,
+};
+use crate::{
+    demand::{JobEars, desk::Desk, ledger::Entry},
+    http::api::Problem,
+};
+
+/// Largest delivery that is read. GitHub caps payloads at 25 MB (GitHub docs, "Webhook events and
+/// payloads"); those about one job have some 20 KB.
+pub const BODY_MAX: usize = 5 * 1024 * 1024;
+
+/// What the door needs.
+pub struct Door {
+    /// Where news go.
+    pub desk: Arc<Desk>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    ears: OnceLock<Arc<dyn JobEars>>,
+    secrets: RwLock<Secrets>,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    taken: AtomicU64,
+    repeated: AtomicU64,
+    foreign: AtomicU64,
+    ignored: AtomicU64,
+    refused: AtomicU64,
+    /// Milliseconds since 1970; 0 = never.
+    last_at: AtomicU64,
+}
+
+/// What the door has seen, for the status page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct DoorStatus {
+    /// News of jobs that were taken.
+    pub taken: u64,
+    /// Deliveries that had been taken before.
+    pub repeated: u64,
+    /// News of jobs that are not for self-hosted runners.
+    pub foreign: u64,
+    /// Deliveries of other events, pings among them.
+    pub ignored: u64,
+    /// Deliveries that were refused: no good signature, not readable, not kept.
+    pub refused: u64,
+    /// When the last one with a good signature came.
+    pub last_at: Option<Time>,
+}
+
+impl Door {
+    /// A door to `desk` for whoever knows one of `secrets`.
+    #[must_use]
+    pub fn new(desk: Arc<Desk>, secrets: Secrets, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            desk,
+            clock,
+            ears: OnceLock::new(),
+            secrets: RwLock::new(secrets),
+            counts: Counts::default(),
+        }
+    }
+
+    /// From now on these are told what runners of the fleet do. The first to call this stays.
+    pub fn listen_for(&self, ears: Arc<dyn JobEars>) {
+        if self.ears.set(ears).is_err() {
+            tracing::debug!("somebody hears of jobs already");
+        }
+    }
+
+    /// Tells what a runner does, where it may be one of this fleet's.
+    fn tell(&self, news: &JobNews) {
+        let runner = news.facts.runner.as_deref().and_then(|name| name.parse().ok());
+        let (Some(ears), Some(runner)) = (self.ears.get(), runner) else { return };
+        let facts = news.facts.clone();
+        match news.word {
+            JobWord::Running => ears.job_started(
+                &runner,
+                Job {
+                    repository: facts.repository,
+                    workflow: facts.workflow,
+                    event: facts.event,
+                    run_id: facts.run_id,
+                },
+            ),
+            JobWord::Done => {
+                ears.job_ended(&runner, JobEnd { conclusion: facts.conclusion, exit_code: None });
+            }
+            JobWord::Blocked | JobWord::Queued => {}
+        }
+    }
+
+    /// Other secrets from now on.
+    pub fn renew(&self, secrets: Secrets) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    /// What it has seen.
+    #[must_use]
+    pub fn status(&self) -> DoorStatus {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let last = i64::try_from(count(&self.counts.last_at)).ok().filter(|last| *last > 0);
+        DoorStatus {
+            taken: count(&self.counts.taken),
+            repeated: count(&self.counts.repeated),
+            foreign: count(&self.counts.foreign),
+            ignored: count(&self.counts.ignored),
+            refused: count(&self.counts.refused),
+            last_at: last.and_then(Time::from_timestamp_millis),
+        }
+    }
+
+    fn signed(&self, signature: &str, body: &[u8]) -> bool {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner).sign(signature, body)
+    }
+}
+
+/// Everything that GitHub may call, and nothing else. A call may take `patience`, its body's arrival
+/// included; GitHub itself waits ten seconds.
+pub fn router(door: Arc<Door>, patience: Duration) -> Router {
+    Router::new()
+        .route("/webhooks/github", post(deliver))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(door)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn_with_state(patience, in_time))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().filter(|text| !text.is_empty())
+}
+
+async fn deliver(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let answer = take(&door, &headers, body).await;
+    match answer {
+        Ok(status) => status.into_response(),
+        Err(problem) => {
+            door.counts.refused.fetch_add(1, Ordering::Relaxed);
+            problem.into_response()
+        }
+    }
+}
+
+async fn take(
+    door: &Door,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a delivery may have {BODY_MAX} bytes; those about one job have some 20,000"),
+        ),
+        _ => Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
+    })?;
+    let signature = text(headers, "x-hub-signature-256").ok_or_else(|| {
+        let detail = "the delivery has no X-Hub-Signature-256: give the webhook on GitHub the secret \
+                      that this daemon has";
+        Problem::new(StatusCode::UNAUTHORIZED, detail)
+    })?;
+    if !door.signed(signature, &body) {
+        tracing::warn!(
+            hook = text(headers, "x-github-hook-id"),
+            "a webhook delivery with a wrong signature is refused; do GitHub's secret and the configured one agree?"
+        );
+        let detail = "the signature is wrong: the webhook's secret on GitHub is not one that this \
+                      daemon has";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    let missing = |name: &str| {
+        let detail = format!("the delivery has no {name}, which GitHub sends with every one");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    };
+    let event = text(headers, "x-github-event").ok_or_else(|| missing("X-GitHub-Event"))?;
+    let delivery = text(headers, "x-github-delivery")
+        .filter(|id| id.len() <= 100)
+        .ok_or_else(|| missing("X-GitHub-Delivery"))?;
+    let now = door.clock.now();
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    door.counts.last_at.store(millis, Ordering::Relaxed);
+    let said = payload::read(event, &body, now)
+        .map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
+    let news = match said {
+        Said::Job(news) => Some(*news),
+        Said::Ping => None,
+        Said::Nothing => {
+            door.counts.ignored.fetch_add(1, Ordering::Relaxed);
+            return Ok(StatusCode::ACCEPTED);
+        }
+    };
+    let hook = Hook::of(headers, &body).and_then(|hook| hook.mark());
+    keep(door, news, delivery, hook, now).await
+}
+
+async fn keep(
+    door: &Door,
+    news: Option<JobNews>,
+    delivery: &str,
+    hook: Option<Entry>,
+    now: Time,
+) -> Result<StatusCode, Problem> {
+    let unkept = |error: crate::demand::ledger::LedgerError| {
+        tracing::error!(%error, "a delivery cannot be kept; github will be asked for it again");
+        let detail = "the delivery cannot be kept now; it will be asked for again";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    };
+    let desk = &door.desk;
+    let repeated = desk.ledger().took(delivery).await.map_err(unkept)?;
+    let counted = if repeated {
+        &door.counts.repeated
+    } else if news.is_none() {
+        &door.counts.ignored
+    } else {
+        &door.counts.taken
+    };
+    let known = |news: &JobNews| desk.book(|book| book.get(&news.key).is_some());
+    let ours = |news: &JobNews| known(news) || desk.serves(|pools| concerns(&news.facts, pools));
+    let foreign = news.as_ref().is_some_and(|news| !ours(news));
+    let mut with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
+    with.extend(hook);
+    if let Some(news) = news.as_ref().filter(|_| !repeated) {
+        // An event like any other: its runner's brain decides what it is worth.
+        door.tell(news);
+    }
+    let news = news.filter(|_| !foreign && !repeated).into_iter().collect();
+    desk.hear_with(news, with).await.map_err(unkept)?;
+    let counted = if foreign && !repeated { &door.counts.foreign } else { counted };
+    counted.fetch_add(1, Ordering::Relaxed);
+    Ok(StatusCode::OK)
+}
+
+async fn in_time(State(patience): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(patience, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail =
+                "the delivery took too long to arrive or to be kept; it will be asked for again";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        }
+    }
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    let detail = format!("there is no {}; deliveries go to /webhooks/github", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+async fn no_such_method(method: Method, request: Request) -> Problem {
+    let detail = format!("{method} is not possible on {}; POST is", request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}

@@ -1,0 +1,346 @@
+//! What webhooks have lost, asked for again.
+//!
+//! Two nets. *Deliveries*: GitHub logs each attempt for three days; on the start and on a period every
+//! hook that has ever delivered here is looked through, from a while before the last complete look (so
+//! that looks overlap), and what never arrived is asked for again. *Jobs*: one that stays queued or
+//! running for too long, or whose runner is gone, is looked up by its id ([`Book::doubtful`]).
+//!
+//! Hooks make themselves known: each delivery says whose it is, so nothing has to be configured. Where
+//! the credentials may not read a hook's deliveries that is said once, and the second net is left.
+//!
+//! [`Book::doubtful`]: runner_fleet_actors::job::Book::doubtful
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::HeaderMap;
+use runner_fleet_actors::{
+    backoff::{self, Curve},
+    demand::Sure,
+    job::{JobFacts, JobNews, JobRecord, JobWord},
+    name::Scope,
+    port::{Clock, ErrorClass, PortError, Time},
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    demand::{
+        desk::Desk,
+        ledger::{Entry, LedgerError},
+    },
+    github::records::{Delivery, Records},
+};
+
+/// How long GitHub keeps its log of deliveries (GitHub docs, "Viewing webhook deliveries").
+const LOGGED: Duration = Duration::from_secs(3 * 24 * 3600);
+/// How far back the first look goes: a job waits a day at most (GitHub docs, "Usage limits").
+const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
+/// How far a look goes back behind the last one: a delivery may be tried for ten seconds, and clocks
+/// differ.
+const OVERLAP: Duration = Duration::from_secs(15 * 60);
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(10 * 60);
+/// Between two looks that fail.
+const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
+/// So often a delivery is asked for; then its job is left to the other net.
+const TRIES: u32 = 3;
+/// Pages of one look: 100,000 deliveries.
+const PAGES: usize = 1000;
+/// How long after the start demand counts as all there is where no look was possible.
+const UNLOOKED: Duration = Duration::from_secs(300);
+/// How long what was asked for again may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(20);
+/// Jobs that are looked up in one turn, and the pause between two turns.
+const LOOK_UPS: usize = 20;
+const TURN: Duration = Duration::from_secs(5);
+
+/// A webhook on GitHub's side.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Hook {
+    id: u64,
+    /// The repository or organisation that has it; `None` = a GitHub App.
+    scope: Option<Scope>,
+}
+
+impl Hook {
+    /// A webhook of a repository or organisation; of a GitHub App where `scope` is `None`.
+    #[must_use]
+    pub fn new(id: u64, scope: Option<Scope>) -> Self {
+        Self { id, scope }
+    }
+
+    /// GitHub's number of it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who has it; `None` = a GitHub App.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
+    }
+
+    /// Whose hook a delivery came through: the headers say which kind (GitHub docs, "Delivery
+    /// headers"), the body has the name. `None` for kinds whose deliveries cannot be listed
+    /// (enterprises, marketplace).
+    #[must_use]
+    pub fn of(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Body {
+            repository: Option<Repository>,
+            organization: Option<Organisation>,
+        }
+        #[derive(Deserialize)]
+        struct Repository {
+            full_name: String,
+        }
+        #[derive(Deserialize)]
+        struct Organisation {
+            login: String,
+        }
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let id = text("x-github-hook-id")?.parse().ok()?;
+        let body = || serde_json::from_slice::<Body>(body).ok();
+        let scope = match text("x-github-hook-installation-target-type")? {
+            "repository" => Some(body()?.repository?.full_name.parse().ok()?),
+            "organization" => Some(body()?.organization?.login.parse().ok()?),
+            "integration" => None,
+            _ => return None,
+        };
+        Some(Self { id, scope })
+    }
+
+    /// What the ledger keeps of it.
+    pub(super) fn mark(&self) -> Option<Entry> {
+        let value = serde_json::to_string(self).ok()?;
+        Some(Entry::Mark { name: format!("{HOOKS}{}", self.id), value: Some(value) })
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.scope {
+            Some(scope) => write!(f, "webhook {} of {scope}", self.id),
+            None => write!(f, "the App's webhook"),
+        }
+    }
+}
+
+const HOOKS: &str = "webhook/";
+const LOOKED: &str = "webhook-looked/";
+
+/// Of what GitHub has logged since `since`, what never arrived in any attempt and is asked for again:
+/// one attempt of each, the newest.
+#[must_use]
+pub fn lost(logged: &[Delivery], since: Time, tries: &BTreeMap<String, u32>) -> Vec<(String, u64)> {
+    let arrived: BTreeSet<&str> =
+        logged.iter().filter(|d| d.arrived()).map(|d| d.guid.as_str()).collect();
+    let mut newest: BTreeMap<&str, &Delivery> = BTreeMap::new();
+    let missed = logged.iter().filter(|d| {
+        d.delivered_at >= since
+            && d.event == "workflow_job"
+            && !arrived.contains(d.guid.as_str())
+            && tries.get(&d.guid).is_none_or(|tries| *tries < TRIES)
+    });
+    for delivery in missed {
+        let held = newest.entry(delivery.guid.as_str()).or_insert(delivery);
+        if (held.delivered_at, held.id) < (delivery.delivered_at, delivery.id) {
+            *held = delivery;
+        }
+    }
+    // The oldest first: GitHub tells a job's life in order.
+    let mut lost: Vec<_> = newest.into_values().collect();
+    lost.sort_by_key(|delivery| (delivery.delivered_at, delivery.id));
+    lost.into_iter().map(|delivery| (delivery.guid.clone(), delivery.id)).collect()
+}
+
+/// From when on the next look goes.
+#[must_use]
+pub fn since(last_look: Option<Time>, now: Time) -> Time {
+    last_look.map_or(now - FIRST_LOOK, |last| (last - OVERLAP).max(now - LOGGED))
+}
+
+/// The news that a job which GitHub does not have any more is over.
+fn vanished(job: &JobRecord, at: Time) -> JobNews {
+    let facts =
+        JobFacts { ended_at: Some(at), conclusion: Some("gone".to_owned()), ..JobFacts::default() };
+    JobNews { key: job.key.clone(), word: JobWord::Done, at, facts }
+}
+
+/// Keeps webhooks honest. To be spawned.
+pub struct Repair {
+    /// Where news go.
+    pub desk: Arc<Desk>,
+    /// Who knows what was lost.
+    pub records: Arc<dyn Records>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Repair {
+    /// Looks for what was lost, now and on a period, until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let both = async { tokio::join!(self.deliveries(), self.jobs()) };
+        stop.run_until_cancelled(both).await;
+    }
+
+    async fn deliveries(&self) {
+        let begun = self.clock.now();
+        let mut tries = BTreeMap::new();
+        let mut silent = BTreeSet::new();
+        let mut failures = 0;
+        let mut unsure = true;
+        loop {
+            let outcome = self.look(&mut tries, &mut silent).await;
+            let whole = match outcome {
+                Ok(whole) => whole,
+                Err(error) => {
+                    tracing::error!(%error, "deliveries cannot be looked through");
+                    false
+                }
+            };
+            failures = if whole { 0 } else { failures + 1 };
+            let pause = if whole { PERIOD } else { backoff::delay(failures, 0, RETRY) };
+            if unsure && whole {
+                tokio::time::sleep(ARRIVAL).await;
+            }
+            if unsure && (whole || self.clock.now() >= begun + UNLOOKED) {
+                unsure = false;
+                self.desk.now_sure(Sure::Exact);
+            }
+            tokio::time::sleep(if unsure { pause.min(UNLOOKED) } else { pause }).await;
+        }
+    }
+
+    /// Looks through the deliveries of every hook that is known. Whether all of it could be done; a
+    /// hook that may not be looked through counts as none.
+    async fn look(
+        &self,
+        tries: &mut BTreeMap<String, u32>,
+        silent: &mut BTreeSet<u64>,
+    ) -> Result<bool, LedgerError> {
+        let mut whole = true;
+        for (name, value) in self.desk.ledger().marks(HOOKS).await? {
+            let Ok(hook) = serde_json::from_str::<Hook>(&value) else {
+                tracing::warn!(%name, "a webhook in the ledger cannot be read and is left out");
+                continue;
+            };
+            match self.look_at(&hook, tries).await? {
+                Ok(asked) => {
+                    silent.remove(&hook.id);
+                    if asked > 0 {
+                        tracing::info!(%hook, asked, "lost deliveries are asked for again");
+                    }
+                }
+                Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Invalid) => {
+                    if silent.insert(hook.id) {
+                        tracing::warn!(%hook, %error, "lost deliveries cannot be asked for again; jobs are looked up one by one instead");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%hook, %error, "lost deliveries are looked for again later");
+                    whole = false;
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn look_at(
+        &self,
+        hook: &Hook,
+        tries: &mut BTreeMap<String, u32>,
+    ) -> Result<Result<usize, PortError>, LedgerError> {
+        let now = self.clock.now();
+        let mark = format!("{LOOKED}{}", hook.id);
+        let last = self.desk.ledger().mark(&mark).await?;
+        let last = last.and_then(|text| text.parse().ok());
+        let since = since(last, now);
+        let logged = match self.logged(hook, since).await {
+            Ok(logged) => logged,
+            Err(error) => return Ok(Err(error)),
+        };
+        let lost = lost(&logged, since, tries);
+        for (guid, id) in &lost {
+            if let Err(error) = self.records.redeliver(hook, *id).await {
+                return Ok(Err(error));
+            }
+            *tries.entry(guid.clone()).or_default() += 1;
+        }
+        // What left the window is never asked for again.
+        let near: BTreeSet<_> = logged.iter().map(|delivery| delivery.guid.as_str()).collect();
+        tries.retain(|guid, _| near.contains(guid.as_str()));
+        let looked = Entry::Mark { name: mark, value: Some(now.to_rfc3339()) };
+        self.desk.ledger().write(&[looked]).await?;
+        Ok(Ok(lost.len()))
+    }
+
+    async fn logged(&self, hook: &Hook, since: Time) -> Result<Vec<Delivery>, PortError> {
+        let mut logged = Vec::new();
+        let mut cursor = None;
+        for _ in 0..PAGES {
+            let page = self.records.deliveries(hook, cursor.as_deref()).await?;
+            let old = page.deliveries.last().is_some_and(|d| d.delivered_at < since);
+            logged.extend(page.deliveries);
+            cursor = page.next;
+            if old || cursor.is_none() {
+                break;
+            }
+        }
+        Ok(logged)
+    }
+
+    async fn jobs(&self) {
+        loop {
+            let now = self.clock.now();
+            let (due, next) = self.desk.book(|book| {
+                let (due, next) = book.doubtful(now);
+                (due.into_iter().take(LOOK_UPS).cloned().collect::<Vec<_>>(), next)
+            });
+            for job in &due {
+                if self.look_up(job).await.is_err() {
+                    // GitHub does not answer: the others would meet the same.
+                    break;
+                }
+            }
+            let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(TURN * 6);
+            tokio::time::sleep(wait.clamp(TURN, TURN * 6)).await;
+        }
+    }
+
+    async fn look_up(&self, job: &JobRecord) -> Result<(), PortError> {
+        let (Some(id), Some(repository)) = (job.key.id(), &job.facts.repository) else {
+            self.desk.checked(&job.key);
+            return Ok(());
+        };
+        let news = match self.records.job(repository, id).await {
+            Ok(Some(news)) => news,
+            Ok(None) => vanished(job, self.clock.now()),
+            Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Invalid) => {
+                tracing::debug!(job = %job.key, %error, "a job cannot be looked up");
+                self.desk.checked(&job.key);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let said = news.word;
+        if said > job.word {
+            tracing::info!(job = %job.key, was = job.word.as_str(), is = said.as_str(), "what no webhook told");
+        }
+        // The disk has said why in the log; the job stays doubtful.
+        if self.desk.hear(vec![news]).await.is_ok() {
+            self.desk.checked(&job.key);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "repair/tests.rs"]
+mod tests;
