@@ -203,3 +203,6 @@ impl DemandSource for Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
