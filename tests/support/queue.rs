@@ -347,9 +347,10 @@ impl Fleet {
             let wanted = |demand: &Option<Demand>| {
                 demand.is_some_and(|d| d == Demand::exact(waiting, running, d.as_of))
             };
-            let seen = tokio::time::timeout(PATIENCE, demand.wait_for(wanted)).await;
+            let waited = tokio::time::timeout(PATIENCE, demand.wait_for(wanted)).await;
+            let seen = waited.is_ok_and(|seen| seen.is_ok());
             let last = *demand.borrow();
-            assert!(seen.is_ok(), "{waiting} waiting and {running} running are wanted: {last:?}");
+            assert!(seen, "{waiting} waiting and {running} running are wanted: {last:?}");
         }
     }
 

@@ -202,14 +202,13 @@ fn labels_of(labels: &[Value]) -> Result<Vec<String>, Refusal> {
 /// The gateway's: GitHub's own event.
 fn event(body: &[u8], value: &Value, github: &Origin, now: Time) -> Result<Message, Refusal> {
     let address = value.pointer("/workflow_job/url").and_then(Value::as_str);
-    let (repository, id) = github.job(address.ok_or(Refusal::Foreign("its job has no url"))?)?;
+    let (repository, _) = github.job(address.ok_or(Refusal::Foreign("its job has no url"))?)?;
     let said = payload::read("workflow_job", body, now);
     match said.map_err(|_| Refusal::Foreign("its job cannot be read"))? {
-        Said::Job(news) if news.key.id() == Some(id) => {
+        Said::Job(news) => {
             let facts = JobFacts { repository: Some(repository), ..news.facts };
             Ok(Message::Told(JobNews { facts, ..*news }))
         }
-        Said::Job(_) => Err(Refusal::Foreign("its job has another id than its url")),
         Said::Ping | Said::Nothing => Ok(Message::Other("workflow_job of another status".into())),
     }
 }
