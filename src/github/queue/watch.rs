@@ -210,11 +210,13 @@ impl Watch {
                     self.take_in(line, batch, &mut ready).await?;
                     *failures = 0;
                 }
-                Some(answer) = asked.join_next() => {
-                    // A question that panicked is asked again after the next connection.
-                    if let Ok((question, answer)) = answer {
-                        self.answered(line, question, answer).await?;
+                Some(first) = asked.join_next() => {
+                    let mut answers = vec![first];
+                    while let Some(more) = asked.try_join_next() {
+                        answers.push(more);
                     }
+                    // A question that panicked is asked again after the next connection.
+                    self.answered(line, answers.into_iter().flatten().collect()).await?;
                 }
                 () = wait => self.ask(line, &mut asked).await?,
                 Some(repository) = self.hints.recv() => {
@@ -261,9 +263,7 @@ impl Watch {
                 }
             }
         }
-        if !tell.is_empty() {
-            self.tell(tell).await?;
-        }
+        self.tell(tell).await?;
         for (tag, question, old) in hold {
             self.held.take(tag, question, old, now);
         }
@@ -301,21 +301,43 @@ impl Watch {
         Ok(())
     }
 
+    /// Answers that came together: one durable write for all of them.
     async fn answered(
         &mut self,
         line: &mut dyn Line,
-        Question { id, pool, .. }: Question,
-        answer: Result<Option<JobNews>, PortError>,
+        answers: Vec<Answer>,
     ) -> Result<(), PortError> {
         let now = self.now();
-        let said = match answer {
-            Ok(Some(mut news)) => {
-                let word = news.word;
+        let (mut tell, mut said) = (Vec::new(), Vec::new());
+        for (Question { id, pool, .. }, answer) in answers {
+            said.push((id, self.read_answer(id, &answer)));
+            if let Ok(Some(mut news)) = answer {
                 // That is decided by the queue.
                 news.facts.pool = Some(pool);
-                self.tell(vec![news]).await?;
-                Said::Word(word)
+                tell.push(news);
             }
+        }
+        self.tell(tell).await?;
+        for (id, said) in said {
+            let (verdict, tags) = self.held.answered(id, said, now);
+            if said == Said::Gone && !matches!(verdict, Verdict::CheckAt(_)) {
+                let (word, facts) = (JobWord::Done, JobFacts::default());
+                self.tell(vec![JobNews { key: JobKey::from(id), word, at: now, facts }]).await?;
+            }
+            match verdict {
+                Verdict::CheckAt(_) => {}
+                Verdict::Done => self.settle(line, tags).await?,
+                Verdict::Reject(why) => {
+                    self.reject(line, &tags, &format!("job {id}: {why}")).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_answer(&self, id: u64, answer: &Result<Option<JobNews>, PortError>) -> Said {
+        match answer {
+            Ok(Some(news)) => Said::Word(news.word),
             Ok(None) => Said::Gone,
             Err(error) => {
                 tracing::debug!(queue = self.queue, job = id, %error, "nothing is said of the job");
@@ -326,22 +348,14 @@ impl Watch {
                 };
                 Said::Unknown { until }
             }
-        };
-        let (verdict, tags) = self.held.answered(id, said, now);
-        if said == Said::Gone && !matches!(verdict, Verdict::CheckAt(_)) {
-            let facts = JobFacts::default();
-            let over = JobNews { key: JobKey::from(id), word: JobWord::Done, at: now, facts };
-            self.tell(vec![over]).await?;
-        }
-        match verdict {
-            Verdict::CheckAt(_) => Ok(()),
-            Verdict::Done => self.settle(line, tags).await,
-            Verdict::Reject(why) => self.reject(line, &tags, &format!("job {id}: {why}")).await,
         }
     }
 
     /// Lays news on the desk; they are durable when this returns.
     async fn tell(&self, news: Vec<JobNews>) -> Result<(), PortError> {
+        if news.is_empty() {
+            return Ok(());
+        }
         let kept = self.around.desk.hear(news).await;
         kept.map_err(|error| PortError::certain(ErrorClass::Transient, error.to_string()))
     }
@@ -384,6 +398,10 @@ impl Watch {
         let held = self.held.messages();
         // Below its limit the broker is about to hand them out; they would be counted twice.
         let beyond = ready.map(|ready| if held < usize::from(self.most) { 0 } else { ready });
+        self.status.write(|status| {
+            status.held = held;
+            status.ready = ready.unwrap_or_default();
+        });
         let alone = self.shares.len() == 1;
         for share in &mut self.shares {
             let counted = *share.counted.borrow_and_update();
@@ -398,10 +416,6 @@ impl Watch {
             });
             share.demand.send_if_modified(|last| std::mem::replace(last, demand) != demand);
         }
-        self.status.write(|status| {
-            status.held = held;
-            status.ready = ready.unwrap_or_default();
-        });
     }
 
     fn until_next_check(&self, asked: usize) -> impl Future<Output = ()> + use<> {
