@@ -183,10 +183,12 @@ async fn a_broker_that_is_away_is_unknown_demand_and_everything_is_there_when_it
     let fleet = Fleet::start(&broker, &[pool("large", &queue, 4)], state.path(), &forge).await;
     fleet.counts(&large(), 5, 0).await;
     broker.turn("stop").await;
-    fleet.is_unknown(&large()).await;
+    let unknown = fleet.becomes_unknown(&large()).await;
     let status = fleet.source.status().remove(0);
-    assert!(status.connected_since.is_none() && status.last_error.is_some(), "{status:?}");
+    // First of all: the other stories want it.
     broker.turn("start").await;
+    assert!(unknown, "demand stays known: {status:?}");
+    assert!(status.connected_since.is_none() && status.last_error.is_some(), "{status:?}");
     fleet.counts(&large(), 5, 0).await;
     broker.send(&queue, &[message(6, &["large"])]).await;
     fleet.counts(&large(), 6, 0).await;

@@ -39,7 +39,7 @@ use url::Url;
 use super::{
     Address,
     held::Tag,
-    line::{Arrival, Broker, Line, Settle, within},
+    line::{Arrival, Broker, Line, within},
     message::Raw,
 };
 
@@ -271,18 +271,18 @@ impl Line for AmqpLine {
         Ok(arrivals)
     }
 
-    async fn settle(&mut self, tag: Tag, how: Settle<'_>) -> Result<(), PortError> {
-        let Some((delivery, _)) = self.open.remove(&tag) else { return Ok(()) };
-        match how {
-            Settle::Done => {
-                within(&self.what, delivery.acker.ack(BasicAckOptions::default()), class).await?;
-            }
-            Settle::Reject(_) => {
-                let away = BasicRejectOptions { requeue: false };
-                within(&self.what, delivery.acker.reject(away), class).await?;
-            }
+    async fn done(&mut self, tags: &[Tag]) -> Result<(), PortError> {
+        for tag in tags {
+            let Some((delivery, _)) = self.open.remove(tag) else { continue };
+            within(&self.what, delivery.acker.ack(BasicAckOptions::default()), class).await?;
         }
         Ok(())
+    }
+
+    async fn reject(&mut self, tag: Tag, _: &str) -> Result<(), PortError> {
+        let Some((delivery, _)) = self.open.remove(&tag) else { return Ok(()) };
+        let away = BasicRejectOptions { requeue: false };
+        within(&self.what, delivery.acker.reject(away), class).await.map(|_| ())
     }
 
     async fn close(&mut self) {

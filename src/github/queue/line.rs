@@ -2,7 +2,7 @@
 //!
 //! AMQP pushes and MongoDB must be asked, so a line has both: [`Line::next`] for what comes by itself
 //! and [`Line::beat`] for what is looked up now and then. Nothing is ever taken out of the queue before
-//! [`Line::settle`] says so; a line that is dropped leaves every message where it was.
+//! [`Line::done`] or [`Line::reject`] says so; a line that is dropped leaves every message where it was.
 
 use std::time::Duration;
 
@@ -36,15 +36,6 @@ pub enum Arrival {
     Ready(u32),
 }
 
-/// How a message ends.
-#[derive(Debug, Clone, Copy)]
-pub enum Settle<'a> {
-    /// Its work is done.
-    Done,
-    /// Nobody can act on it; a person may want to know why.
-    Reject(&'a str),
-}
-
 /// A line to one queue.
 #[async_trait]
 pub trait Line: Send {
@@ -63,11 +54,17 @@ pub trait Line: Send {
     /// The line is lost.
     async fn beat(&mut self) -> Result<Vec<Arrival>, PortError>;
 
-    /// Ends a message. One that is gone already is no error.
+    /// Ends messages whose work is done. One that is gone already is no error.
     ///
     /// # Errors
-    /// The line is lost; the message is where it was, or gone.
-    async fn settle(&mut self, tag: Tag, how: Settle<'_>) -> Result<(), PortError>;
+    /// The line is lost; each message is where it was, or gone.
+    async fn done(&mut self, tags: &[Tag]) -> Result<(), PortError>;
+
+    /// Ends a message that nobody can act on; a person may want to know why.
+    ///
+    /// # Errors
+    /// As [`Line::done`].
+    async fn reject(&mut self, tag: Tag, why: &str) -> Result<(), PortError>;
 
     /// Takes leave. Messages that are held go back.
     async fn close(&mut self);

@@ -33,7 +33,7 @@ use super::{
     Address,
     held::Tag,
     kombu,
-    line::{Arrival, Broker, Line, Settle, within},
+    line::{Arrival, Broker, Line, within},
     message::Refusal,
 };
 
@@ -232,23 +232,30 @@ impl Line for MongoLine {
         Ok(arrivals)
     }
 
-    async fn settle(&mut self, tag: Tag, how: Settle<'_>) -> Result<(), PortError> {
-        let Some((key, id)) = self.id_of(tag) else { return Ok(()) };
-        let this = doc! { "_id": id };
-        if let Settle::Reject(why) = how {
-            let moving = async {
-                let Some(mut message) = self.messages.find_one(this.clone()).await? else {
-                    return Ok(());
-                };
-                message.insert("rejected_because", why);
-                message.insert("rejected_at", mongodb::bson::DateTime::now());
-                self.rejected.replace_one(this.clone(), message).upsert(true).await.map(|_| ())
-            };
-            within(&self.what, moving, class).await?;
+    async fn done(&mut self, tags: &[Tag]) -> Result<(), PortError> {
+        let over: BTreeMap<_, _> = tags.iter().filter_map(|tag| self.id_of(*tag)).collect();
+        if over.is_empty() {
+            return Ok(());
         }
-        within(&self.what, async { self.messages.delete_one(this).await }, class).await?;
-        self.known.remove(&key);
+        let these = doc! { "_id": { "$in": over.values().cloned().collect::<Vec<_>>() } };
+        within(&self.what, async { self.messages.delete_many(these).await }, class).await?;
+        self.known.retain(|key, _| !over.contains_key(key));
         Ok(())
+    }
+
+    async fn reject(&mut self, tag: Tag, why: &str) -> Result<(), PortError> {
+        let Some((_, id)) = self.id_of(tag) else { return Ok(()) };
+        let this = doc! { "_id": id };
+        let moving = async {
+            let Some(mut message) = self.messages.find_one(this.clone()).await? else {
+                return Ok(());
+            };
+            message.insert("rejected_because", why);
+            message.insert("rejected_at", mongodb::bson::DateTime::now());
+            self.rejected.replace_one(this, message).upsert(true).await.map(|_| ())
+        };
+        within(&self.what, moving, class).await?;
+        self.done(&[tag]).await
     }
 
     async fn close(&mut self) {}

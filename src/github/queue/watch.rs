@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     QueuePool, Surroundings,
     held::{Held, Question, Tag},
-    line::{Arrival, Broker, Line, Settle},
+    line::{Arrival, Broker, Line},
     message::{self, Origin},
     status::Shared,
     verdict::{Intake, Said, Verdict, intake},
@@ -267,7 +267,7 @@ impl Watch {
         for (tag, question, old) in hold {
             self.held.take(tag, question, old, now);
         }
-        self.settle(line, done).await?;
+        self.settle(line, &done).await?;
         for (tag, why) in reject {
             self.reject(line, &[tag], &why).await?;
         }
@@ -283,13 +283,13 @@ impl Watch {
     ) -> Result<(), PortError> {
         let room = AT_ONCE.saturating_sub(asked.len());
         let now = self.now();
+        let mut done = Vec::new();
         for question in self.held.due(room, now) {
             let id = question.id;
             let key = JobKey::from(id);
             let word = self.around.desk.book(|book| book.get(&key).map(|job| job.word));
             if let Some(word) = word.filter(|word| *word >= JobWord::Running) {
-                let (_, tags) = self.held.answered(id, Said::Word(word), now);
-                self.settle(line, tags).await?;
+                done.extend(self.held.answered(id, Said::Word(word), now).1);
                 continue;
             }
             let forge = Arc::clone(&self.around.forge);
@@ -298,7 +298,7 @@ impl Watch {
                 (question, answer)
             });
         }
-        Ok(())
+        self.settle(line, &done).await
     }
 
     /// Answers that came together: one durable write for all of them.
@@ -318,6 +318,7 @@ impl Watch {
             }
         }
         self.tell(tell).await?;
+        let mut done = Vec::new();
         for (id, said) in said {
             let (verdict, tags) = self.held.answered(id, said, now);
             if said == Said::Gone && !matches!(verdict, Verdict::CheckAt(_)) {
@@ -326,13 +327,13 @@ impl Watch {
             }
             match verdict {
                 Verdict::CheckAt(_) => {}
-                Verdict::Done => self.settle(line, tags).await?,
+                Verdict::Done => done.extend(tags),
                 Verdict::Reject(why) => {
                     self.reject(line, &tags, &format!("job {id}: {why}")).await?;
                 }
             }
         }
-        Ok(())
+        self.settle(line, &done).await
     }
 
     fn read_answer(&self, id: u64, answer: &Result<Option<JobNews>, PortError>) -> Said {
@@ -360,11 +361,10 @@ impl Watch {
         kept.map_err(|error| PortError::certain(ErrorClass::Transient, error.to_string()))
     }
 
-    async fn settle(&mut self, line: &mut dyn Line, tags: Vec<Tag>) -> Result<(), PortError> {
-        for tag in tags {
-            line.settle(tag, Settle::Done).await?;
-            self.status.write(|status| status.done += 1);
-        }
+    async fn settle(&mut self, line: &mut dyn Line, tags: &[Tag]) -> Result<(), PortError> {
+        line.done(tags).await?;
+        let count = u64::try_from(tags.len()).unwrap_or(u64::MAX);
+        self.status.write(|status| status.done += count);
         Ok(())
     }
 
@@ -375,7 +375,7 @@ impl Watch {
         why: &str,
     ) -> Result<(), PortError> {
         for tag in tags {
-            line.settle(*tag, Settle::Reject(why)).await?;
+            line.reject(*tag, why).await?;
             self.status.write(|status| status.rejected += 1);
         }
         tracing::warn!(queue = self.queue, why, "a message is rejected");
