@@ -6,7 +6,10 @@
 use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use runner_fleet::config::QueueKind;
-use runner_fleet_actors::job::{JobKey, JobWord};
+use runner_fleet_actors::{
+    demand::Demand,
+    job::{JobKey, JobWord},
+};
 use tokio::sync::RwLock;
 
 #[path = "support/queue.rs"]
@@ -227,13 +230,14 @@ async fn a_daemon_killed_in_mid_burst_loses_no_job_and_counts_none_twice(broker:
     let forge = Forge::all(JobWord::Running, Duration::ZERO);
     let pools = [pool("large", &queue, 20)];
     let fleet = Fleet::start(&broker, &pools, state.path(), &forge).await;
-    eventually("every message is done", || async {
+    let all = u32::try_from(JOBS).unwrap();
+    let demand = fleet.demand(&large());
+    eventually("every job runs", || async {
         fleet.source.job_taken(&large(), None);
-        let status = fleet.source.status().remove(0);
-        (status.connected_since.is_some() && status.received > 0 && status.held == 0).then_some(())
+        let demand = *demand.borrow();
+        demand.filter(|demand| *demand == Demand::exact(0, all, demand.as_of))
     })
     .await;
-    fleet.counts(&large(), 0, u32::try_from(JOBS).unwrap()).await;
     for id in 1..=JOBS {
         let word = fleet.desk.book(|book| book.get(&JobKey::from(id)).map(|job| job.word));
         assert_eq!(word, Some(JobWord::Running), "job {id}");
