@@ -18,7 +18,7 @@
 //! | `message.rs`, `kombu.rs` | pure: what a message says; kombu's envelope in MongoDB |
 //! | `verdict.rs`, `held.rs` | pure: what becomes of a message; which are held, and when is asked |
 //! | `line.rs` | what is asked of a broker; `amqp.rs`, `mongo.rs` the two |
-//! | `watch.rs` | the shell: one queue, from its connection to its demand |
+//! | `watch.rs`, `status.rs` | the shell: one queue, from its connection to its demand; what it says of itself |
 
 pub mod amqp;
 pub mod held;

@@ -77,8 +77,9 @@ impl Broker for Mongo {
         // The parser's own words may quote the address, and that holds a password.
         let parsed = ClientOptions::parse(secret.expose()).await;
         let mut options = parsed.map_err(|_| {
-            let why = "the queue's address is not usable: write mongodb://USER:PASSWORD@HOST/DATABASE, \
-                       with %-escapes where a part holds one of :/?#[]@";
+            let why = "the queue's address is not usable: write mongodb://USER:PASSWORD@HOST/DATABASE \
+                       (several hosts with commas; mongodb+srv:// is not read), with %-escapes \
+                       where a part holds one of :/?#[]@";
             PortError::certain(ErrorClass::Invalid, why)
         })?;
         drop(secret);

@@ -174,6 +174,8 @@ impl Watch {
         tracing::info!(queue = self.queue, kind = self.kind.as_str(), "the queue is read");
         self.status.write(|status| status.connected_since = Some(now));
         let served = self.serve(line.as_mut(), stop, failures).await;
+        // Not after the leave: a broker that is away is waited for.
+        self.publish(None);
         line.close().await;
         served
     }
