@@ -8,6 +8,7 @@
 
 mod args;
 mod client;
+mod jobs;
 mod order;
 mod show;
 pub(crate) mod table;
@@ -21,7 +22,8 @@ use std::{
 use clap::{CommandFactory, Parser};
 
 pub use self::args::{
-    Args, CheckArgs, Command, ConfigArgs, DemoArgs, DemoProvider, Output, Talk, TargetWord,
+    Args, CheckArgs, Command, ConfigArgs, DemoArgs, DemoProvider, JobsArgs, Output, Talk,
+    TargetWord,
 };
 use self::client::CallError;
 use crate::{config::Config, daemon, demo, log};

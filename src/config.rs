@@ -21,6 +21,7 @@ mod github;
 mod guest;
 mod guests;
 mod limits;
+mod planner;
 mod pool;
 mod provider;
 mod queue;
@@ -45,6 +46,7 @@ pub use self::{
     guest::{Application, Architecture, Guest, Pinned},
     guests::{Certificate, Guests},
     limits::Limits,
+    planner::PlannerAccess,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
     queue::{Queue, QueueKind},
@@ -67,6 +69,8 @@ pub struct Config {
     pub guests: Option<Guests>,
     /// `[webhooks]`: where GitHub's deliveries arrive; `None` = nowhere.
     pub webhooks: Option<Webhooks>,
+    /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
+    pub planner: Option<PlannerAccess>,
     /// `[queue]`: where jobs are enqueued; `None` = nowhere.
     pub queue: Option<Queue>,
     /// `[providers.NAME]`: the clouds, by name.
@@ -137,6 +141,7 @@ impl Config {
             ("guests.key_file", key(self) != key(new)),
             ("webhooks.listen", hooked(self) != hooked(new)),
             ("webhooks.certificate_file and key_file", hooks_tls(self) != hooks_tls(new)),
+            ("planner", self.planner != new.planner),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -166,6 +171,7 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let github = github::read(root.section("github"), &root);
     let guests = guests::read(root.section("guests"));
     let webhooks = webhooks::read(root.section("webhooks"));
+    let planner = planner::read(root.section("planner"));
     let queue = queue::read(root.section("queue"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
@@ -173,7 +179,7 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, webhooks, queue, providers, pools })
+            Some(Config { fleet, api, github, guests, webhooks, planner, queue, providers, pools })
         }
         _ => None,
     };

@@ -284,6 +284,7 @@ impl Daemon {
                     observer,
                     clock: Arc::clone(&door.clock),
                     downloads: Arc::clone(&door.downloads),
+                    desk: Arc::clone(&sources.desk),
                 });
                 let stop = stop_api.clone();
                 let opened = io.spawn(async move { reception.open(ears, stop).await });

@@ -23,6 +23,7 @@ pub mod downloads;
 pub mod freshness;
 mod groups;
 mod listing;
+pub mod planner;
 pub mod queue;
 mod reading;
 pub mod records;

@@ -29,6 +29,7 @@
 
 mod hub;
 mod key;
+mod reports;
 mod routes;
 mod wire;
 
@@ -42,6 +43,7 @@ use crate::http::strangers;
 pub use self::{
     hub::{Hub, Order, OrderWord, Patience},
     key::GuestKey,
+    reports::{GuestReports, Heard},
     routes::{Home, router},
     wire::{Answer, Told},
 };

@@ -30,6 +30,7 @@ pub use self::{
     routes::router,
     serve::{Serving, serve},
 };
+use crate::demand::desk::Desk;
 
 /// What the API may ask of the daemon.
 #[async_trait]
@@ -42,6 +43,11 @@ pub trait Control: Send + Sync {
 
     /// Whether the fleet can do its work.
     fn readiness(&self) -> Readiness;
+
+    /// Where the jobs are known; `None` where none are kept.
+    fn desk(&self) -> Option<&Desk> {
+        None
+    }
 
     /// Fixes a pool's target, or lets it follow demand again (`None`).
     ///

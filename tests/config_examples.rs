@@ -31,7 +31,14 @@ fn every_example_parses() {
     seen.sort();
     assert_eq!(
         seen,
-        ["github-app.toml", "lxd.toml", "minimal.toml", "queue.toml", "runner-fleet.toml"]
+        [
+            "github-app.toml",
+            "lxd.toml",
+            "minimal.toml",
+            "planner.toml",
+            "queue.toml",
+            "runner-fleet.toml"
+        ]
     );
 }
 

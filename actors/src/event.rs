@@ -387,6 +387,9 @@ pub struct PoolSnapshot {
     pub target_because: String,
     /// An operator's fixed target, if there is one.
     pub target_override: Option<u32>,
+    /// Whether demand is not wholly known, so that the target may grow and not shrink.
+    #[serde(default)]
+    pub demand_unknown: bool,
     /// Runners by state.
     pub counts: Counts,
     /// What the last plan did or holds, and why: the answer to "why are there N runners?".

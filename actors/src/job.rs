@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod book;
+pub mod why;
 
 pub use book::Book;
 

@@ -35,6 +35,9 @@ pub struct Policy {
 pub struct Target {
     /// The number.
     pub runners: u32,
+    /// So many are left alone where they are there already; never fewer than `runners`. While a shrink
+    /// waits, nobody is drained, and nobody is made only to be drained.
+    pub keep: u32,
     /// Why, for a person.
     pub because: String,
     /// Since when demand asks for fewer than this.
@@ -49,15 +52,16 @@ impl Target {
     pub fn initial(policy: &Policy) -> Self {
         let runners = policy.min.min(policy.max);
         let because = format!("min {}, demand unknown", policy.min);
-        Self { runners, because, lower_since: None, unknown: true }
+        Self { runners, keep: runners, because, lower_since: None, unknown: true }
     }
 
-    /// The number to plan for where `live` runners are there: while demand is unknown nothing is
-    /// shrunk. What a target holds after a restart is only `min`, and the runners that an earlier
-    /// process made say more about demand than that.
+    /// The number to plan for where `live` runners are there: those to be kept are, and while demand is
+    /// unknown nothing is shrunk. What a target holds after a restart is only `min`, and the runners
+    /// that an earlier process made say more about demand than that.
     #[must_use]
     pub fn over(&self, live: u32) -> u32 {
-        if self.unknown { self.runners.max(live) } else { self.runners }
+        let keep = if self.unknown { live } else { live.min(self.keep) };
+        self.runners.max(keep)
     }
 
     /// When the target changes even if demand does not.
@@ -78,6 +82,7 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
             if runners < fixed { format!(", capped at max {}", policy.max) } else { String::new() };
         return Target {
             runners,
+            keep: runners,
             because: format!("set to {fixed} by an operator{capped}"),
             lower_since: None,
             unknown: false,
@@ -87,6 +92,7 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
         let runners = bound(last.runners);
         return Target {
             runners,
+            keep: runners.max(bound(last.keep)),
             because: format!("demand unknown, {runners} held"),
             lower_since: None,
             unknown: true,
@@ -103,29 +109,33 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
     } else if runners < wanted {
         because = format!("{because}, capped at max {}", policy.max);
     }
-    let held = bound(last.runners);
     let unknown = demand.sure == Sure::AtLeast;
     if unknown {
+        let held = bound(last.runners);
         because = format!("at least {because}");
+        if runners < held {
+            because = format!("{held} held while some demand is unknown ({because})");
+        }
+        let runners = runners.max(held);
+        let keep = runners.max(bound(last.keep));
+        return Target { runners, keep, because, lower_since: None, unknown };
     }
+    let held = bound(last.keep);
     if runners >= held {
-        return Target { runners, because, lower_since: None, unknown };
-    }
-    if unknown {
-        because = format!("{held} held while some demand is unknown ({because})");
-        return Target { runners: held, because, lower_since: None, unknown };
+        return Target { runners, keep: runners, because, lower_since: None, unknown };
     }
     let since = last.lower_since.unwrap_or(now);
     if now >= since + policy.shrink_after {
-        return Target { runners, because, lower_since: None, unknown: false };
+        return Target { runners, keep: runners, because, lower_since: None, unknown };
     }
     Target {
-        runners: held,
+        runners,
+        keep: held,
         because: format!(
-            "{held} held until {} before it follows down to {runners} ({because})",
+            "{because}; up to {held} are kept until {}",
             (since + policy.shrink_after).format("%H:%M:%SZ")
         ),
         lower_since: Some(since),
-        unknown: false,
+        unknown,
     }
 }

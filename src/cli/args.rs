@@ -14,6 +14,7 @@ Examples:
   runner-fleet status                      pools, ports, and why there are as many runners
   runner-fleet target large 20             fix a pool's target; \"clear\" lets it follow demand
   runner-fleet runners --state busy --output json
+  runner-fleet jobs --slow                 jobs that waited long; \"why-waiting JOB\" says for what
 
 Exit codes:
   0  done            1  what was asked failed
@@ -57,6 +58,25 @@ pub enum Command {
         /// Only runners in this state: creating, registering, idle, busy, draining
         #[arg(long, conflicts_with = "name")]
         state: Option<String>,
+        /// How to talk to the daemon.
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Show jobs: how long they waited and ran, and where
+    #[command(after_help = "Examples:\n  \
+        runner-fleet jobs                              those of the last seven days, newest first\n  \
+        runner-fleet jobs --slow --pool large          those that waited for a minute or more\n  \
+        runner-fleet jobs --slow 10m --since 30d       the slowest first\n  \
+        runner-fleet jobs --state queued               those that wait now\n  \
+        runner-fleet jobs --summary                    how long jobs wait, by pool and day")]
+    Jobs(JobsArgs),
+    /// Say what a job waits for
+    #[command(after_help = "Examples:\n  \
+        runner-fleet why-waiting 29679449526\n  \
+        runner-fleet why-waiting https://github.com/my-org/app/actions/runs/30433642/job/29679449526")]
+    WhyWaiting {
+        /// The job's number at GitHub, its address there, or what `jobs` calls it
+        job: String,
         /// How to talk to the daemon.
         #[command(flatten)]
         talk: Talk,
@@ -167,6 +187,32 @@ pub struct Talk {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `jobs`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct JobsArgs {
+    /// Only jobs of this pool
+    #[arg(long)]
+    pub pool: Option<String>,
+    /// Only jobs that were queued since so long
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    pub since: String,
+    /// Only jobs that waited for so long or wait that long already, the slowest first
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "1m")]
+    pub slow: Option<String>,
+    /// Only jobs that are so far: blocked, queued, running, done
+    #[arg(long)]
+    pub state: Option<String>,
+    /// At most so many, up to 1000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// How long jobs waited, by pool and day (UTC), instead of the jobs themselves
+    #[arg(long, conflicts_with_all = ["slow", "state", "limit"])]
+    pub summary: bool,
+    /// How to talk to the daemon.
+    #[command(flatten)]
+    pub talk: Talk,
 }
 
 /// `demo`.

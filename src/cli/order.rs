@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::{
     Command, Output, Talk, TargetWord,
     client::{self, CallError},
-    complain, fail, say, show,
+    complain, fail, jobs, say, show,
 };
-use crate::http::api::{FlushRequest, Flushed, Pools, Runners, Status, Taken, TargetOverride};
+use crate::http::api::{
+    FlushRequest, Flushed, Jobs, Pools, Runners, Status, Taken, TargetOverride, Waits, WhyWaiting,
+};
 
 /// How an answer is shown to a person.
 type Show = fn(Value, Time) -> serde_json::Result<String>;
@@ -72,6 +74,18 @@ fn translate(command: Command) -> Option<Call> {
             }
             call(talk, get, format!("/v1/runners?{}", query.finish()), None, runners)
         }
+        Command::Jobs(args) => {
+            let (path, show): (_, Show) = if args.summary {
+                (jobs::waits_path(&args), waits)
+            } else {
+                (jobs::path(&args), jobs)
+            };
+            call(args.talk, get, path, None, show)
+        }
+        Command::WhyWaiting { job, talk } => {
+            let path = format!("/v1/jobs/{}/why", segment(jobs::key(&job)));
+            call(talk, get, path, None, why_waiting)
+        }
         Command::Target { pool, runners, talk } => {
             let path = format!("/v1/pools/{}/target", segment(&pool));
             match runners {
@@ -119,6 +133,18 @@ fn runners(answer: Value, now: Time) -> serde_json::Result<String> {
 
 fn runner(answer: Value, now: Time) -> serde_json::Result<String> {
     serde_json::from_value(answer).map(|runner| show::runner(&runner, now))
+}
+
+fn jobs(answer: Value, now: Time) -> serde_json::Result<String> {
+    serde_json::from_value::<Jobs>(answer).map(|jobs| jobs::jobs(&jobs.jobs, now))
+}
+
+fn waits(answer: Value, _: Time) -> serde_json::Result<String> {
+    serde_json::from_value::<Waits>(answer).map(|waits| jobs::waits(&waits.days))
+}
+
+fn why_waiting(answer: Value, now: Time) -> serde_json::Result<String> {
+    serde_json::from_value::<WhyWaiting>(answer).map(|why| jobs::why_waiting(&why, now))
 }
 
 fn target(answer: Value, _: Time) -> serde_json::Result<String> {

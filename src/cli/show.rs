@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// How long ago, or `0s` where clocks differ.
-fn age(since: Time, now: Time) -> String {
+pub(super) fn age(since: Time, now: Time) -> String {
     format_duration((now - since).to_std().unwrap_or_default())
 }
 
-fn clock(time: Time) -> String {
+pub(super) fn clock(time: Time) -> String {
     time.format("%H:%M:%SZ").to_string()
 }
 

@@ -64,10 +64,7 @@ pub(super) fn read(section: &Section<'_>, root: &Section<'_>) -> BTreeSet<Demand
         match DemandKind::ALL.into_iter().find(|kind| kind.as_str() == word) {
             Some(kind) => {
                 if let Some(needed) = kind.section().filter(|needed| !root.has_silently(needed)) {
-                    section.fault(
-                        "demand",
-                        format_args!("{word:?} needs a section [{needed}], which is not there"),
-                    );
+                    section.fault("demand", format_args!("{word:?} needs a table [{needed}]"));
                 }
                 if !kinds.insert(kind) {
                     section.fault("demand", format_args!("{word:?} is there twice"));

@@ -63,6 +63,8 @@ pub struct Pool {
     pub guest: Guest,
     /// Idle runners of an old shape that are replaced at the same time. Default 1.
     pub replace_at_once: u32,
+    /// The planner's flavor that it follows, where it follows one. Default: its own name.
+    pub planner_flavor: String,
 }
 
 pub(super) fn read_all(
@@ -133,9 +135,15 @@ fn read(
     }
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
+    if !demand.contains(&DemandKind::Planner) && section.has("planner") {
+        section.fault("planner", "is of use only with demand = [\"planner\"]");
+    }
+    let planner_flavor = planner_flavor(section.section("planner"));
     section.finish();
+    let name = name?;
     Some(Pool {
-        name: name?,
+        planner_flavor: planner_flavor.unwrap_or_else(|| name.to_string()),
+        name,
         scope: scope?,
         group,
         labels,
@@ -151,6 +159,13 @@ fn read(
         guest,
         replace_at_once,
     })
+}
+
+fn planner_flavor(section: Option<Section<'_>>) -> Option<String> {
+    let section = section?;
+    let flavor = section.needed_text("flavor", "the flavor's name at the planner");
+    section.finish();
+    flavor.map(str::to_owned)
 }
 
 fn labels(section: &Section<'_>) -> Vec<String> {

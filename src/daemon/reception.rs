@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
+    demand::desk::Desk,
     github::downloads::Downloads,
     home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Tls, Told},
 };
@@ -89,6 +90,7 @@ pub(super) struct Fleet {
     pub observer: Arc<dyn Observer>,
     pub clock: Arc<dyn Clock>,
     pub downloads: Arc<Downloads>,
+    pub desk: Arc<Desk>,
 }
 
 #[async_trait]
@@ -118,6 +120,13 @@ impl Ears for Fleet {
                 Report::Stopped(told) => end = Some(told.clone()),
                 _ => {}
             }
+        }
+        if let Some(job) = &job {
+            self.desk.guest_started(runner.as_str(), &runner.pool(), job.run_id);
+        }
+        let over = |report: &Report| matches!(report, Report::JobCompleted(_) | Report::Stopped(_));
+        if reports.iter().any(over) {
+            self.desk.runner_ended(runner.as_str());
         }
         for report in reports {
             let event = Box::new(Event::Guest(report, times));

@@ -169,11 +169,8 @@ impl Sources {
     /// What the fleet's own events say of jobs.
     pub(super) fn observe(desk: &Desk, event: &FleetEvent) {
         match event {
-            FleetEvent::GuestTold { pool, runner, job: Some(job), .. } => {
-                desk.guest_started(runner.as_str(), pool, job.run_id);
-            }
             FleetEvent::Transition { transition, .. } if transition.to == Phase::Deleted => {
-                desk.runner_gone(transition.runner.as_str());
+                desk.runner_ended(transition.runner.as_str());
             }
             _ => {}
         }

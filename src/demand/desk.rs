@@ -8,8 +8,9 @@
 //! answered for is never told again.
 //!
 //! What the disk refused stays marked and goes along with the next batch, so that memory and ledger
-//! agree again. Hints (a guest has begun a job, a runner is gone) are applied on the way and are not
-//! kept: after a restart the forge says the same a moment later.
+//! agree again. What
+//! guests say of their jobs is applied at once and not kept: after a restart the forge says the same a
+//! moment later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,8 +40,6 @@ const TIDY: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 enum Letter {
     News { news: Vec<JobNews>, with: Vec<Entry>, taken: oneshot::Sender<Result<(), LedgerError>> },
-    GuestStarted { runner: String, pool: PoolName, run_id: Option<u64> },
-    RunnerGone { runner: String },
     Checked { key: JobKey },
 }
 
@@ -115,17 +114,26 @@ impl Desk {
         answer.await.map_err(|_| ended())?
     }
 
-    /// A guest has begun a job. A hint: never waits, and may be dropped.
+    /// A guest has begun a job. To be told before its runner is: else the runner is busy with one job
+    /// while the desk still has it waiting, and a VM is made for nobody.
     pub fn guest_started(&self, runner: &str, pool: &PoolName, run_id: Option<u64>) {
-        self.hint(Letter::GuestStarted { runner: runner.to_owned(), pool: pool.clone(), run_id });
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.book.guest_started(runner, pool, run_id, now);
+        self.publish(&mut state);
     }
 
-    /// The VM of a runner is gone. A hint, as [`Desk::guest_started`].
-    pub fn runner_gone(&self, runner: &str) {
-        self.hint(Letter::RunnerGone { runner: runner.to_owned() });
+    /// A guest has ended its job, or its VM is gone. To be told before its runner is, as
+    /// [`Desk::guest_started`].
+    pub fn runner_ended(&self, runner: &str) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.book.runner_ended(runner, now);
+        self.publish(&mut state);
     }
 
-    /// A job was looked up, and there was nothing new. A hint, as [`Desk::guest_started`].
+    /// A job was looked up, and there was nothing new. A hint: never waits, and may
+    /// be dropped.
     pub fn checked(&self, key: &JobKey) {
         self.hint(Letter::Checked { key: key.clone() });
     }
@@ -228,10 +236,6 @@ impl Desk {
                         entries.extend(with);
                         told.push(taken);
                     }
-                    Letter::GuestStarted { runner, pool, run_id } => {
-                        book.guest_started(&runner, &pool, run_id, now);
-                    }
-                    Letter::RunnerGone { runner } => book.runner_gone(&runner, now),
                     Letter::Checked { key } => book.checked(&key, now),
                 }
             }

@@ -11,6 +11,8 @@
 //!
 //! [desk]: super::desk
 
+mod history;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -25,6 +27,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
+
+pub use self::history::{DayOfWaits, Wanted};
 
 /// The file in the state folder.
 pub const FILE: &str = "demand.sqlite";

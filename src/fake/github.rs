@@ -10,7 +10,8 @@
 //! The API is served at the root and below `/api/v3`, so a client takes it for a GitHub Enterprise
 //! Server. A runner application in this process uses [`FakeGithub::connect`]; one in a real guest
 //! uses the calls below `/_jobs` (their table is in `job_side.rs`), on an address that its guest reaches
-//! ([`Options::listen`]).
+//! ([`Options::listen`]). What happens to jobs is posted to webhooks ([`FakeGithub::add_hook`]), and
+//! can be looked up: the job itself, and the deliveries of a hook, which can be asked for again.
 
 mod answers;
 mod applications;
@@ -20,6 +21,7 @@ mod hooks;
 mod job_side;
 mod listener;
 mod operation;
+mod workflows;
 mod world;
 
 use std::{
@@ -280,34 +282,6 @@ impl FakeGithub {
     #[must_use]
     pub fn url(&self) -> String {
         self.shared.url.clone()
-    }
-
-    /// Queues a job that runs for `runs_for` on a runner of exactly that scope whose labels include
-    /// all of the job's. Labels are compared without regard to case.
-    pub fn queue_job(&self, scope: &Scope, labels: &[String], runs_for: Duration) -> JobId {
-        self.queue(JobOrder::new(scope, labels, runs_for))
-    }
-
-    /// Queues a job as its workflow wants it.
-    pub fn queue(&self, order: JobOrder) -> JobId {
-        let queued = self.shared.world().queue(std::slice::from_ref(&order));
-        queued.first().copied().unwrap_or(JobId(0))
-    }
-
-    /// Queues several jobs of one run.
-    pub fn queue_jobs_of_run(&self, orders: &[JobOrder]) -> Vec<JobId> {
-        self.shared.world().queue(orders)
-    }
-
-    /// Approves a job that was queued as blocked: from now on it waits for a runner. `false` where
-    /// nothing holds it.
-    pub fn approve_job(&self, job: JobId) -> bool {
-        self.shared.world().approve(job)
-    }
-
-    /// Cancels a job that no runner has acquired. `false` where it runs or is over.
-    pub fn cancel_job(&self, job: JobId) -> bool {
-        self.shared.world().cancel(job)
     }
 
     /// Jobs waiting and running that ask for exactly these labels: what a demand source would say.

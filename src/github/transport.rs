@@ -88,21 +88,7 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never());
         if let Some(path) = ca {
-            let what = |why: String| {
-                invalid(format!(
-                    "CA file {} is not usable: {why}; it must hold certificates in PEM form",
-                    path.display()
-                ))
-            };
-            let pem = std::fs::read(path).map_err(|error| what(error.to_string()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| what(causes(&error)))?;
-            if certificates.is_empty() {
-                return Err(what("it holds no certificate".to_owned()));
-            }
-            for certificate in certificates {
-                client = client.add_root_certificate(certificate);
-            }
+            client = trusting(client, path)?;
         }
         let client = client.build().map_err(|error| {
             invalid(format!("the client for {base} cannot be built: {}", causes(&error)))
@@ -163,6 +149,33 @@ impl Transport {
     }
 }
 
+/// A client that trusts the authorities of a PEM file besides the system's.
+///
+/// # Errors
+/// `Invalid` where the file cannot be used.
+pub(super) fn trusting(
+    mut client: reqwest::ClientBuilder,
+    path: &Path,
+) -> Result<reqwest::ClientBuilder, PortError> {
+    let unusable = |why: String| {
+        let what = format!(
+            "CA file {} is not usable: {why}; it must hold certificates in PEM form",
+            path.display()
+        );
+        PortError::certain(ErrorClass::Invalid, what)
+    };
+    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let certificates =
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(causes(&error)))?;
+    if certificates.is_empty() {
+        return Err(unusable("it holds no certificate".to_owned()));
+    }
+    for certificate in certificates {
+        client = client.add_root_certificate(certificate);
+    }
+    Ok(client)
+}
+
 /// Whether a failed exchange may have reached GitHub.
 fn no_answer(error: &octocrab::Error) -> NoAnswer {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -179,7 +192,7 @@ fn no_answer(error: &octocrab::Error) -> NoAnswer {
 
 /// The causes below an error as one text, without repetition. The outermost text of an HTTP error
 /// only repeats the address, so it is left out where there is anything below it.
-fn causes(error: &dyn StdError) -> String {
+pub(super) fn causes(error: &dyn StdError) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

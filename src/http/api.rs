@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 
 use runner_fleet_actors::{
     event::{PoolSnapshot, RunnerSnapshot},
+    job::{JobRecord, why::Reason},
     name::{FleetId, PoolName},
     port::{PortStatus, Time},
 };
 use serde::{Deserialize, Serialize};
+
+pub use crate::demand::ledger::DayOfWaits;
 
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +79,29 @@ pub struct Pools {
 pub struct Runners {
     /// The runners asked for, by pool and name.
     pub runners: Vec<RunnerSnapshot>,
+}
+
+/// `GET /v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jobs {
+    /// The jobs asked for: the newest first, or with `slow` the slowest.
+    pub jobs: Vec<JobRecord>,
+}
+
+/// `GET /v1/waits`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Waits {
+    /// How long jobs waited, the newest day first.
+    pub days: Vec<DayOfWaits>,
+}
+
+/// `GET /v1/jobs/{key}/why`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyWaiting {
+    /// The job.
+    pub job: JobRecord,
+    /// What it waits for, the nearest to the job first; never empty.
+    pub reasons: Vec<Reason>,
 }
 
 /// `PUT /v1/pools/{name}/target`: the body, and the answer.

@@ -1,5 +1,6 @@
 //! The paths of the API, and what each does.
 
+mod jobs;
 mod look;
 mod order;
 
@@ -36,6 +37,10 @@ pub fn router(control: Arc<dyn Control>, token: Option<&Secret>) -> Router {
         .route("/v1/runners", get(look::runners))
         .route("/v1/runners/{name}", get(look::runner).delete(order::delete))
         .route("/v1/runners/{name}/drain", post(order::drain))
+        .route("/v1/jobs", get(jobs::jobs))
+        .route("/v1/jobs/{key}", get(jobs::job))
+        .route("/v1/jobs/{key}/why", get(jobs::why_waiting))
+        .route("/v1/waits", get(jobs::waits))
         .route("/v1/reconcile", post(order::reconcile))
         .route("/v1/reload", post(order::reload))
         .fallback(no_such_path)

@@ -42,6 +42,11 @@ pub struct Outside {
 
 impl Outside {
     pub async fn start(seed: u64) -> Self {
+        Self::start_with(seed, Duration::from_millis(20)).await
+    }
+
+    /// Both sides answer after `latency`.
+    pub async fn start_with(seed: u64, latency: Duration) -> Self {
         let handed_out: Arc<Mutex<BTreeSet<String>>> = Arc::default();
         let noted = Arc::clone(&handed_out);
         let permissions = ["administration", "organization_self_hosted_runners"]
@@ -60,7 +65,7 @@ impl Outside {
                 Group { id: 7, name: "Builders".to_owned(), default: false },
             ],
             rate_limit: None,
-            latency: Duration::from_millis(20),
+            latency,
             seed,
             recorder: Some(Arc::new(move |exchange| {
                 let Some(answer) = &exchange.response else { return };
@@ -79,7 +84,7 @@ impl Outside {
         let cloud = FakeOpenstack::start(openstack::Options {
             boot: millis(200)..=millis(900),
             delete: millis(100)..=millis(500),
-            api_latency: millis(20),
+            api_latency: latency,
             seed,
             guest: Some(Arc::new(guests.clone())),
             ..openstack::Options::default()

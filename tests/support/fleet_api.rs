@@ -1,16 +1,19 @@
 //! A fleet that only remembers what it was asked, behind the real router.
 #![allow(dead_code, reason = "each test file uses another part")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use axum::body::Body;
 use chrono::{TimeZone, Utc};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use runner_fleet::http::{
-    Control, Refusal,
-    api::{FleetInfo, Readiness, Reload},
-    router,
+use runner_fleet::{
+    demand::desk::Desk,
+    http::{
+        Control, Refusal,
+        api::{FleetInfo, Readiness, Reload},
+        router,
+    },
 };
 use runner_fleet_actors::{
     event::{Counts, Job, Phase, PoolSnapshot, ReadModel, RunnerSnapshot},
@@ -37,6 +40,7 @@ pub struct FakeControl {
     asked: Mutex<Vec<Asked>>,
     refusal: Mutex<Option<Refusal>>,
     ready: Mutex<bool>,
+    desk: OnceLock<Arc<Desk>>,
 }
 
 pub fn then() -> Time {
@@ -54,6 +58,7 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         target: 2,
         target_because: "1 busy and 1 spare".into(),
         target_override: None,
+        demand_unknown: false,
         counts: Counts { idle: 1, busy: 1, ..Counts::default() },
         because: vec!["nothing to do".into()],
         launches_held_until: None,
@@ -119,6 +124,11 @@ impl FakeControl {
         *self.refusal.lock().unwrap() = Some(refusal);
     }
 
+    /// From now on it keeps jobs.
+    pub fn keep_jobs(&self, desk: Arc<Desk>) {
+        assert!(self.desk.set(desk).is_ok(), "it has a desk");
+    }
+
     pub fn become_ready(&self) {
         *self.ready.lock().unwrap() = true;
     }
@@ -128,6 +138,9 @@ impl FakeControl {
 impl Control for FakeControl {
     fn model(&self) -> &ReadModel {
         &self.model
+    }
+    fn desk(&self) -> Option<&Desk> {
+        self.desk.get().map(Arc::as_ref)
     }
     fn fleet(&self) -> FleetInfo {
         FleetInfo {

@@ -29,6 +29,8 @@ struct Start {
     pool: PoolName,
     run_id: Option<u64>,
     at: Time,
+    /// The guest has ended that job as well.
+    over: bool,
 }
 
 /// All jobs that are open, and those that ended a moment ago.
@@ -37,8 +39,9 @@ pub struct Book {
     jobs: BTreeMap<JobKey, JobRecord>,
     /// By runner.
     starts: BTreeMap<String, Start>,
-    /// Runners whose VM is gone: what they ran is over, or was never theirs.
-    gone: BTreeMap<JobKey, Time>,
+    /// Jobs of which a guest said that they are over, or whose runner's VM is gone, and since when: the
+    /// forge's own word is on its way, or was lost. They are no demand any more.
+    ended: BTreeMap<JobKey, Time>,
 }
 
 impl Book {
@@ -89,11 +92,12 @@ impl Book {
         if record.word <= JobWord::Queued || record.pool.is_none() {
             record.assign(pools);
         }
-        if let Some(runner) = &record.facts.runner {
-            self.starts.remove(runner);
+        let start = record.facts.runner.as_ref().and_then(|runner| self.starts.remove(runner));
+        if start.is_some_and(|start| start.over) {
+            self.ended.entry(key.clone()).or_insert(at);
         }
         if record.word == JobWord::Done {
-            self.gone.remove(&key);
+            self.ended.remove(&key);
         }
         let same = |before: &JobRecord| {
             (before.word, &before.facts, &before.pool, &before.unserved)
@@ -108,16 +112,20 @@ impl Book {
     pub fn guest_started(&mut self, runner: &str, pool: &PoolName, run_id: Option<u64>, now: Time) {
         let explained = self.jobs.values().any(|job| job.facts.runner.as_deref() == Some(runner));
         if !explained {
-            let start = Start { pool: pool.clone(), run_id, at: now };
+            let start = Start { pool: pool.clone(), run_id, at: now, over: false };
             self.starts.insert(runner.to_owned(), start);
         }
     }
 
-    /// The VM of a runner is gone: a job that is still said to run on it is to be looked up.
-    pub fn runner_gone(&mut self, runner: &str, now: Time) {
+    /// A guest has ended its job, or its VM is gone: what it ran is no demand any more, and is looked up
+    /// if its forge does not say the same soon.
+    pub fn runner_ended(&mut self, runner: &str, now: Time) {
+        if let Some(start) = self.starts.get_mut(runner) {
+            start.over = true;
+        }
         for job in self.jobs.values() {
             if job.word == JobWord::Running && job.facts.runner.as_deref() == Some(runner) {
-                self.gone.insert(job.key.clone(), now);
+                self.ended.entry(job.key.clone()).or_insert(now);
             }
         }
     }
@@ -138,11 +146,12 @@ impl Book {
         for start in self.starts.values().filter(|start| start.pool == *pool) {
             if let Some(left) = queued.get_mut(&start.run_id).filter(|left| **left > 0) {
                 *left -= 1;
-                taken += 1;
+                taken += u32::from(!start.over);
             }
         }
         let waiting = queued.values().copied().fold(0, u32::saturating_add);
-        let running = u32::try_from(of(JobWord::Running).count()).unwrap_or(u32::MAX);
+        let running = of(JobWord::Running).filter(|job| !self.ended.contains_key(&job.key));
+        let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
         (waiting, running.saturating_add(taken))
     }
 
@@ -160,9 +169,9 @@ impl Book {
         let taken = self.starts.values().any(|start| {
             start.run_id.is_some() && start.run_id == job.facts.run_id && job.checks == 0
         });
-        let gone = self.gone.get(&job.key).filter(|_| job.checks == 0).map(|at| *at + SOON);
+        let ended = self.ended.get(&job.key).filter(|_| job.checks == 0).map(|at| *at + SOON);
         let begun = (taken && job.word == JobWord::Queued).then(|| job.last_at + SOON * 3);
-        Some([gone, begun].into_iter().flatten().fold(usual, Time::min))
+        Some([ended, begun].into_iter().flatten().fold(usual, Time::min))
     }
 
     /// Jobs to be looked up now, the longest due first, and when to look here again.
@@ -206,7 +215,7 @@ impl Book {
     pub fn tidy(&mut self, now: Time) {
         self.jobs.retain(|_, job| job.word != JobWord::Done || job.last_at + REMEMBERED > now);
         let open: BTreeSet<_> = self.jobs.keys().collect();
-        self.gone.retain(|key, _| open.contains(key));
+        self.ended.retain(|key, _| open.contains(key));
         self.starts.retain(|_, start| start.at + REMEMBERED > now);
     }
 }

@@ -112,6 +112,21 @@ fn a_guest_that_has_begun_a_job_takes_one_of_its_run_before_the_forge_says_so() 
 }
 
 #[test]
+fn a_guest_that_has_ended_its_job_is_believed_before_the_forge_says_so() {
+    let (mut book, pools) = (Book::default(), pools());
+    let runner = "ci--large--000000000001";
+    book.apply(news(1, JobWord::Queued, 1), &pools);
+    book.guest_started(runner, &large(), Some(7), at(2));
+    book.runner_ended(runner, at(3));
+    assert_eq!(book.demand(&large()), (0, 0), "begun and over, and no webhook of either");
+    book.apply(news(1, JobWord::Running, 4), &pools);
+    assert_eq!(book.demand(&large()), (0, 0), "the late word that it has begun");
+    assert_eq!(book.doubtful(at(3600)).0.len(), 1, "and it is looked up");
+    book.apply(news(1, JobWord::Done, 5), &pools);
+    assert_eq!(book.demand(&large()), (0, 0));
+}
+
+#[test]
 fn a_job_whose_end_was_never_told_is_looked_up_less_and_less_often() {
     let (mut book, pools) = (Book::default(), pools());
     book.apply(news(1, JobWord::Queued, 0), &pools);
@@ -134,7 +149,8 @@ fn a_job_whose_end_was_never_told_is_looked_up_less_and_less_often() {
 fn a_job_whose_runner_is_gone_is_looked_up_soon() {
     let (mut book, pools) = (Book::default(), pools());
     book.apply(news(1, JobWord::Running, 0), &pools);
-    book.runner_gone("ci--large--000000000001", at(10));
+    book.runner_ended("ci--large--000000000001", at(10));
+    assert_eq!(book.demand(&large()), (0, 0), "it runs nowhere any more");
     assert_eq!(book.doubtful(at(29)).0.len(), 0);
     assert_eq!(book.doubtful(at(30)).0.len(), 1);
     book.checked(&1.into(), at(30));

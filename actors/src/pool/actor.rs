@@ -268,6 +268,7 @@ impl PoolActor {
                 .as_ref()
                 .map_or_else(|| "not known yet".to_owned(), |target| target.because.clone()),
             target_override: scaling.fixed,
+            demand_unknown: self.target.as_ref().is_none_or(|target| target.unknown),
             counts,
             because: self.because.clone(),
             launches_held_until: failures.held_until.filter(|until| *until > now),

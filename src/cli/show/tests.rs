@@ -31,6 +31,7 @@ fn pool() -> PoolSnapshot {
         target: 120,
         target_because: "118 busy and 2 spare".into(),
         target_override: None,
+        demand_unknown: false,
         counts: Counts { creating: 2, registering: 1, idle: 4, busy: 118, draining: 3 },
         because: vec!["3 launches held".into()],
         launches_held_until: Some(ago(-90)),

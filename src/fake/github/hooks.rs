@@ -13,6 +13,7 @@ mod replies;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,7 +21,10 @@ use runner_fleet_actors::{
     name::Scope,
     port::{Secret, Time},
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
 use uuid::Uuid;
 
 use super::{
@@ -33,6 +37,9 @@ pub(super) use replies::{list, redeliver};
 
 /// What one hook keeps at most; GitHub forgets by age.
 const KEPT: usize = 50_000;
+
+/// How many posts to one hook are under way at most.
+const AT_ONCE: usize = 100;
 
 /// Above 2^53, as GitHub's are: whoever reads them as floating point numbers asks for others.
 const FIRST_DELIVERY: u64 = 149_866_212_330_471_424;
@@ -143,6 +150,7 @@ struct Hook {
     /// It hears of what happens after this change of the world.
     since: u64,
     added: Time,
+    slots: Arc<Semaphore>,
     log: VecDeque<(Delivery, Errand)>,
 }
 
@@ -191,6 +199,7 @@ impl Hooks {
             options: options.clone(),
             since,
             added: chrono::Utc::now(),
+            slots: Arc::new(Semaphore::new(AT_ONCE)),
             log: VecDeque::new(),
         });
         hook.options = options;

@@ -259,12 +259,12 @@ async fn keep(
     let foreign = news.as_ref().is_some_and(|news| !ours(news));
     let mut with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
     with.extend(hook);
+    let told = news.clone().filter(|_| !foreign && !repeated).into_iter().collect();
+    desk.hear_with(told, with).await.map_err(unkept)?;
     if let Some(news) = news.as_ref().filter(|_| !repeated) {
-        // An event like any other: its runner's brain decides what it is worth.
+        // After the desk, for the reason that is told there.
         door.tell(news);
     }
-    let news = news.filter(|_| !foreign && !repeated).into_iter().collect();
-    desk.hear_with(news, with).await.map_err(unkept)?;
     let counted = if foreign && !repeated { &door.counts.foreign } else { counted };
     counted.fetch_add(1, Ordering::Relaxed);
     Ok(StatusCode::OK)

@@ -303,15 +303,27 @@ impl Repair {
                 let (due, next) = book.doubtful(now);
                 (due.into_iter().take(LOOK_UPS).cloned().collect::<Vec<_>>(), next)
             });
-            for job in &due {
-                if self.look_up(job).await.is_err() {
-                    // GitHub does not answer: the others would meet the same.
-                    break;
-                }
-            }
+            self.look_up_all(&due).await;
             let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(TURN * 6);
             tokio::time::sleep(wait.clamp(TURN, TURN * 6)).await;
         }
+    }
+
+    async fn look_up_all(&self, due: &[JobRecord]) {
+        for job in due {
+            if self.look_up(job).await.is_err() {
+                // GitHub does not answer: the others would meet the same.
+                return;
+            }
+        }
+    }
+
+    /// Looks up at once what the book has doubts about.
+    pub async fn look_up_doubtful(&self) {
+        let now = self.clock.now();
+        let due: Vec<_> =
+            self.desk.book(|book| book.doubtful(now).0.into_iter().cloned().collect());
+        self.look_up_all(&due).await;
     }
 
     async fn look_up(&self, job: &JobRecord) -> Result<(), PortError> {

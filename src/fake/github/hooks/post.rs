@@ -123,11 +123,12 @@ impl Shared {
 
 /// Makes one post and notes it.
 async fn attempt(shared: &Shared, client: &Client, errand: &Errand, mishap: Option<Mishap>) {
-    let (options, added) = {
+    let (options, added, slots) = {
         let hooks = shared.hooks();
         let Some(hook) = hooks.hooks.get(&errand.hook) else { return };
-        (hook.options.clone(), hook.added)
+        (hook.options.clone(), hook.added, Arc::clone(&hook.slots))
     };
+    let _slot = slots.acquire_owned().await;
     let app = shared.options.app.as_ref().filter(|_| options.target == HookTarget::App);
     let installation_id = app.map(|app| app.installation_id);
     let body = match &errand.event {

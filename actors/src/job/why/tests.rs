@@ -1,0 +1,149 @@
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use super::*;
+use crate::{
+    event::Counts,
+    job::{JobFacts, Way},
+    port::{ErrorClass, PortError},
+};
+
+fn at(seconds: i64) -> Time {
+    Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+fn job(word: JobWord) -> JobRecord {
+    JobRecord {
+        key: 7.into(),
+        word,
+        facts: JobFacts { queued_at: Some(at(0)), ..JobFacts::default() },
+        pool: Some("large".parse().unwrap()),
+        unserved: None,
+        way: Way::default(),
+        heard_at: at(1),
+        last_at: at(1),
+        checks: 0,
+    }
+}
+
+fn pool() -> PoolSnapshot {
+    PoolSnapshot {
+        name: "large".parse().unwrap(),
+        scope: "octo-org".parse().unwrap(),
+        provider: "east".into(),
+        min: 0,
+        spare: 0,
+        max: 3,
+        target: 3,
+        target_because: "2 running + 1 waiting + 0 spare = 3".into(),
+        target_override: None,
+        demand_unknown: false,
+        counts: Counts { busy: 2, ..Counts::default() },
+        because: Vec::new(),
+        launches_held_until: None,
+        launch_failures: 0,
+        last_error: None,
+        cloud_seen_at: None,
+        forge_seen_at: None,
+        retiring: false,
+    }
+}
+
+fn reasons(pool: &PoolSnapshot) -> Vec<Reason> {
+    why(&job(JobWord::Queued), Around { pool: Some(pool), ..Around::default() }, at(60))
+}
+
+fn kinds(reasons: &[Reason]) -> Vec<Because> {
+    reasons.iter().map(|reason| reason.because).collect()
+}
+
+#[test]
+fn a_job_that_does_not_wait_is_told_so_with_where_it_is() {
+    let mut running = job(JobWord::Running);
+    running.facts.runner = Some("ci--large--0123456789ab".into());
+    running.facts.started_at = Some(at(9));
+    let told = why(&running, Around::default(), at(60));
+    assert_eq!((told[0].because, told[0].since), (Because::NotWaiting, Some(at(9))));
+    assert!(told[0].text.contains("runs on ci--large--0123456789ab"), "{}", told[0]);
+    let mut done = job(JobWord::Done);
+    done.facts.conclusion = Some("cancelled".into());
+    let told = why(&done, Around::default(), at(60));
+    assert!(told[0].text.contains("over (cancelled)"), "{}", told[0]);
+}
+
+#[test]
+fn a_job_that_nobody_may_run_yet_or_nobody_serves_has_one_reason() {
+    let told = why(&job(JobWord::Blocked), Around::default(), at(60));
+    assert_eq!((kinds(&told), told[0].since), (vec![Because::Blocked], Some(at(0))));
+    let mut stray = job(JobWord::Queued);
+    stray.pool = None;
+    stray.unserved = Some("no pool has all of its labels (gpu)".into());
+    let told = why(&stray, Around { pool: Some(&pool()), ..Around::default() }, at(60));
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].text, "no pool has all of its labels (gpu)");
+}
+
+#[test]
+fn a_pool_that_is_gone_or_leaving_starts_nothing() {
+    assert_eq!(kinds(&why(&job(JobWord::Queued), Around::default(), at(60))), [Because::PoolGone]);
+    let leaving = PoolSnapshot { retiring: true, ..pool() };
+    assert_eq!(kinds(&reasons(&leaving)), [Because::PoolGone]);
+}
+
+#[test]
+fn everything_in_the_way_is_told_the_nearest_to_the_job_first() {
+    let error = PortError::certain(ErrorClass::Quota, "quota of 480 cores is used up");
+    let mut crowded = pool();
+    crowded.counts = Counts { busy: 1, registering: 1, draining: 1, ..Counts::default() };
+    crowded.target_override = Some(2);
+    crowded.launches_held_until = Some(at(90));
+    crowded.launch_failures = 4;
+    crowded.last_error = Some(error);
+    crowded.demand_unknown = true;
+    crowded.because = vec!["1 more wanted; room for 0".into()];
+    let down = PortStatus {
+        held_until: Some(at(75)),
+        last_error: Some("GET …/servers: 503".into()),
+        ..PortStatus::default()
+    };
+    let around = Around { pool: Some(&crowded), provider: Some(&down), forge: Some(&down) };
+    let told = why(&job(JobWord::Queued), around, at(60));
+    assert_eq!(
+        kinds(&told),
+        [
+            Because::RunnersStarting,
+            Because::AtMax,
+            Because::Fixed,
+            Because::LaunchesHeld,
+            Because::ProviderDown,
+            Because::ForgeDown,
+            Because::DemandUnknown,
+            Because::PoolSays,
+            Because::PoolSays,
+        ]
+    );
+    assert!(told[1].text.contains("max of 3: 1 busy, 1 draining"), "{}", told[1]);
+    assert!(told[3].text.contains("4 failures") && told[3].text.contains("480 cores"));
+    assert_eq!((told[3].until, told[4].until), (Some(at(90)), Some(at(75))));
+    assert!(told[4].text.starts_with("east takes no calls") && told[4].text.contains("503"));
+}
+
+#[test]
+fn what_is_over_is_not_in_the_way() {
+    let mut well = pool();
+    well.launches_held_until = Some(at(59));
+    let port = PortStatus { held_until: Some(at(60)), ..PortStatus::default() };
+    let around = Around { pool: Some(&well), provider: Some(&port), forge: Some(&port) };
+    let told = why(&job(JobWord::Queued), around, at(60));
+    assert_eq!(kinds(&told), [Because::PoolSays], "the pool's own words are there in any case");
+    assert!(told[0].text.contains("2 running + 1 waiting"), "{}", told[0]);
+}
+
+#[test]
+fn an_idle_runner_points_at_the_forge() {
+    let mut idle = pool();
+    idle.counts.idle = 1;
+    let told = reasons(&idle);
+    assert_eq!(kinds(&told)[..2], [Because::RunnerIdle, Because::AtMax]);
+    assert!(told[0].text.starts_with("1 runner is idle in pool large"), "{}", told[0]);
+    assert!(told[0].text.contains("runner group"), "{}", told[0]);
+}

@@ -1,0 +1,214 @@
+//! One connection after the other to the planner's stream.
+
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode, header};
+use runner_fleet_actors::{
+    backoff::{self, Curve},
+    port::{ErrorClass, PortError, Secret},
+};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Planner,
+    lines::{Lines, Malformed, Pressures, pressures},
+};
+use crate::github::transport::causes;
+
+/// How long is waited for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// For a connection, and on it for the first pressures.
+    pub patience: Duration,
+    /// Without a word for so long a connection is replaced by a new one.
+    pub silence: Duration,
+    /// A connection that held for so long was a good one: the next failure is a first one.
+    pub steady: Duration,
+    /// Between two tries.
+    pub again: Curve,
+    /// Between two tries where somebody must put something right first.
+    pub refused: Curve,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(30),
+            silence: Duration::from_secs(90),
+            steady: Duration::from_secs(30),
+            again: Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) },
+            refused: Curve { base: Duration::from_secs(30), cap: Duration::from_secs(600) },
+        }
+    }
+}
+
+/// Why a connection is over.
+enum End {
+    /// It told pressures, and then nothing for too long.
+    Silent,
+    /// There was none, or it broke.
+    Failed(PortError),
+}
+
+impl Planner {
+    /// Reads the stream until `stop`. Never fails: what goes wrong is told by
+    /// [`Planner::status`] and one log line, and tried again.
+    pub async fn run(self: std::sync::Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.read_for_ever() => {}
+            () = self.settle_for_ever() => {}
+        }
+    }
+
+    pub(super) async fn settle_for_ever(&self) {
+        loop {
+            let at = self.board().settles_at();
+            match at.map(|at| (at - self.clock.now()).to_std()) {
+                None => self.ended.notified().await,
+                Some(Ok(wait)) if !wait.is_zero() => tokio::time::sleep(wait).await,
+                Some(_) => self.board().settle(self.clock.now()),
+            }
+        }
+    }
+
+    async fn read_for_ever(&self) {
+        let mut failed = 0;
+        let mut told = None;
+        loop {
+            let began = Instant::now();
+            let error = match self.read(&mut told).await {
+                // The pressures stand until the new connection tells others, or fails.
+                End::Silent => continue,
+                End::Failed(error) => error,
+            };
+            self.lose(&error);
+            if began.elapsed() >= self.pace.steady {
+                failed = 0;
+            }
+            failed += 1;
+            if told.replace(error.class) == Some(error.class) {
+                tracing::debug!(failed, error = %error.what, "the planner still tells nothing");
+            } else {
+                tracing::warn!(error = %error.what, "the planner tells nothing; demand is unknown");
+            }
+            let curve = match error.class {
+                ErrorClass::Auth | ErrorClass::Invalid => self.pace.refused,
+                _ => self.pace.again,
+            };
+            tokio::time::sleep(backoff::delay(failed, self.seed, curve)).await;
+        }
+    }
+
+    /// One connection, to its end. `told`: the failure that the log has last heard of.
+    async fn read(&self, told: &mut Option<ErrorClass>) -> End {
+        let mut response = match timeout(self.pace.patience, self.open()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return End::Failed(error),
+            Err(_) => return End::Failed(self.transient("no answer in time")),
+        };
+        let mut lines = Lines::default();
+        let mut heard = false;
+        let mut until = Instant::now() + self.pace.patience;
+        loop {
+            let chunk = match timeout_at(until, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return End::Failed(self.transient("the planner ended the stream")),
+                Ok(Err(error)) => return End::Failed(self.transient(&causes(&error))),
+                Err(_) if heard => return End::Silent,
+                Err(_) => return End::Failed(self.transient("a stream that tells no pressure")),
+            };
+            for line in lines.push(&chunk) {
+                match line.and_then(|line| pressures(&line)) {
+                    Ok(Some(pressures)) => {
+                        // Only what was understood is a sign of life: garbage may go on for ever.
+                        until = Instant::now() + self.pace.silence;
+                        if !std::mem::replace(&mut heard, true) && told.take().is_some() {
+                            tracing::info!(planner = %self.url, "the planner tells pressures again");
+                        }
+                        self.take_in(pressures);
+                    }
+                    Ok(None) => {}
+                    Err(why) => self.shake_head(&why),
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Response, PortError> {
+        let token = self.token()?;
+        let bearer = header::HeaderValue::try_from(format!("Bearer {}", token.expose()));
+        let mut bearer = bearer.map_err(|_| {
+            let what = format!("{}: its token holds a character that no header may", self.url);
+            PortError::certain(ErrorClass::Auth, what)
+        })?;
+        bearer.set_sensitive(true);
+        let request = self.client.get(self.url.clone()).header(header::AUTHORIZATION, bearer);
+        let response = request.send().await.map_err(|error| self.transient(&causes(&error)))?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            status => Err(self.refusal(status)),
+        }
+    }
+
+    fn token(&self) -> Result<Secret, PortError> {
+        // Read at each connection, so that a renewed token works without a restart.
+        self.token.read(&self.env).map_err(|error| {
+            PortError::certain(ErrorClass::Auth, format!("planner at {}: {error}", self.url))
+        })
+    }
+
+    fn transient(&self, why: &str) -> PortError {
+        PortError::certain(ErrorClass::Transient, format!("GET {}: {why}", self.url))
+    }
+
+    fn refusal(&self, status: StatusCode) -> PortError {
+        let (class, hint) = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
+                ErrorClass::Auth,
+                format!("; the planner refuses the token of {}: have a new one made", self.token),
+            ),
+            StatusCode::NOT_FOUND => (
+                ErrorClass::NotFound,
+                "; it has no flavor at all, or this is not a planner's address".to_owned(),
+            ),
+            StatusCode::TOO_MANY_REQUESTS => (ErrorClass::Transient, String::new()),
+            status if status.is_server_error() => (ErrorClass::Transient, String::new()),
+            _ => (ErrorClass::Invalid, "; correct planner.url".to_owned()),
+        };
+        PortError::certain(class, format!("GET {}: {status}{hint}", self.url))
+    }
+
+    fn take_in(&self, Pressures { flavors, unreadable }: Pressures) {
+        let now = self.clock.now();
+        {
+            let mut notes = self.notes();
+            notes.connected_since.get_or_insert(now);
+            notes.last_word_at = Some(now);
+            notes.lines += 1;
+            if notes.unreadable != unreadable && !unreadable.is_empty() {
+                tracing::warn!(flavors = ?unreadable, "the pressure of some flavors is no number");
+            }
+            notes.unreadable = unreadable;
+        }
+        self.board().hear(flavors, now);
+    }
+
+    fn shake_head(&self, why: &Malformed) {
+        let mut notes = self.notes();
+        notes.malformed += 1;
+        notes.last_error = Some(format!("GET {}: {why}", self.url));
+        tracing::debug!(error = %why, "the planner sent a line that says nothing");
+    }
+
+    fn lose(&self, error: &PortError) {
+        {
+            let mut notes = self.notes();
+            notes.connected_since = None;
+            notes.failures += 1;
+            notes.last_error = Some(error.what.clone());
+        }
+        self.board().lose();
+    }
+}
