@@ -24,6 +24,7 @@ mod limits;
 mod planner;
 mod pool;
 mod provider;
+mod queue;
 mod read;
 mod scale_set;
 mod secret;
@@ -49,6 +50,7 @@ pub use self::{
     planner::PlannerAccess,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},
+    queue::{Queue, QueueKind},
     scale_set::ScaleSet,
     secret::{Env, SecretError, SecretSource},
     size::{SizeError, format_size, parse_size},
@@ -71,6 +73,8 @@ pub struct Config {
     pub webhooks: Option<Webhooks>,
     /// `[planner]`: who tells how many runners there should be; `None` = nobody does.
     pub planner: Option<PlannerAccess>,
+    /// `[queue]`: where jobs are enqueued; `None` = nowhere.
+    pub queue: Option<Queue>,
     /// `[providers.NAME]`: the clouds, by name.
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
@@ -170,13 +174,14 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let guests = guests::read(root.section("guests"));
     let webhooks = webhooks::read(root.section("webhooks"));
     let planner = planner::read(root.section("planner"));
+    let queue = queue::read(root.section("queue"));
     let providers = provider::read_all(&root);
     let pools = pool::read_all(&root, &providers);
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, webhooks, planner, providers, pools })
+            Some(Config { fleet, api, github, guests, webhooks, planner, queue, providers, pools })
         }
         _ => None,
     };

@@ -24,6 +24,7 @@ pub mod freshness;
 mod groups;
 mod listing;
 pub mod planner;
+pub mod queue;
 mod reading;
 pub mod records;
 mod register;

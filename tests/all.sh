@@ -1,8 +1,8 @@
 #!/bin/bash
 # Everything that must hold before a change is good, in one command.
 #
-# usage: tests/all.sh                everything; brings up a real OpenStack and a real LXD (root or
-#                                    sudo, Debian)
+# usage: tests/all.sh                everything; brings up a real OpenStack, a real LXD and real
+#                                    queues (root or sudo, Debian)
 #        tests/all.sh --no-servers   only what needs nothing but a Rust toolchain
 #
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
@@ -82,6 +82,8 @@ openstack_runs() { tests/openstack/api.sh status >/dev/null 2>&1; }
 
 lxd_runs() { as_root curl -sf -m 3 --unix-socket "$lxd_socket" http://lxd/1.0 >/dev/null 2>&1; }
 
+queue_runs() { (exec 3<>/dev/tcp/127.0.0.1/15682 4<>/dev/tcp/127.0.0.1/17017) 2>/dev/null; }
+
 # bring_up NAME: in the background, unless it is up.
 bring_up() {
   if "$1_runs"; then
@@ -152,6 +154,7 @@ if [ -n "$servers" ]; then
   trap take_down EXIT
   bring_up openstack
   bring_up lxd
+  bring_up queue
 fi
 
 phase scripts "scripts (shellcheck)" scripts
@@ -167,8 +170,11 @@ if [ -n "$servers" ]; then
   if phase lxd "LXD is up" is_up lxd; then
     export RUNNER_FLEET_TEST_LXD_SOCKET=$lxd_socket
   fi
+  if phase queue "the queues are up" is_up queue; then
+    while read -r setting; do export "${setting?}"; done < <(grep ^RUNNER_FLEET_TEST_ "$logs/queue.log")
+  fi
 fi
-phase tests "tests${servers:+, also on the real OpenStack and LXD}" all_tests
+phase tests "tests${servers:+, also on the real OpenStack, LXD and queues}" all_tests
 phase simulation "simulation" simulation
 
 failed=$(($(count failed) + failed_phases))

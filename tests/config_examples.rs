@@ -36,6 +36,7 @@ fn every_example_parses() {
             "lxd.toml",
             "minimal.toml",
             "planner.toml",
+            "queue.toml",
             "runner-fleet.toml",
             "scale-set.toml"
         ]

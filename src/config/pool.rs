@@ -17,6 +17,7 @@ use super::{
     guest::{self, Guest},
     limits::{self, Limits},
     provider::Provider,
+    queue,
     read::Section,
     scale_set::{self, ScaleSet},
 };
@@ -57,6 +58,8 @@ pub struct Pool {
     pub scale_set: Option<ScaleSet>,
     /// Of several pools that could serve a job, the one with the highest gets it. Default 0.
     pub priority: u32,
+    /// The queue that its jobs come from, where `demand` names one. Default: the pool's name.
+    pub queue: String,
     /// How long each state may last.
     pub limits: Limits,
     /// What its VMs run.
@@ -138,6 +141,10 @@ fn read(
     };
     let scale_set = scale_set::read(&section, &of, taken);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
+    let queue = queue::of_pool(&section, name.as_ref());
+    if section.has("queue") && !demand.contains(&DemandKind::Queue) {
+        section.fault("queue", "is of use only where demand names \"queue\"");
+    }
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
     if !demand.contains(&DemandKind::Planner) && section.has("planner") {
@@ -160,6 +167,7 @@ fn read(
         demand,
         scale_set,
         priority,
+        queue: queue?,
         limits,
         guest,
         replace_at_once,

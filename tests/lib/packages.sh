@@ -8,8 +8,11 @@ as_root() {
 # install_packages PACKAGE...: without what they recommend, and without starting what they bring
 # (policy-rc.d is Debian's way to say so): a test that needs a daemon starts its own.
 install_packages() {
-  local policy=/usr/sbin/policy-rc.d refused='' status=0
+  local policy=/usr/sbin/policy-rc.d refused='' status=0 turn
   local get=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+  # One at a time: else one suite takes the policy away while another still installs.
+  exec {turn}>"/var/tmp/runner-fleet-packages.$(id -u).lock"
+  flock "$turn"
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
@@ -20,5 +23,6 @@ install_packages() {
     { "${get[@]}" update && "${get[@]}" install -y --no-install-recommends "$@"; } ||
     status=$?
   [ -z "$refused" ] || as_root rm -f "$policy"
+  exec {turn}>&-
   return "$status"
 }

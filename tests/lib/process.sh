@@ -1,17 +1,19 @@
 # shellcheck shell=bash
-# What every set of scripts that starts daemons for tests needs: one of them at a time, a process that
-# is known again, and how long each phase took. Sourced; it wants STATE, a folder, and SPEAKER, the
-# first word of what goes wrong.
+# Starting, watching and ending the daemons that tests bring up, and no others. Sourced.
+#
+# Whoever sources it says in SUITE what it brings up, in STATE where its lock lies, in RUN where its
+# process ids lie, and in LOGS what its daemons say.
 #
 # A process is known by its id *and* its start time in the kernel's clock ticks: an id alone may
-# have gone to a stranger since, and a name alone may belong to a daemon of the machine's own.
+# have gone to a stranger since, and a name alone may belong to the machine's own database.
 
 die() {
-  echo "$SPEAKER: $*" >&2
+  echo "$SUITE: $*" >&2
   exit 1
 }
 
-# One script of a set at a time. The lock goes with file descriptor 9, so no daemon may inherit it.
+# One script of a suite at a time. The lock goes with file descriptor 9, so no daemon may
+# inherit that one.
 lock() {
   exec 9>"$STATE/.lock"
   flock 9
@@ -35,13 +37,67 @@ is_process() {
   [ "$(start_time "$pid")" = "$since" ]
 }
 
+alive() { is_process "$RUN/$1.pid"; }
+
+# start NAME COMMAND...: in a session of its own, so that the whole of it can be ended at once.
+start() {
+  local name=$1 pid
+  shift
+  alive "$name" && return 0
+  setsid "$@" >>"$LOGS/$name.log" 2>&1 </dev/null 9>&- &
+  pid=$!
+  echo "$pid $(start_time "$pid")" >"$RUN/$name.pid"
+}
+
+signal() {
+  local pid since
+  alive "$2" || return 0
+  read -r pid since <"$RUN/$2.pid"
+  kill "-$1" -- "-$pid" 2>/dev/null || true
+}
+
+# stop NAME...: all are asked at once; who is still there after three seconds is ended. Nova's daemons
+# regularly take longer than that.
+stop() {
+  local name tries
+  for name; do signal TERM "$name"; done
+  for name; do
+    for ((tries = 0; tries < 30; tries++)); do
+      alive "$name" || break
+      sleep 0.1
+    done
+    signal KILL "$name"
+    rm -f "$RUN/$name.pid"
+  done
+}
+
+# wait_for SECONDS WHAT DAEMON COMMAND...: until the command succeeds; fails early where the daemon
+# that should bring it about has died.
+wait_for() {
+  local seconds=$1 what=$2 daemon=$3 end
+  shift 3
+  end=$((SECONDS + seconds))
+  until "$@" >/dev/null 2>&1; do
+    if ! alive "$daemon"; then
+      tail -n 20 "$LOGS/$daemon.log" >&2
+      die "$daemon ended while this was waited for: $what (log: $LOGS/$daemon.log)"
+    fi
+    if ((SECONDS >= end)); then
+      tail -n 20 "$LOGS/$daemon.log" >&2
+      die "no $what within $seconds s (log: $LOGS/$daemon.log)"
+    fi
+    sleep 0.2
+  done
+}
+
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
 now_ms() { date +%s%3N; }
 BEGAN_MS=$(now_ms)
 PHASE_MS=$BEGAN_MS
 
 seconds_since() { local ms=$(($(now_ms) - $1)); printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100)); }
 
-# phase WHAT: it has ended; prints how long it took since the one before.
 phase() {
   printf '%-40s %7s s\n' "$1" "$(seconds_since "$PHASE_MS")"
   PHASE_MS=$(now_ms)

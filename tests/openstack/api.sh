@@ -10,10 +10,14 @@ set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(cd "$(dirname "$0")" && pwd)
-for part in settings process daemons; do
+for part in settings daemons; do
   # shellcheck source=/dev/null
   . "$here/lib/$part.sh"
 done
+# shellcheck source=tests/lib/process.sh
+. "$here/../lib/process.sh"
+# shellcheck source=tests/lib/rabbitmq.sh
+. "$here/../lib/rabbitmq.sh"
 
 usage() {
   sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2

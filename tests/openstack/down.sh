@@ -6,10 +6,12 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-for part in settings process; do
-  # shellcheck source=/dev/null
-  . "$here/lib/$part.sh"
-done
+# shellcheck source=tests/openstack/lib/settings.sh
+. "$here/lib/settings.sh"
+# shellcheck source=tests/lib/process.sh
+. "$here/../lib/process.sh"
+# shellcheck source=tests/lib/rabbitmq.sh
+. "$here/../lib/rabbitmq.sh"
 
 case ${1:-} in
   '' | --purge) ;;
@@ -23,11 +25,7 @@ lock
 # The broker and the database last: the others take their leave from them.
 stop nova-compute nova-api nova-scheduler nova-conductor neutron glance placement keystone
 stop rabbitmq mariadb
-# RabbitMQ leaves its name daemon behind. Ours is the one on our port; it refuses while any other
-# node is registered with it.
-if command -v epmd >/dev/null; then
-  ERL_EPMD_PORT=$EPMD_PORT epmd -port "$EPMD_PORT" -kill >/dev/null 2>&1 || true
-fi
+end_rabbitmq_names
 if [ "${1:-}" = --purge ]; then
   rm -rf "$STATE"/{mysql,rabbitmq,config,images,locks,nova,neutron,log,run,.schema,.populated,clouds.yaml}
 fi

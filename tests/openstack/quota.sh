@@ -5,10 +5,10 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-for part in settings process; do
-  # shellcheck source=/dev/null
-  . "$here/lib/$part.sh"
-done
+# shellcheck source=tests/openstack/lib/settings.sh
+. "$here/lib/settings.sh"
+# shellcheck source=tests/lib/process.sh
+. "$here/../lib/process.sh"
 
 if ! [[ $# = 1 && $1 =~ ^(-1|[0-9]+)$ ]]; then
   sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2

@@ -13,10 +13,14 @@ shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=/dev/null
 . "$here/../lib/packages.sh"
-for part in settings process install configure daemons schema; do
+for part in settings install configure daemons schema; do
   # shellcheck source=/dev/null
   . "$here/lib/$part.sh"
 done
+# shellcheck source=tests/lib/process.sh
+. "$here/../lib/process.sh"
+# shellcheck source=tests/lib/rabbitmq.sh
+. "$here/../lib/rabbitmq.sh"
 
 case ${1:-} in
   '' | --install) ;;

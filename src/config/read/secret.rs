@@ -6,9 +6,21 @@ use super::{
     unknown::NO_INLINE_SECRET,
 };
 
-/// How GitHub's tokens (GitHub docs, "GitHub's token formats") and PEM keys (RFC 7468) begin.
-const SECRET_BEGINNINGS: [&str; 7] =
-    ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "-----BEGIN"];
+/// How GitHub's tokens (GitHub docs, "GitHub's token formats"), PEM keys (RFC 7468) and the addresses of
+/// brokers begin, which hold a password.
+const SECRET_BEGINNINGS: [&str; 11] = [
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "-----BEGIN",
+    "amqp://",
+    "amqps://",
+    "mongodb://",
+    "mongodb+srv://",
+];
 
 /// The three keys under which one secret may be given.
 #[derive(Clone, Copy)]
@@ -21,6 +33,7 @@ pub(in super::super) struct SecretKeys {
 impl SecretKeys {
     pub const TOKEN: Self =
         Self { file: "token_file", env: "token_env", credential: "token_credential" };
+    pub const URL: Self = Self { file: "url_file", env: "url_env", credential: "url_credential" };
     pub const PRIVATE_KEY: Self = Self {
         file: "private_key_file",
         env: "private_key_env",

@@ -26,7 +26,7 @@ MEMORY_SIZE=${RUNNER_FLEET_TEST_LXD_MEMORY_SIZE:-1G}
 
 export PATH=$PATH:/usr/sbin:/sbin
 
-SPEAKER=lxd
+SUITE=lxd
 # shellcheck source=tests/lib/process.sh
 . "$HERE/../lib/process.sh"
 

@@ -4,6 +4,9 @@
 
 sql() { mariadb --no-defaults -h127.0.0.1 -P"$DATABASE_PORT" -uroot -N -e "$1"; }
 
+# Any HTTP answer will do: that the API talks is the point, not what it says to a stranger.
+answers() { curl -s -o /dev/null --max-time 20 "http://127.0.0.1:${API_PORT[$1]}/"; }
+
 start_daemon() {
   alive "$1" && return 0
   case $1 in
@@ -47,21 +50,6 @@ start_mariadb() {
     --character-set-server=utf8mb4 --innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=0 \
     --innodb-flush-method=fsync --innodb-buffer-pool-size=256M --innodb-log-file-size=96M \
     --innodb-stats-persistent=0 --performance-schema=0
-}
-
-# The program behind /usr/sbin/rabbitmq-server, which insists on /var/lib/rabbitmq and on su.
-start_rabbitmq() {
-  local settings=$CONFIG/rabbitmq data=$STATE/rabbitmq
-  start rabbitmq env HOME="$data" \
-    RABBITMQ_NODENAME=fleet-test@localhost RABBITMQ_CONF_ENV_FILE="$settings/env.conf" \
-    RABBITMQ_CONFIG_FILE="$settings/rabbitmq.conf" \
-    RABBITMQ_ADVANCED_CONFIG_FILE="$settings/advanced.config" \
-    RABBITMQ_ENABLED_PLUGINS_FILE="$settings/enabled_plugins" \
-    RABBITMQ_MNESIA_BASE="$data/mnesia" RABBITMQ_LOG_BASE="$data/log" \
-    RABBITMQ_PID_FILE="$RUN/rabbitmq-own.pid" RABBITMQ_DIST_PORT="$BROKER_DIST_PORT" \
-    ERL_EPMD_PORT="$EPMD_PORT" ERL_EPMD_ADDRESS=127.0.0.1 \
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none" \
-    /usr/lib/rabbitmq/bin/rabbitmq-server
 }
 
 # start_api NAME MODULE ENVIRONMENT...

@@ -8,6 +8,7 @@
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FILES=$HERE/files
+SUITE=openstack
 STATE=${RUNNER_FLEET_TEST_OPENSTACK:-/var/tmp/runner-fleet-openstack}
 VENV=$STATE/venv
 CONFIG=$STATE/config
@@ -19,6 +20,7 @@ CLOUDS=$STATE/clouds.yaml
 PYTHON=/usr/bin/python3
 
 DATABASE_PORT=13306
+BROKER_NODE=fleet-test
 BROKER_PORT=15672
 BROKER_DIST_PORT=15674
 EPMD_PORT=14369
