@@ -23,7 +23,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -196,19 +196,26 @@ impl Daemon {
             Makings::new(config.guests.as_ref(), reception.as_deref(), Arc::clone(&downloads))?;
         let model = Arc::new(ReadModel::default());
         let broken = Arc::new(AtomicU64::new(0));
+        let observers = Arc::new(Observers {
+            journal: journal.clone(),
+            broken: Arc::clone(&broken),
+            sources: OnceLock::new(),
+        });
         let (sources, prepared) = {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
-            let made =
-                io.spawn(async move { Sources::prepare(&config, github, &clock).await }).await;
+            let records = Arc::clone(&records) as Arc<dyn Records>;
+            let observer = Arc::clone(&observers) as Arc<dyn Observer>;
+            let made = io.spawn(async move {
+                Sources::prepare(&config, github, records, observer, &clock).await
+            });
+            let made = made.await;
             made.map_err(|error| error.to_string())??
         };
         let sources = Arc::new(sources);
-        let observers = Observers {
-            journal: journal.clone(),
-            broken: Arc::clone(&broken),
-            sources: Arc::clone(&sources),
-        };
-        let observer: Arc<dyn Observer> = Arc::new(observers);
+        if observers.sources.set(Arc::clone(&sources)).is_err() {
+            return Err("the sources of demand were made twice".to_owned());
+        }
+        let observer: Arc<dyn Observer> = observers;
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
             providers: providers
@@ -415,7 +422,8 @@ impl Daemon {
 struct Observers {
     journal: Option<Arc<Journal>>,
     broken: Arc<AtomicU64>,
-    sources: Arc<Sources>,
+    /// Made after whoever hears of their faults, and before the fleet.
+    sources: OnceLock<Arc<Sources>>,
 }
 
 impl Observer for Observers {
@@ -423,7 +431,9 @@ impl Observer for Observers {
         if let Some(journal) = &self.journal {
             journal.observe(event);
         }
-        self.sources.observe(event);
+        if let Some(sources) = self.sources.get() {
+            sources.observe(event);
+        }
         match event {
             FleetEvent::Transition { transition: t, .. } => tracing::debug!(
                 runner = %t.runner, from = ?t.from, to = %t.to, because = %t.because, "transition"

@@ -142,6 +142,7 @@ impl Door {
         let kept = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
         kept.map_err(|error| Refusal::Unavailable(format!("nothing was changed: {error}")))?;
         let mut done = self.renew_ports(&current, &new).await?;
+        self.sources.reload(&new).map_err(Refusal::Invalid)?;
         let pools = new
             .pools
             .iter()
@@ -155,7 +156,6 @@ impl Door {
             .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
             .collect();
         done.extend(self.fleet.send(Reload { providers, pools }).await.map_err(gone)?);
-        self.sources.reload(&new);
         if let Some(log) = &self.log {
             log.set_level(new.fleet.log_level);
         }

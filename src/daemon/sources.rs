@@ -3,7 +3,10 @@
 //! It exists in two steps, as the reception of the guests: the fleet needs to know of demand before it
 //! is started, and what listens tells the fleet's actors what it heard.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use actix::Addr;
 use runner_fleet_actors::{
@@ -28,6 +31,7 @@ use crate::{
     github::{
         Github,
         planner::{self, Planner},
+        queue::{self, Queue, QueueConfig, QueuePool},
         records::Records,
         scale_set::{self, Hears, PoolSet, ScaleSets},
         webhook::{door::Door, repair::Repair, signature::Secrets},
@@ -47,6 +51,23 @@ pub(super) struct Sources {
     reports: Arc<GuestReports>,
     own: Arc<OwnJobs>,
     sets: Arc<ScaleSets>,
+    queue: Mutex<Option<QueueLine>>,
+    around: queue::Surroundings,
+}
+
+/// The queues of one configuration, and how they are left alone.
+struct QueueLine {
+    source: Arc<Queue>,
+    stop: CancellationToken,
+    config: Queues,
+}
+
+/// What a reload may change about queues.
+#[derive(Clone, PartialEq)]
+struct Queues {
+    access: config::Queue,
+    github: String,
+    pools: Vec<QueuePool>,
 }
 
 struct Webhooks {
@@ -61,14 +82,17 @@ pub(super) struct Prepared {
     own: own::Keeping,
 }
 
-fn serves(config: &Config) -> Vec<Serves> {
-    let serves = config.pools.iter().map(|pool| Serves {
+fn served(pool: &Pool) -> Serves {
+    Serves {
         pool: pool.name.clone(),
         scope: pool.scope.clone(),
         labels: pool.labels.clone(),
         priority: pool.priority,
-    });
-    serves.collect()
+    }
+}
+
+fn serves(config: &Config) -> Vec<Serves> {
+    config.pools.iter().map(served).collect()
 }
 
 /// Pools whose jobs nobody names: their runners show what they ran.
@@ -78,6 +102,23 @@ fn unnamed(config: &Config) -> Vec<PoolName> {
         config.webhooks.is_some() || named.iter().any(|kind| pool.demand.contains(kind))
     };
     config.pools.iter().filter(|pool| !named(pool)).map(|pool| pool.name.clone()).collect()
+}
+
+/// The queues that pools are fed from.
+fn queues(config: &Config) -> Option<Queues> {
+    let access = config.queue.clone()?;
+    let fed = |pool: &&Pool| pool.demand.contains(&DemandKind::Queue);
+    let pools = config.pools.iter().filter(fed).map(|pool| QueuePool {
+        queue: pool.queue.clone(),
+        serves: served(pool),
+        max: pool.max,
+    });
+    Some(Queues { access, github: config.github.url.to_string(), pools: pools.collect() })
+}
+
+/// A poisoned lock holds which queues are watched; that is as good as before the panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who GitHub says has the session of a scale set.
@@ -102,6 +143,8 @@ impl Sources {
     pub(super) async fn prepare(
         config: &Config,
         github: Arc<Github>,
+        records: Arc<dyn Records>,
+        observer: Arc<dyn Observer>,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Prepared), String> {
         let state_dir: &Path = &config.fleet.state_dir;
@@ -136,8 +179,15 @@ impl Sources {
             hears: Arc::clone(&desk) as Arc<dyn Hears>,
             owner: owner(&config.fleet.id),
         });
-        let sources = Self { desk, webhooks, planner, reports, own, sets };
-        sources.configure(config);
+        let around = queue::Surroundings {
+            desk: Arc::clone(&desk),
+            forge: records,
+            observer,
+            clock: Arc::clone(clock),
+        };
+        let queue = Mutex::default();
+        let sources = Self { desk, webhooks, planner, reports, own, sets, queue, around };
+        sources.configure(config)?;
         Ok((sources, Prepared { desk: serving, own: keeping }))
     }
 
@@ -155,13 +205,19 @@ impl Sources {
         if pool.demand.contains(&DemandKind::Guests) {
             sources.push(Arc::clone(&self.reports) as Arc<dyn DemandSource>);
         }
+        if let Some(line) = &*lock(&self.queue)
+            && pool.demand.contains(&DemandKind::Queue)
+        {
+            sources.push(Arc::clone(&line.source) as Arc<dyn DemandSource>);
+        }
         if pool.demand.contains(&DemandKind::ScaleSet) {
             sources.push(Arc::clone(&self.sets) as Arc<dyn DemandSource>);
         }
         sources
     }
 
-    fn configure(&self, config: &Config) {
+    fn configure(&self, config: &Config) -> Result<(), String> {
+        self.watch_queues(config)?;
         self.own.configure(unnamed(config));
         self.sets.configure(config.pools.iter().filter_map(PoolSet::of).collect());
         if let Some(planner) = &self.planner {
@@ -169,12 +225,44 @@ impl Sources {
                 planner.follow(&pool.name, &pool.planner_flavor);
             }
         }
+        Ok(())
     }
 
-    /// Takes over a new configuration; call [`Sources::renew`] first.
-    pub(super) fn reload(&self, config: &Config) {
+    /// Watches the queues of `config`. What an earlier watch held goes back to its broker and comes to
+    /// the new one.
+    fn watch_queues(&self, config: &Config) -> Result<(), String> {
+        let wanted = queues(config);
+        let mut line = lock(&self.queue);
+        if line.as_ref().map(|line| &line.config) == wanted.as_ref() {
+            return Ok(());
+        }
+        let new = match wanted {
+            Some(config) => {
+                let stop = CancellationToken::new();
+                let access = QueueConfig::of(&config.access, &config.github, Env::of_process());
+                let (source, watch) =
+                    Queue::new(&access, &config.pools, &self.around, stop.clone())
+                        .map_err(|error| format!("queue: {}", error.what))?;
+                tokio::spawn(watch);
+                Some(QueueLine { source, stop, config })
+            }
+            None => None,
+        };
+        if let Some(old) = std::mem::replace(&mut *line, new) {
+            old.stop.cancel();
+        }
+        Ok(())
+    }
+
+    /// Takes over a new configuration; call [`Sources::renew`] first. Must be called inside the I/O
+    /// runtime, and before the pools ask for their sources.
+    ///
+    /// # Errors
+    /// What cannot be used; then the old sources stay.
+    pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
+        self.configure(config)?;
         self.desk.configure(serves(config));
-        self.configure(config);
+        Ok(())
     }
 
     /// The forge for every pool: the one over REST, and for pools with a scale set its own.
@@ -204,7 +292,7 @@ impl Sources {
     /// # Errors
     /// An address that is not to be had.
     pub(super) async fn start(
-        &self,
+        self: &Arc<Self>,
         prepared: Prepared,
         records: Arc<dyn Records>,
         ears: Arc<dyn JobEars>,
@@ -218,6 +306,13 @@ impl Sources {
         tasks.spawn(async move {
             stopped.cancelled().await;
             sets.stop().await;
+        });
+        let (sources, stopped) = (Arc::clone(self), stop.clone());
+        tasks.spawn(async move {
+            stopped.cancelled().await;
+            if let Some(line) = lock(&sources.queue).take() {
+                line.stop.cancel();
+            }
         });
         tasks.spawn(prepared.own.run(stop.clone()));
         if let Some(planner) = &self.planner {
@@ -245,10 +340,16 @@ impl Sources {
 
 impl Observer for Sources {
     fn observe(&self, event: &FleetEvent) {
-        if let FleetEvent::Transition { transition, .. } = event
-            && transition.to == Phase::Deleted
-        {
-            self.desk.runner_ended(transition.runner.as_str());
+        if let FleetEvent::Transition { transition, .. } = event {
+            match transition.to {
+                Phase::Deleted => self.desk.runner_ended(transition.runner.as_str()),
+                Phase::Busy => {
+                    if let Some(line) = &*lock(&self.queue) {
+                        line.source.job_taken(&transition.runner.pool(), None);
+                    }
+                }
+                _ => {}
+            }
         }
         self.reports.observe(event);
         self.own.observe(event);
