@@ -24,7 +24,7 @@ use runner_fleet_actors::{
     name::{PoolName, RunnerName},
 };
 
-use self::api::{FleetInfo, Readiness};
+use self::api::{FleetInfo, Readiness, SourceStatus};
 pub use self::{
     refusal::Refusal,
     routes::router,
@@ -43,6 +43,11 @@ pub trait Control: Send + Sync {
 
     /// Whether the fleet can do its work.
     fn readiness(&self) -> Readiness;
+
+    /// What the sources of demand say of themselves.
+    fn sources(&self) -> Vec<SourceStatus> {
+        Vec::new()
+    }
 
     /// Where the jobs are known; `None` where none are kept.
     fn desk(&self) -> Option<&Desk> {

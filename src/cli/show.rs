@@ -62,6 +62,20 @@ fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
     });
     text.push_str("\n\n");
     text.push_str(&table(&["PORT", "CALLS", "FAILED", "NOW", "LEFT", "NOTE"], ports, width));
+    if !status.sources.is_empty() {
+        let sources = status.sources.iter().map(|source| {
+            let error = source.last_error.as_ref().map(|error| format!("last error: {error}"));
+            let heard = source.last_word_at.map(|at| format!("{} ago", age(at, now)));
+            vec![
+                source.source.clone(),
+                source.signals.to_string(),
+                heard.unwrap_or_else(|| "never".to_owned()),
+                error.unwrap_or_default(),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(&["DEMAND FROM", "SIGNALS", "HEARD", "NOTE"], sources, width));
+    }
     text
 }
 

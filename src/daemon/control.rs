@@ -176,6 +176,10 @@ impl Control for Door {
         &self.model
     }
 
+    fn sources(&self) -> Vec<api::SourceStatus> {
+        self.sources.status()
+    }
+
     fn desk(&self) -> Option<&Desk> {
         Some(&self.sources.desk)
     }

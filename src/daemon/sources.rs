@@ -38,6 +38,7 @@ use crate::{
     },
     home::reports::GuestReports,
     http::{
+        api::SourceStatus,
         strangers::{self, Bounds},
         tls::Tls,
     },
@@ -114,6 +115,10 @@ fn queues(config: &Config) -> Option<Queues> {
         max: pool.max,
     });
     Some(Queues { access, github: config.github.url.to_string(), pools: pools.collect() })
+}
+
+fn details(status: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(status).unwrap_or_default()
 }
 
 /// A poisoned lock holds which queues are watched; that is as good as before the panic.
@@ -252,6 +257,62 @@ impl Sources {
             old.stop.cancel();
         }
         Ok(())
+    }
+
+    /// What each source says of itself.
+    pub(super) fn status(&self) -> Vec<SourceStatus> {
+        let mut all = Vec::new();
+        if let Some(webhooks) = &self.webhooks {
+            let status = webhooks.door.status();
+            all.push(SourceStatus {
+                source: "webhooks".to_owned(),
+                connected_since: None,
+                last_word_at: status.last_at,
+                signals: status.taken,
+                last_error: None,
+                details: details(&status),
+            });
+        }
+        all.extend(self.sets.status().into_iter().map(|status| SourceStatus {
+            source: format!("scale-set {}", status.scale_set),
+            connected_since: status.connected_since,
+            last_word_at: status.last_word,
+            signals: status.messages,
+            last_error: status.last_error.clone(),
+            details: details(&status),
+        }));
+        let queues = lock(&self.queue).as_ref().map(|line| line.source.status());
+        all.extend(queues.into_iter().flatten().map(|status| SourceStatus {
+            source: format!("queue {}", status.queue),
+            connected_since: status.connected_since,
+            last_word_at: status.last_message_at,
+            signals: status.received,
+            last_error: status.last_error.clone(),
+            details: details(&status),
+        }));
+        if let Some(planner) = &self.planner {
+            let status = planner.status();
+            all.push(SourceStatus {
+                source: "planner".to_owned(),
+                connected_since: status.connected_since,
+                last_word_at: status.last_word_at,
+                signals: status.lines,
+                last_error: status.last_error.clone(),
+                details: details(&status),
+            });
+        }
+        let status = self.reports.status();
+        if status.words > 0 {
+            all.push(SourceStatus {
+                source: "guests".to_owned(),
+                connected_since: None,
+                last_word_at: status.last_word_at,
+                signals: status.words,
+                last_error: None,
+                details: details(&status),
+            });
+        }
+        all
     }
 
     /// Takes over a new configuration; call [`Sources::renew`] first. Must be called inside the I/O

@@ -65,6 +65,26 @@ pub struct Status {
     pub pools: Vec<PoolSnapshot>,
     /// Providers by name, and the forge as `github`.
     pub ports: BTreeMap<String, PortStatus>,
+    /// Who tells of demand, as far as more is configured than the pools' own busy runners.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
+}
+
+/// One source of demand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// `webhooks`, `scale-set linux`, `queue large`, `planner`, `guests`.
+    pub source: String,
+    /// Since when it is heard without a break; `None` where that has no meaning, or it is not heard.
+    pub connected_since: Option<Time>,
+    /// When it was last heard.
+    pub last_word_at: Option<Time>,
+    /// Deliveries, messages, lines or reports since the start.
+    pub signals: u64,
+    /// What failed last.
+    pub last_error: Option<String>,
+    /// All that it says of itself; what is in it depends on the source.
+    pub details: serde_json::Value,
 }
 
 /// `GET /v1/pools`.

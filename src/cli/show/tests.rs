@@ -10,7 +10,7 @@ use runner_fleet_actors::{
 };
 
 use super::*;
-use crate::http::api::{FleetInfo, Readiness, Reload};
+use crate::http::api::{FleetInfo, Readiness, Reload, SourceStatus};
 
 fn now() -> Time {
     Utc.timestamp_opt(1_718_000_000, 0).unwrap()
@@ -91,10 +91,22 @@ fn everything_fits_80_columns() {
         readiness: Readiness { ready: true, reasons: Vec::new() },
         pools: vec![pool()],
         ports: BTreeMap::from([("east".into(), port.clone()), ("github".into(), port)]),
+        sources: vec![SourceStatus {
+            source: "webhooks".into(),
+            connected_since: None,
+            last_word_at: Some(ago(12)),
+            signals: 4711,
+            last_error: Some("a delivery with a wrong signature was refused".into()),
+            details: serde_json::Value::Null,
+        }],
     };
     let text = status_at(&status, now(), Some(80));
     assert!(widest(&text) <= 80, "{text}");
     assert!(text.starts_with("fleet ci  version 0.1.0  up 3h12m  ready\n"), "{text}");
+    assert!(
+        text.contains("webhooks") && text.contains("4711") && text.contains("12s ago"),
+        "{text}"
+    );
     let runners = [runner_named("ci--large--0123456789ab")];
     let text = runners_at(&runners, now(), Some(80));
     assert!(widest(&text) <= 80, "{text}");

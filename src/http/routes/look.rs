@@ -73,7 +73,8 @@ pub(super) async fn status(State(control): State<Daemon>) -> Json<Status> {
     let model = control.model();
     let ports = model.ports.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
     let readiness = control.readiness();
-    Json(Status { fleet, uptime, readiness, pools: all_pools(model), ports })
+    let sources = control.sources();
+    Json(Status { fleet, uptime, readiness, pools: all_pools(model), ports, sources })
 }
 
 pub(super) async fn pools(State(control): State<Daemon>) -> Json<Pools> {
