@@ -401,16 +401,12 @@ impl Sources {
 
 impl Observer for Sources {
     fn observe(&self, event: &FleetEvent) {
-        if let FleetEvent::Transition { transition, .. } = event {
-            match transition.to {
-                Phase::Deleted => self.desk.runner_ended(transition.runner.as_str()),
-                Phase::Busy => {
-                    if let Some(line) = &*lock(&self.queue) {
-                        line.source.job_taken(&transition.runner.pool(), None);
-                    }
-                }
-                _ => {}
-            }
+        self.desk.observe(event);
+        if let FleetEvent::Transition { transition, .. } = event
+            && transition.to == Phase::Busy
+            && let Some(line) = &*lock(&self.queue)
+        {
+            line.source.job_taken(&transition.runner.pool(), None);
         }
         self.reports.observe(event);
         self.own.observe(event);

@@ -20,6 +20,7 @@ use std::{
 
 use runner_fleet_actors::{
     demand::{Demand, Sure},
+    event::{FleetEvent, Phase},
     job::{Book, JobKey, JobNews, JobRecord, Serves},
     name::PoolName,
     port::{Clock, DemandSource},
@@ -130,6 +131,32 @@ impl Desk {
         let mut state = self.state();
         state.book.runner_ended(runner, now);
         self.publish(&mut state);
+    }
+
+    /// What the fleet's own events say of jobs and of the runners that will have them.
+    pub fn observe(&self, event: &FleetEvent) {
+        match event {
+            FleetEvent::Transition { at, transition } => {
+                let runner = transition.runner.as_str();
+                let mut state = self.state();
+                match transition.to {
+                    Phase::Creating => state.book.runner_launched(runner, *at),
+                    Phase::Registering => state.book.runner_booted(runner, *at),
+                    Phase::Deleted => {
+                        state.book.runner_forgotten(runner);
+                        state.book.runner_ended(runner, *at);
+                        self.publish(&mut state);
+                    }
+                    Phase::Idle | Phase::Busy | Phase::Draining => {}
+                }
+            }
+            FleetEvent::Plan { pool, create: 0, because, .. } if !because.is_empty() => {
+                let mut state = self.state();
+                let State { book, unkept, .. } = &mut *state;
+                unkept.extend(book.delayed(pool, &because.join("; ")));
+            }
+            _ => {}
+        }
     }
 
     /// A job was looked up, and there was nothing new. A hint: never waits, and may

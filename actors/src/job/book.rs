@@ -39,6 +39,8 @@ pub struct Book {
     jobs: BTreeMap<JobKey, JobRecord>,
     /// By runner.
     starts: BTreeMap<String, Start>,
+    /// What is known of the fleet's runners that have no job yet.
+    ways: BTreeMap<String, Way>,
     /// Jobs of which a guest said that they are over, or whose runner's VM is gone, and since when: the
     /// forge's own word is on its way, or was lost. They are no demand any more.
     ended: BTreeMap<JobKey, Time>,
@@ -92,6 +94,15 @@ impl Book {
         if record.word <= JobWord::Queued || record.pool.is_none() {
             record.assign(pools);
         }
+        if let Some(runner) = &record.facts.runner
+            && record.way.assigned_at.is_none()
+        {
+            record.way.assigned_at = Some(at);
+            if let Some(way) = self.ways.remove(runner) {
+                record.way.launched_at = way.launched_at;
+                record.way.booted_at = way.booted_at;
+            }
+        }
         let start = record.facts.runner.as_ref().and_then(|runner| self.starts.remove(runner));
         if start.is_some_and(|start| start.over) {
             self.ended.entry(key.clone()).or_insert(at);
@@ -100,8 +111,8 @@ impl Book {
             self.ended.remove(&key);
         }
         let same = |before: &JobRecord| {
-            (before.word, &before.facts, &before.pool, &before.unserved)
-                == (record.word, &record.facts, &record.pool, &record.unserved)
+            (before.word, &before.facts, &before.pool, &before.unserved, &before.way)
+                == (record.word, &record.facts, &record.pool, &record.unserved, &record.way)
         };
         let changed = !before.as_ref().is_some_and(same);
         let kept = self.jobs.entry(key).or_insert(record);
@@ -115,6 +126,35 @@ impl Book {
             let start = Start { pool: pool.clone(), run_id, at: now, over: false };
             self.starts.insert(runner.to_owned(), start);
         }
+    }
+
+    /// A runner's launch was decided.
+    pub fn runner_launched(&mut self, runner: &str, at: Time) {
+        self.ways.entry(runner.to_owned()).or_default().launched_at = Some(at);
+    }
+
+    /// A runner's VM has booted.
+    pub fn runner_booted(&mut self, runner: &str, at: Time) {
+        self.ways.entry(runner.to_owned()).or_default().booted_at = Some(at);
+    }
+
+    /// There is no such runner any more.
+    pub fn runner_forgotten(&mut self, runner: &str) {
+        self.ways.remove(runner);
+    }
+
+    /// Why a pool makes no runner for the jobs that wait for it. The jobs whose record this changes.
+    pub fn delayed(&mut self, pool: &PoolName, why: &str) -> Vec<JobKey> {
+        let waits =
+            |job: &&mut JobRecord| job.word == JobWord::Queued && job.pool.as_ref() == Some(pool);
+        let mut changed = Vec::new();
+        for job in self.jobs.values_mut().filter(waits) {
+            if job.way.delayed.as_deref() != Some(why) {
+                job.way.delayed = Some(why.to_owned());
+                changed.push(job.key.clone());
+            }
+        }
+        changed
     }
 
     /// A guest has ended its job, or its VM is gone: what it ran is no demand any more, and is looked up

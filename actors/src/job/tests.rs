@@ -158,6 +158,23 @@ fn a_job_whose_runner_is_gone_is_looked_up_soon() {
 }
 
 #[test]
+fn a_record_tells_what_happened_on_the_way_to_its_runner() {
+    let (mut book, pools) = (Book::default(), pools());
+    let runner = "ci--large--000000000001";
+    book.apply(news(1, JobWord::Queued, 0), &pools);
+    let changed = book.delayed(&large(), "1 more wanted; room for 0");
+    assert_eq!(changed, [1.into()]);
+    assert_eq!(book.delayed(&large(), "1 more wanted; room for 0"), [], "said once");
+    book.runner_launched(runner, at(5));
+    book.runner_booted(runner, at(20));
+    book.apply(news(1, JobWord::Running, 30), &pools);
+    let way = &book.get(&1.into()).unwrap().way;
+    assert_eq!((way.launched_at, way.booted_at), (Some(at(5)), Some(at(20))));
+    assert_eq!(way.assigned_at, Some(at(30)));
+    assert_eq!(way.delayed.as_deref(), Some("1 more wanted; room for 0"));
+}
+
+#[test]
 fn a_new_configuration_matches_again_what_nobody_has_taken() {
     let (mut book, before) = (Book::default(), pools());
     book.apply(news(1, JobWord::Queued, 0), &before);
