@@ -103,7 +103,7 @@ impl Outside {
                     Fault::GithubAway(on) => github.outage(on),
                     Fault::RateLimit(lasts) => github.secondary_limit(lasts, true),
                     Fault::MissingEntries(on) => github.listings_miss_one(on),
-                    Fault::UnreliablePost(on) => self.source.rely(&self.github, on),
+                    Fault::UnreliablePost(on) => self.source.be_unreliable(&self.github, on),
                     Fault::LostLine => self.source.hang_up(&self.github),
                     of_the_cloud => self.cloud.perform(of_the_cloud),
                 }

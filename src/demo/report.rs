@@ -76,7 +76,7 @@ impl Summary {
     pub(super) fn text(&self) -> String {
         let (wait, start) = (self.wait_ms, self.cold_start_ms);
         let rows = [
-            ("jobs were told of by", self.told.words()),
+            ("news of jobs", self.told.words()),
             ("jobs served", format!("{} of {}", self.jobs_served, self.jobs_queued)),
             ("lost with a VM that vanished", self.jobs_lost_to_vanished_vms.to_string()),
             (

@@ -150,8 +150,8 @@ impl Source {
     }
 
     /// Webhooks are not to be relied on from now on, or are again.
-    pub(super) fn rely(&self, github: &FakeGithub, not: bool) {
-        github.faults().deliveries(if not { &MISHAPS } else { &[] });
+    pub(super) fn be_unreliable(&self, github: &FakeGithub, on: bool) {
+        github.faults().deliveries(if on { &MISHAPS } else { &[] });
     }
 
     /// The line to the source breaks. What was said over it last is said again.
@@ -196,7 +196,7 @@ impl Signals {
             "queue" => {
                 format!("{signals} messages of the queue came, {signals_amiss} of them again")
             }
-            _ => "nobody: idle runners wait for jobs (static)".to_owned(),
+            _ => "none: idle runners wait for jobs (static)".to_owned(),
         }
     }
 }
