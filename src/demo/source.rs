@@ -54,10 +54,11 @@ pub(super) enum Source {
 pub(super) struct Signals {
     /// Its word in the configuration.
     pub demand: &'static str,
-    /// Webhooks, messages of a scale set, or messages of a queue that came and were taken.
+    /// Webhooks that came and were taken, messages of a scale set that were acknowledged, messages of
+    /// a queue that were handed out.
     pub signals: u64,
     /// Of webhooks those that did not come or were not heard to be answered, of a queue's messages
-    /// those that came again.
+    /// those that came again, of a scale set how often a session was asked for again.
     pub signals_amiss: u64,
 }
 
@@ -174,7 +175,10 @@ impl Source {
                 let stats = github.stats();
                 (stats.delivered, stats.undelivered)
             }
-            Self::ScaleSet => (github.set_calls(SetCall::Acknowledge), 0),
+            Self::ScaleSet => {
+                let sessions = github.set_calls(SetCall::OpenSession);
+                (github.set_calls(SetCall::Acknowledge), sessions.saturating_sub(1))
+            }
             Self::Queue(broker) => {
                 let stats = broker.stats();
                 (stats.handed, stats.repeated)
@@ -192,7 +196,10 @@ impl Signals {
             "webhook" => format!(
                 "{signals} webhooks came; {signals_amiss} more were lost, or not heard to be answered"
             ),
-            "scale-set" => format!("{signals} messages of the scale set acknowledged"),
+            "scale-set" => format!(
+                "{signals} messages of the scale set taken; its session was opened {signals_amiss} \
+                 times again"
+            ),
             "queue" => {
                 format!("{signals} messages of the queue came, {signals_amiss} of them again")
             }

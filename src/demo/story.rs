@@ -7,6 +7,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::Plan;
 use crate::cli::DemoDemand;
 
+/// How long after a burst all of it was heard of, and hardly a VM has booted.
+const HEARD: Duration = Duration::from_millis(100);
 /// The part of the story in which webhooks are not to be relied on.
 const UNRELIABLE: (f64, f64) = (0.05, 0.75);
 
@@ -132,7 +134,12 @@ pub(super) fn write(plan: &Plan) -> Vec<(Duration, Act)> {
                 acts.push((length.mul_f64(to), fault(false)));
             }
             DemoDemand::ScaleSet | DemoDemand::Queue => {
-                acts.push((at(&mut chance, 0.1, 0.7), Act::Fault(Fault::LostLine)));
+                // When there is something to lose: jobs are told of, and no runner has them yet.
+                let told = acts.iter().filter(|(_, act)| matches!(act, Act::Jobs(_)));
+                let told: Vec<_> = told.map(|(at, _)| *at).collect();
+                let burst = told.get(chance.random_range(0..told.len().max(1))).copied();
+                let lost = burst.unwrap_or_default() + HEARD;
+                acts.push((lost, Act::Fault(Fault::LostLine)));
             }
         }
     }
