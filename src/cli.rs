@@ -22,8 +22,8 @@ use std::{
 use clap::{CommandFactory, Parser};
 
 pub use self::args::{
-    Args, CheckArgs, Command, ConfigArgs, DemoArgs, DemoProvider, JobsArgs, Output, Talk,
-    TargetWord,
+    Args, CheckArgs, Command, ConfigArgs, DemoArgs, DemoDemand, DemoProvider, JobsArgs, Output,
+    Talk, TargetWord,
 };
 use self::client::CallError;
 use crate::{config::Config, daemon, demo, log};

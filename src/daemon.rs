@@ -52,7 +52,9 @@ use crate::{
     demand::JobEars,
     github::{
         downloads::{Catalogue, Downloads},
+        queue::line::Broker,
         records::Records,
+        webhook::repair,
     },
     home,
     http::{self, Control, api::FleetInfo},
@@ -76,7 +78,7 @@ pub fn run(config: Config, path: &Path, log: LogControl) -> ExitCode {
         let system = actix::System::new();
         let code = system.block_on(async {
             let daemon =
-                Daemon::start(config, path, Pace::default(), Some(log), io.handle()).await?;
+                Daemon::start(config, path, Pace::default(), None, Some(log), io.handle()).await?;
             daemon.until_signal().await
         });
         // Calls that outlived the stop's deadline are found by the next start's listings.
@@ -111,6 +113,8 @@ pub(crate) struct Pace {
     pub registration_grace: std::time::Duration,
     /// How long fewer runners must be wanted before idle ones go.
     pub shrink_after: std::time::Duration,
+    /// How often is looked for what webhooks have lost.
+    pub repair: repair::Pace,
 }
 
 impl Default for Pace {
@@ -122,6 +126,7 @@ impl Default for Pace {
             listing_lag: limits.listing_lag,
             registration_grace: limits.registration_grace,
             shrink_after: std::time::Duration::from_secs(20),
+            repair: repair::Pace::default(),
         }
     }
 }
@@ -142,7 +147,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything. Must be called inside the actors' system.
+    /// Starts everything. Must be called inside the actors' system. `broker`: whose queues they are,
+    /// where that is not who `[queue]` says.
     ///
     /// # Errors
     /// What is not to be had, for the person who must provide it. Nothing was started then.
@@ -150,6 +156,7 @@ impl Daemon {
         config: Config,
         path: &Path,
         pace: Pace,
+        broker: Option<Arc<dyn Broker>>,
         log: Option<LogControl>,
         io: &tokio::runtime::Handle,
     ) -> Result<Self, String> {
@@ -205,8 +212,9 @@ impl Daemon {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
             let records = Arc::clone(&records) as Arc<dyn Records>;
             let observer = Arc::clone(&observers) as Arc<dyn Observer>;
+            let terms = sources::Terms { repair: pace.repair, broker };
             let made = io.spawn(async move {
-                Sources::prepare(&config, github, records, observer, &clock).await
+                Sources::prepare(&config, github, records, observer, &clock, terms).await
             });
             let made = made.await;
             made.map_err(|error| error.to_string())??

@@ -1,5 +1,6 @@
 //! The demo: the real daemon with its real adapters, against a fake GitHub that is served inside this
-//! process, on a cloud that is a fake one as well or the LXD of this machine.
+//! process, on a cloud that is a fake one as well or the LXD of this machine. How the fleet hears of jobs
+//! is chosen by `--demand`.
 //!
 //! Nothing of the fleet is simulated: configuration file, clients, actors, listings and API are the
 //! ones of `run`. Time is not faked either, the fake cloud is only quick: limits and pauses are
@@ -12,6 +13,7 @@ mod fake_cloud;
 mod outside;
 mod report;
 mod screen;
+mod source;
 mod story;
 
 use std::{
@@ -30,13 +32,14 @@ use self::{
     story::Weather,
 };
 use crate::{
-    cli::{self, DemoArgs, DemoProvider, Output},
+    cli::{self, DemoArgs, DemoDemand, DemoProvider, Output},
     config::Config,
     daemon::{self, Daemon},
     http::Control,
 };
 
 const SCOPE: &str = "octo-org";
+const POOL: &str = "small";
 const LABEL: &str = "linux-small";
 const TOKEN: &str = "demo-token-of-the-fake-github";
 /// How often the demo looks at what it shows.
@@ -92,6 +95,7 @@ struct Plan {
     jobs: u32,
     max: u32,
     weather: Weather,
+    demand: DemoDemand,
 }
 
 impl Plan {
@@ -107,6 +111,7 @@ impl Plan {
             jobs: args.jobs.unwrap_or(jobs),
             max: args.max.unwrap_or(max),
             weather: if args.no_faults { Weather::Fine } else { weather },
+            demand: args.demand,
         }
     }
 }
@@ -127,7 +132,7 @@ fn demo(args: &DemoArgs) -> Result<Ended, String> {
     let (outside, terms) = io.block_on(async {
         match args.provider {
             DemoProvider::Openstack => fake_cloud::start(&plan, folder.path()).await,
-            DemoProvider::Lxd => containers::start(&plan, args).await,
+            DemoProvider::Lxd => containers::start(&plan, args, folder.path()).await,
         }
     })?;
     let path = folder.path().join("demo.toml");
@@ -136,7 +141,9 @@ fn demo(args: &DemoArgs) -> Result<Ended, String> {
     io.block_on(outside.cloud.check(&config.pools))?;
     actix::System::new().block_on(async {
         let mut stop = StopWish::new()?;
-        let daemon = Daemon::start(config, &path, terms.pace, None, io.handle()).await?;
+        let broker = outside.source.broker();
+        let daemon = Daemon::start(config, &path, terms.pace, broker, None, io.handle()).await?;
+        outside.source.open(&outside.github);
         let mut telling = Telling { plan, terms, outside, screen: Screen::new(args.output) };
         let told = tokio::select! {
             told = telling.tell(&daemon) => told.map(Some),
@@ -219,8 +226,10 @@ url = "{url}"
 token_file = "token"
 
 {sections}
+{source}
 [[pools]]
-name = "small"
+name = "{POOL}"
+{of_pool}
 scope = "{SCOPE}"
 labels = ["{LABEL}"]
 provider = "cloud"
@@ -231,6 +240,8 @@ limits = {{ {limits} }}
 
 {tables}"#,
         url = outside.github.url(),
+        source = outside.source.section(),
+        of_pool = outside.source.of_pool(),
         max = plan.max,
     );
     std::fs::write(path, text)
@@ -250,7 +261,7 @@ impl Telling {
         let control = daemon.control();
         self.first_runner(&*control).await?;
         let plan = &self.plan;
-        let acts = story::write(plan.seed, plan.length, plan.jobs, plan.speed, plan.weather);
+        let acts = story::write(plan);
         let mut acts = acts.into_iter().peekable();
         let began = Instant::now();
         let mut emptying: Option<Instant> = None;
@@ -330,6 +341,7 @@ impl Telling {
         Summary {
             cloud: outside.cloud.what(),
             fleet: self.terms.fleet.clone(),
+            told: outside.source.told(&outside.github),
             seed: self.plan.seed,
             seconds: took.as_secs_f64(),
             jobs_queued: jobs.queued + jobs.running + jobs.completed + jobs.lost,

@@ -18,9 +18,10 @@ fn demo(arguments: &[&str]) -> Output {
     command.arg("demo").args(arguments).output().unwrap()
 }
 
-#[test]
-fn a_demo_with_every_fault_leaks_nothing_and_kills_nobody() {
-    let ended = demo(&["--for", "8s", "--jobs", "30", "--seed", "11", "--output", "json"]);
+/// A demo with every fault, judged; its summary.
+fn stormy(arguments: &[&str]) -> serde_json::Value {
+    let common = ["--for", "8s", "--jobs", "30", "--seed", "11", "--output", "json"];
+    let ended = demo(&[&common, arguments].concat());
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&ended.stdout));
     let summary: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
@@ -32,6 +33,36 @@ fn a_demo_with_every_fault_leaks_nothing_and_kills_nobody() {
     assert_eq!(number("jobs_queued"), 30);
     assert_eq!(number("jobs_served") + number("jobs_lost_to_vanished_vms"), 30);
     assert!(number("launches") >= 30 && number("peak_vms") <= number("max_vms"));
+    summary
+}
+
+#[test]
+fn a_demo_with_every_fault_leaks_nothing_and_kills_nobody() {
+    let summary = stormy(&[]);
+    assert_eq!((&summary["demand"], summary["signals"].as_u64()), (&"static".into(), Some(0)));
+}
+
+#[test]
+fn webhooks_that_are_lost_late_or_doubled_leave_no_job_unserved() {
+    let summary = stormy(&["--demand", "webhook", "--speed", "120"]);
+    // Queued, in progress, completed: three for each job, and every lost one is asked for again.
+    assert!(summary["signals"].as_u64().unwrap() >= 60, "{summary:#}");
+    assert!(summary["signals_amiss"].as_u64().unwrap() > 0, "{summary:#}");
+}
+
+#[test]
+fn a_scale_set_that_loses_its_session_still_serves_every_job() {
+    let summary = stormy(&["--demand", "scale-set", "--speed", "120"]);
+    assert!(summary["signals"].as_u64().unwrap() > 0, "{summary:#}");
+    assert!(summary["signals_amiss"].as_u64().unwrap() > 0, "its session was lost: {summary:#}");
+}
+
+#[test]
+fn a_queue_whose_line_breaks_still_has_every_job_served() {
+    let summary = stormy(&["--demand", "queue", "--speed", "120"]);
+    let (came, again) = (&summary["signals"], &summary["signals_amiss"]);
+    assert!(again.as_u64().unwrap() > 0, "what was held came again: {summary:#}");
+    assert_eq!(came.as_u64().unwrap() - again.as_u64().unwrap(), 30, "{summary:#}");
 }
 
 #[test]

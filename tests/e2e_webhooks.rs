@@ -15,7 +15,11 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet::{
     demand::{desk::Desk, ledger::Ledger},
     fake::github::{HookOptions, HookTarget, JobId, Mishap},
-    github::{Auth, Github, GithubConfig, TokenSource, records::Records, webhook::repair::Repair},
+    github::{
+        Auth, Github, GithubConfig, TokenSource,
+        records::Records,
+        webhook::repair::{self, Repair},
+    },
 };
 use runner_fleet_actors::{
     job::{JobFacts, JobNews, JobWord, Serves},
@@ -236,6 +240,7 @@ async fn a_job_whose_end_was_never_told_and_one_that_is_gone_do_not_last() {
         desk: Arc::clone(&desk),
         records: Arc::new(github) as Arc<dyn Records>,
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        pace: repair::Pace::default(),
     };
     let demand = |desk: &Desk| {
         let demand = desk.watch(&"hooked".parse().unwrap()).borrow().unwrap();

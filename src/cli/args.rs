@@ -137,6 +137,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         runner-fleet demo --for 60s\n  \
         runner-fleet demo --seed 7 --output json\n  \
+        runner-fleet demo --demand webhook                 no runner before its job is told of\n  \
         runner-fleet demo --provider lxd                   real containers on this machine\n  \
         runner-fleet demo --provider lxd --image noble     from an image that LXD has\n\n\
         Ends with 1 if anything leaked or a busy runner was killed. Ctrl-C removes everything of the \
@@ -221,6 +222,9 @@ pub struct DemoArgs {
     /// What makes the VMs
     #[arg(long, value_enum, default_value_t)]
     pub provider: DemoProvider,
+    /// Who tells the fleet of jobs
+    #[arg(long, value_enum, default_value_t)]
+    pub demand: DemoDemand,
     /// How long the demo runs, by the wall clock; with lxd, from the first runner on
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub length: Duration,
@@ -254,6 +258,20 @@ pub struct DemoArgs {
     /// A live table (plain lines where there is no terminal), or JSON
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Who tells the fleet of a demo that there are jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DemoDemand {
+    /// Nobody: idle runners wait for jobs, and busy ones are replaced
+    #[default]
+    Static,
+    /// The fake GitHub's webhooks; some are lost, late or come twice
+    Webhook,
+    /// A runner scale set: the fleet polls the fake GitHub, and its session is lost once
+    ScaleSet,
+    /// A queue as Canonical's webhook router fills it, at a stand-in for its broker; its line breaks once
+    Queue,
 }
 
 const LXD_ONLY: &str = "Options with --provider lxd";

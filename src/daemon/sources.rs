@@ -31,10 +31,14 @@ use crate::{
     github::{
         Github,
         planner::{self, Planner},
-        queue::{self, Queue, QueueConfig, QueuePool},
+        queue::{self, Queue, QueueConfig, QueuePool, line::Broker},
         records::Records,
         scale_set::{self, Hears, PoolSet, ScaleSets},
-        webhook::{door::Door, repair::Repair, signature::Secrets},
+        webhook::{
+            door::Door,
+            repair::{self, Repair},
+            signature::Secrets,
+        },
     },
     home::reports::GuestReports,
     http::{
@@ -54,6 +58,15 @@ pub(super) struct Sources {
     sets: Arc<ScaleSets>,
     queue: Mutex<Option<QueueLine>>,
     around: queue::Surroundings,
+    terms: Terms,
+}
+
+/// How the sources live, besides what the configuration says.
+pub(super) struct Terms {
+    /// How often is looked for what webhooks have lost.
+    pub repair: repair::Pace,
+    /// Whose queues they are. `None`: those of the broker in `[queue]`.
+    pub broker: Option<Arc<dyn Broker>>,
 }
 
 /// The queues of one configuration, and how they are left alone.
@@ -151,6 +164,7 @@ impl Sources {
         records: Arc<dyn Records>,
         observer: Arc<dyn Observer>,
         clock: &Arc<dyn Clock>,
+        terms: Terms,
     ) -> Result<(Self, Prepared), String> {
         let state_dir: &Path = &config.fleet.state_dir;
         let ledger = Ledger::open(state_dir).await.map_err(|error| error.to_string())?;
@@ -191,7 +205,7 @@ impl Sources {
             clock: Arc::clone(clock),
         };
         let queue = Mutex::default();
-        let sources = Self { desk, webhooks, planner, reports, own, sets, queue, around };
+        let sources = Self { desk, webhooks, planner, reports, own, sets, queue, around, terms };
         sources.configure(config)?;
         Ok((sources, Prepared { desk: serving, own: keeping }))
     }
@@ -245,8 +259,9 @@ impl Sources {
             Some(config) => {
                 let stop = CancellationToken::new();
                 let access = QueueConfig::of(&config.access, &config.github, Env::of_process());
+                let broker = self.terms.broker.clone().unwrap_or_else(|| access.broker());
                 let (source, watch) =
-                    Queue::new(&access, &config.pools, &self.around, stop.clone())
+                    Queue::new(&access, broker, &config.pools, &self.around, stop.clone())
                         .map_err(|error| format!("queue: {}", error.what))?;
                 tokio::spawn(watch);
                 Some(QueueLine { source, stop, config })
@@ -393,7 +408,12 @@ impl Sources {
                 tracing::warn!(%error, "the webhooks' listener did not end by itself");
             }
         });
-        let repair = Repair { desk: Arc::clone(&self.desk), records, clock: Arc::clone(clock) };
+        let repair = Repair {
+            desk: Arc::clone(&self.desk),
+            records,
+            clock: Arc::clone(clock),
+            pace: self.terms.repair,
+        };
         tasks.spawn(repair.run(stop.clone()));
         Ok(())
     }

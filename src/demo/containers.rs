@@ -31,10 +31,11 @@ use tokio::{task::JoinHandle, time::Instant};
 use super::{
     Plan, TOKEN,
     outside::{Cloud, Outside, Tally, Terms},
+    source::Source,
     story::Fault,
 };
 use crate::{
-    cli::DemoArgs,
+    cli::{DemoArgs, DemoDemand},
     config::{LxdAccess, LxdReach, Pool},
     daemon::Pace,
     fake::{
@@ -88,7 +89,11 @@ impl Drop for Containers {
 }
 
 /// Finds the LXD, asks it what the demo needs to know, and starts the outside. Launches nothing.
-pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Terms), String> {
+pub(super) async fn start(
+    plan: &Plan,
+    args: &DemoArgs,
+    folder: &Path,
+) -> Result<(Outside, Terms), String> {
     let socket = match &args.lxd_socket {
         Some(socket) => socket.clone(),
         None => found_socket(&SOCKETS.map(Path::new))?,
@@ -135,7 +140,8 @@ pub(super) async fn start(plan: &Plan, args: &DemoArgs) -> Result<(Outside, Term
     let io = tokio::runtime::Handle::current();
     let cloud = Containers { lxd, socket, fleet, sight, seed: plan.seed, io, watch };
     let news = vec![format!("        on {}; guests call {address}", cloud.what())];
-    Ok((Outside { github, cloud: Box::new(cloud), news }, terms))
+    let source = Source::new(plan.demand, folder).map_err(|error| error.to_string())?;
+    Ok((Outside { github, source, cloud: Box::new(cloud), news }, terms))
 }
 
 /// The first socket that there is.
@@ -208,9 +214,15 @@ architecture = "{architecture}"
 STAND_IN_GITHUB = "{github}"
 "#
         ),
-        spare: plan.max.div_ceil(2),
-        // Nobody wants to watch GitHub's page for two minutes and a half.
-        pace: Pace { registration_grace: Duration::from_secs(10), ..Pace::default() },
+        // The story begins with the first runner, so there is one before there is any job.
+        spare: if plan.demand == DemoDemand::Static { plan.max.div_ceil(2) } else { 1 },
+        // Nobody wants to watch GitHub's page for two minutes and a half, nor wait ten minutes for
+        // what a webhook has lost.
+        pace: Pace {
+            registration_grace: Duration::from_secs(10),
+            repair: Pace::default().repair.faster(60),
+            ..Pace::default()
+        },
         first_runner: Some(minutes(launch + 3)),
         patience: minutes(5),
     }

@@ -12,10 +12,12 @@ use async_trait::async_trait;
 use super::{
     Plan, TOKEN,
     outside::{Cloud, Outside, Tally, Terms},
+    source::Source,
     story::Fault,
     write_secret,
 };
 use crate::{
+    cli::DemoDemand,
     config::Pool,
     daemon::Pace,
     fake::{
@@ -64,7 +66,8 @@ pub(super) async fn start(plan: &Plan, folder: &Path) -> Result<(Outside, Terms)
     .map_err(failed)?;
     write_secret(&folder.join("clouds.yaml"), &openstack.clouds_yaml()).map_err(failed)?;
     let cloud = FakeCloud { openstack, guests, vanished: Mutex::default() };
-    Ok((Outside { github, cloud: Box::new(cloud), news: Vec::new() }, terms(plan)))
+    let source = Source::new(plan.demand, folder).map_err(failed)?;
+    Ok((Outside { github, source, cloud: Box::new(cloud), news: Vec::new() }, terms(plan)))
 }
 
 fn terms(plan: &Plan) -> Terms {
@@ -90,13 +93,15 @@ rate = 1000
             limit(900.0),
         ),
         tables: String::new(),
-        spare: (plan.max / 5).max(1),
+        // With a source of demand every runner is there because of a job.
+        spare: if plan.demand == DemoDemand::Static { (plan.max / 5).max(1) } else { 0 },
         pace: Pace {
             cloud: Pace::default().cloud.faster(whole),
             forge: Pace::default().forge.faster(whole),
             listing_lag: Pace::default().listing_lag / whole.max(1),
             registration_grace: Pace::default().registration_grace / whole.max(1),
             shrink_after: Pace::default().shrink_after / whole.max(1),
+            repair: Pace::default().repair.faster(whole),
         },
         first_runner: None,
         patience: Duration::from_secs(60),
@@ -124,7 +129,11 @@ impl Cloud for FakeCloud {
                 vanished.extend(cloud.vanish_any());
             }
             Fault::RevokedTokens => cloud.revoke_tokens(),
-            Fault::GithubAway(_) | Fault::RateLimit(_) | Fault::MissingEntries(_) => {}
+            Fault::GithubAway(_)
+            | Fault::RateLimit(_)
+            | Fault::MissingEntries(_)
+            | Fault::UnreliablePost(_)
+            | Fault::LostLine => {}
         }
     }
 

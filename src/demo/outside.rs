@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use runner_fleet_actors::name::Scope;
 
 use super::{
-    LABEL, SCOPE,
+    SCOPE,
+    source::Source,
     story::{Act, Fault},
 };
 use crate::{config::Pool, daemon::Pace, fake::github::FakeGithub};
@@ -80,6 +81,8 @@ pub(super) struct Terms {
 /// GitHub and the cloud.
 pub(super) struct Outside {
     pub github: FakeGithub,
+    /// Who tells the fleet of jobs.
+    pub source: Source,
     pub cloud: Box<dyn Cloud>,
     /// What has happened, for a person.
     pub news: Vec<String>,
@@ -91,9 +94,7 @@ impl Outside {
             Act::Jobs(runs) => {
                 // The name was parsed by the configuration a moment ago.
                 let Ok(scope) = SCOPE.parse::<Scope>() else { return };
-                for runs_for in runs {
-                    self.github.queue_job(&scope, &[LABEL.to_owned()], runs_for);
-                }
+                self.source.queue(&self.github, &scope, &runs);
             }
             Act::Fault(fault) => {
                 self.news.push(format!("{:>5.1}s  {}", at.as_secs_f64(), fault.words()));
@@ -102,6 +103,8 @@ impl Outside {
                     Fault::GithubAway(on) => github.outage(on),
                     Fault::RateLimit(lasts) => github.secondary_limit(lasts, true),
                     Fault::MissingEntries(on) => github.listings_miss_one(on),
+                    Fault::UnreliablePost(on) => self.source.be_unreliable(&self.github, on),
+                    Fault::LostLine => self.source.hang_up(&self.github),
                     of_the_cloud => self.cloud.perform(of_the_cloud),
                 }
             }

@@ -5,6 +5,7 @@ use std::{fmt::Write, time::Duration};
 use runner_fleet_actors::event::ReadModel;
 use serde::Serialize;
 
+use super::source::Signals;
 use crate::{cli::table::table, fake::github};
 
 /// The summary of a demo.
@@ -14,6 +15,9 @@ pub(super) struct Summary {
     pub cloud: String,
     /// The fleet's id: the mark on every VM.
     pub fleet: String,
+    /// Who told the fleet of jobs.
+    #[serde(flatten)]
+    pub told: Signals,
     pub seed: u64,
     pub seconds: f64,
     pub jobs_queued: u64,
@@ -72,6 +76,7 @@ impl Summary {
     pub(super) fn text(&self) -> String {
         let (wait, start) = (self.wait_ms, self.cold_start_ms);
         let rows = [
+            ("news of jobs", self.told.words()),
             ("jobs served", format!("{} of {}", self.jobs_served, self.jobs_queued)),
             ("lost with a VM that vanished", self.jobs_lost_to_vanished_vms.to_string()),
             (

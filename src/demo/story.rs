@@ -4,6 +4,14 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
+use super::Plan;
+use crate::cli::DemoDemand;
+
+/// How long after a burst all of it was heard of, and hardly a VM has booted.
+const HEARD: Duration = Duration::from_millis(100);
+/// The part of the story in which webhooks are not to be relied on.
+const UNRELIABLE: (f64, f64) = (0.05, 0.75);
+
 /// Something that happens to the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Act {
@@ -32,6 +40,10 @@ pub(super) enum Fault {
     RevokedTokens,
     /// A listing of GitHub's misses one entry, or no more.
     MissingEntries(bool),
+    /// Webhooks are lost, late, doubled or not heard to be answered, or no more.
+    UnreliablePost(bool),
+    /// The line over which the fleet hears of jobs breaks.
+    LostLine,
 }
 
 impl Fault {
@@ -49,6 +61,11 @@ impl Fault {
             Self::RevokedTokens => "the cloud revokes every token".to_owned(),
             Self::MissingEntries(true) => "GitHub's listings miss an entry".to_owned(),
             Self::MissingEntries(false) => "GitHub's listings are whole again".to_owned(),
+            Self::UnreliablePost(true) => {
+                "webhooks get lost, come late, or come twice from now on".to_owned()
+            }
+            Self::UnreliablePost(false) => "webhooks come as they should again".to_owned(),
+            Self::LostLine => "the line over which jobs are told breaks".to_owned(),
         }
     }
 }
@@ -64,14 +81,9 @@ pub(super) enum Weather {
     CloudStands,
 }
 
-/// The acts of a demo of `length`, by time: `jobs` in bursts, and faults in between. The last quarter is free of new faults, so that the end shows a fleet at rest.
-pub(super) fn write(
-    seed: u64,
-    length: Duration,
-    jobs: u32,
-    speed: f64,
-    weather: Weather,
-) -> Vec<(Duration, Act)> {
+/// The acts of a demo, by time: jobs in bursts, and faults in between. The last quarter is free of new faults, so that the end shows a fleet at rest.
+pub(super) fn write(plan: &Plan) -> Vec<(Duration, Act)> {
+    let Plan { seed, speed, length, jobs, max: _, weather, demand } = *plan;
     let mut chance = SmallRng::seed_from_u64(seed);
     let mut acts = Vec::new();
     let at =
@@ -112,6 +124,25 @@ pub(super) fn write(
     for fault in sudden {
         acts.push((at(&mut chance, 0.1, 0.7), Act::Fault(fault)));
     }
+    if weather != Weather::Fine {
+        match demand {
+            DemoDemand::Static => {}
+            DemoDemand::Webhook => {
+                let (from, to) = UNRELIABLE;
+                let fault = |on| Act::Fault(Fault::UnreliablePost(on));
+                acts.push((length.mul_f64(from), fault(true)));
+                acts.push((length.mul_f64(to), fault(false)));
+            }
+            DemoDemand::ScaleSet | DemoDemand::Queue => {
+                // When there is something to lose: jobs are told of, and no runner has them yet.
+                let told = acts.iter().filter(|(_, act)| matches!(act, Act::Jobs(_)));
+                let told: Vec<_> = told.map(|(at, _)| *at).collect();
+                let burst = told.get(chance.random_range(0..told.len().max(1))).copied();
+                let lost = burst.unwrap_or_default() + HEARD;
+                acts.push((lost, Act::Fault(Fault::LostLine)));
+            }
+        }
+    }
     acts.sort_by_key(|(at, _)| *at);
     acts
 }
@@ -120,10 +151,27 @@ pub(super) fn write(
 mod tests {
     use super::*;
 
+    const PLAN: Plan = Plan {
+        seed: 7,
+        speed: 30.0,
+        length: Duration::from_secs(60),
+        jobs: 500,
+        max: 50,
+        weather: Weather::Stormy,
+        demand: DemoDemand::Static,
+    };
+
+    fn faults(plan: &Plan) -> Vec<Fault> {
+        let fault = |(_, act)| match act {
+            Act::Fault(fault) => Some(fault),
+            Act::Jobs(_) => None,
+        };
+        write(plan).into_iter().filter_map(fault).collect()
+    }
+
     #[test]
     fn the_same_seed_tells_the_same_story_and_every_fault_ends() {
-        let length = Duration::from_secs(60);
-        let told = |seed| write(seed, length, 500, 30.0, Weather::Stormy);
+        let told = |seed| write(&Plan { seed, ..PLAN });
         let story = told(7);
         assert_eq!(story, told(7));
         assert_ne!(story, told(8));
@@ -143,14 +191,25 @@ mod tests {
 
     #[test]
     fn a_cloud_that_others_use_is_left_standing() {
-        let faults = |weather| {
-            let acts = write(7, Duration::from_secs(60), 40, 30.0, weather);
-            acts.into_iter().filter(|(_, act)| matches!(act, Act::Fault(_))).collect::<Vec<_>>()
-        };
-        let told = faults(Weather::CloudStands);
+        let told = faults(&Plan { weather: Weather::CloudStands, ..PLAN });
         let of_the_cloud = [Fault::CloudAway(true), Fault::RevokedTokens, Fault::LostAnswers(3)];
-        assert!(told.iter().all(|(_, act)| of_the_cloud.iter().all(|f| *act != Act::Fault(*f))));
-        assert!(told.iter().any(|(_, act)| *act == Act::Fault(Fault::VanishedVm)));
-        assert_eq!(faults(Weather::Fine), []);
+        assert!(told.iter().all(|act| !of_the_cloud.contains(act)));
+        assert!(told.contains(&Fault::VanishedVm));
+        assert_eq!(faults(&Plan { weather: Weather::Fine, ..PLAN }), []);
+    }
+
+    #[test]
+    fn each_source_of_demand_has_a_trouble_of_its_own_and_the_rest_of_the_story_stays() {
+        let common = faults(&PLAN);
+        for (demand, own) in [
+            (DemoDemand::Webhook, vec![Fault::UnreliablePost(true), Fault::UnreliablePost(false)]),
+            (DemoDemand::ScaleSet, vec![Fault::LostLine]),
+            (DemoDemand::Queue, vec![Fault::LostLine]),
+        ] {
+            let (told, rest): (Vec<_>, Vec<_>) =
+                faults(&Plan { demand, ..PLAN }).into_iter().partition(|f| own.contains(f));
+            assert_eq!((told, rest), (own, common.clone()), "{demand:?}");
+            assert_eq!(faults(&Plan { demand, weather: Weather::Fine, ..PLAN }), []);
+        }
     }
 }

@@ -99,6 +99,16 @@ impl QueueConfig {
             github: github.to_owned(),
         }
     }
+
+    /// The broker behind the address. Connects to nothing yet.
+    #[must_use]
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        let (address, ca_file) = (self.address.clone(), self.ca_file.clone());
+        match self.kind {
+            QueueKind::Amqp => Arc::new(amqp::Amqp::new(address, ca_file)),
+            QueueKind::Mongodb => Arc::new(mongo::Mongo::new(address, ca_file)),
+        }
+    }
 }
 
 /// A pool that is fed by a queue.
@@ -139,23 +149,20 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Prepares the source and its task, which runs until `stop`; connects to nothing yet. The task
-    /// must run in the runtime that outlives it.
+    /// Prepares the source and its task, which runs until `stop`; connects to nothing yet. `broker` is
+    /// [`QueueConfig::broker`], or whoever stands in for it. The task must run in the runtime that
+    /// outlives it.
     ///
     /// # Errors
     /// `Invalid` where the address of GitHub cannot be used.
     pub fn new(
         config: &QueueConfig,
+        broker: Arc<dyn Broker>,
         pools: &[QueuePool],
         around: &Surroundings,
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), PortError> {
         let origin = Origin::new(&config.github)?;
-        let (address, ca_file) = (config.address.clone(), config.ca_file.clone());
-        let broker: Arc<dyn Broker> = match config.kind {
-            QueueKind::Amqp => Arc::new(amqp::Amqp::new(address, ca_file)),
-            QueueKind::Mongodb => Arc::new(mongo::Mongo::new(address, ca_file)),
-        };
         let mut by_queue: BTreeMap<&str, Vec<&QueuePool>> = BTreeMap::new();
         for pool in pools {
             by_queue.entry(&pool.queue).or_default().push(pool);

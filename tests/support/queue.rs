@@ -330,7 +330,8 @@ impl Fleet {
             observer: Arc::clone(&faults) as Arc<dyn Observer>,
             clock,
         };
-        let (source, watching) = Queue::new(&config, pools, &around, stop.clone()).unwrap();
+        let (source, watching) =
+            Queue::new(&config, config.broker(), pools, &around, stop.clone()).unwrap();
         tasks.spawn(watching);
         Self { desk, source, faults, stop, tasks }
     }

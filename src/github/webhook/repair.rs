@@ -43,8 +43,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
 /// How far a look goes back behind the last one: a delivery may be tried for ten seconds, and clocks
 /// differ.
 const OVERLAP: Duration = Duration::from_secs(15 * 60);
-/// Between two looks.
-const PERIOD: Duration = Duration::from_secs(10 * 60);
 /// Between two looks that fail.
 const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
 /// So often a delivery is asked for; then its job is left to the other net.
@@ -53,11 +51,42 @@ const TRIES: u32 = 3;
 const PAGES: usize = 1000;
 /// How long after the start demand counts as all there is where no look was possible.
 const UNLOOKED: Duration = Duration::from_secs(300);
-/// How long what was asked for again may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(20);
-/// Jobs that are looked up in one turn, and the pause between two turns.
+/// Jobs that are looked up in one turn.
 const LOOK_UPS: usize = 20;
-const TURN: Duration = Duration::from_secs(5);
+
+/// How often is looked for what was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two looks through the deliveries.
+    pub period: Duration,
+    /// How long what was asked for again may take to arrive.
+    pub arrival: Duration,
+    /// Between two turns of looking jobs up; six of these where there is no doubt about any.
+    pub turn: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            period: Duration::from_secs(10 * 60),
+            arrival: Duration::from_secs(20),
+            turn: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Pace {
+    /// All pauses divided by `factor`, for a demo in which time runs faster.
+    #[must_use]
+    pub fn faster(self, factor: u32) -> Self {
+        let factor = factor.max(1);
+        Self {
+            period: self.period / factor,
+            arrival: self.arrival / factor,
+            turn: self.turn / factor,
+        }
+    }
+}
 
 /// A webhook on GitHub's side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -181,6 +210,8 @@ pub struct Repair {
     pub records: Arc<dyn Records>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// How often it looks.
+    pub pace: Pace,
 }
 
 impl Repair {
@@ -206,9 +237,9 @@ impl Repair {
                 }
             };
             failures = if whole { 0 } else { failures + 1 };
-            let pause = if whole { PERIOD } else { backoff::delay(failures, 0, RETRY) };
+            let pause = if whole { self.pace.period } else { backoff::delay(failures, 0, RETRY) };
             if unsure && whole {
-                tokio::time::sleep(ARRIVAL).await;
+                tokio::time::sleep(self.pace.arrival).await;
             }
             if unsure && (whole || self.clock.now() >= begun + UNLOOKED) {
                 unsure = false;
@@ -297,6 +328,7 @@ impl Repair {
     }
 
     async fn jobs(&self) {
+        let turn = self.pace.turn;
         loop {
             let now = self.clock.now();
             let (due, next) = self.desk.book(|book| {
@@ -304,8 +336,8 @@ impl Repair {
                 (due.into_iter().take(LOOK_UPS).cloned().collect::<Vec<_>>(), next)
             });
             self.look_up_all(&due).await;
-            let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(TURN * 6);
-            tokio::time::sleep(wait.clamp(TURN, TURN * 6)).await;
+            let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(turn * 6);
+            tokio::time::sleep(wait.clamp(turn, turn * 6)).await;
         }
     }
 

@@ -51,7 +51,8 @@ fn a_delivery_that_is_refused_again_and_again_is_given_up() {
 fn looks_overlap_and_reach_back_over_the_time_in_which_nobody_looked() {
     let now = at(10_000);
     assert_eq!(since(None, now), now - FIRST_LOOK);
-    assert!(since(Some(now - PERIOD), now) <= now - PERIOD - OVERLAP);
+    let period = Pace::default().period;
+    assert!(since(Some(now - period), now) <= now - period - OVERLAP);
     assert_eq!(since(Some(at(0)), now), now - LOGGED, "GitHub has no more than that");
 }
 
