@@ -38,7 +38,8 @@ fn every_example_parses() {
             "planner.toml",
             "queue.toml",
             "runner-fleet.toml",
-            "scale-set.toml"
+            "scale-set.toml",
+            "webhooks.toml"
         ]
     );
 }
@@ -94,7 +95,16 @@ fn every_key_arrives() {
     let guests = config.guests.unwrap();
     assert_eq!(guests.listen, "10.77.0.1:8090".parse().unwrap());
     assert_eq!((guests.url.as_str(), guests.tls), ("http://10.77.0.1:8090/", None));
+    let webhooks = config.webhooks.unwrap();
+    assert_eq!(webhooks.listen, "0.0.0.0:8443".parse().unwrap());
+    assert!(webhooks.previous_secret.is_some() && config.queue.is_some());
+    assert_eq!(config.planner.unwrap().units, 1);
     let [large, small, containers] = config.pools.as_slice() else { panic!("three pools") };
+    assert_eq!(large.demand.len(), 3);
+    assert_eq!((large.queue.as_str(), large.planner_flavor.as_str()), ("edge", "noble-large"));
+    assert_eq!((large.priority, small.priority), (5, 0));
+    let set = containers.scale_set.as_ref().unwrap();
+    assert_eq!(set.name, "containers-of-ci");
     assert_eq!(large.guest.groups, ["docker"]);
     assert_eq!(large.guest.env["LANG"], "C.UTF-8");
     let mirror = Some("https://mirror.example.com/actions-runner/".parse().unwrap());
