@@ -46,7 +46,7 @@ fn queues_that_could_not_be_read_are_refused() {
     assert_refused(&name("a\tb"), &["is not allowed: at most 255 bytes"]);
     assert_refused(&queued(AMQP, "queue = {}"), &["queue.name: is needed"]);
     let no_section = GOOD.replace("max = 5", "max = 5\ndemand = [\"queue\"]");
-    assert_refused(&no_section, &["pools[small].demand: \"queue\" needs a section [queue]"]);
+    assert_refused(&no_section, &["pools[small].demand: \"queue\" needs a table [queue]"]);
     let unused = GOOD.replace("max = 5", "max = 5\nqueue = { name = \"x\" }");
     assert_refused(&unused, &["pools[small].queue: is of use only where demand names"]);
 }

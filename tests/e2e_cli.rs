@@ -159,7 +159,9 @@ async fn a_target_that_an_operator_fixed_holds_over_a_restart_until_it_is_cleare
     assert!(told.contains("large") && told.contains("small"), "{told}");
 
     home.cli(&["target", "small", "clear", "--output", "json"]).await.json();
-    eventually(PATIENCE, "the pool follows its own policy again", || async {
+    // A fleet at rest is listed once a minute: the second listing tells a new daemon how many are busy,
+    // a shrink waits a while, and a mute runner's idleness is proven by listings again.
+    eventually(PATIENCE * 3, "the pool follows its own policy again", || async {
         let pool = home.pool("small").await?;
         let back = pool["target_override"].is_null() && pool["target"] == 1;
         (back && pool["counts"]["idle"] == 1 && pool["counts"]["draining"] == 0).then_some(())
