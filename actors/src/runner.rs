@@ -212,6 +212,10 @@ impl State {
             Self::Registering { since, known } => (*since + limits.register, known),
             Self::Idle { since, known } => (*since + limits.idle, known),
             Self::Busy { since, known, .. } => (*since + limits.busy, known),
+            // Nothing is left of it that an answer could tell of.
+            Self::Draining { drain, .. } if drain.vm_gone && drain.registration_gone => {
+                return Some(drain.due);
+            }
             Self::Draining { drain, known, .. } => (drain.due, known),
             Self::Deleted { .. } => return None,
         };
