@@ -4,9 +4,10 @@
 //! planner names one number, a guest knows its own job only. What they say is joined by one rule:
 //! *each number is the largest that any source names, and it is exact only where every source is.*
 //! Sources of one pool mostly describe the same jobs, so adding them would pay for each job twice;
-//! where one of them is silent, the others may make the pool grow, and nobody may make it shrink.
+//! where one of them is silent, what was wanted last holds, the others may make the pool grow, and
+//! nobody may make it shrink.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,9 @@ use crate::port::Time;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sure {
-    /// There may be more: the pool may grow by it, and must not shrink by it.
+    /// A source says nothing at the moment: what was wanted last is held, and may grow.
+    Silent,
+    /// There may be more: these are served, and nobody is drained.
     AtLeast,
     /// These are all.
     Exact,
@@ -59,13 +62,45 @@ pub fn combine(parts: &[Option<Demand>]) -> Option<Demand> {
         as_of: one.as_of.min(other.as_of),
         sure: one.sure.min(other.sure),
     })?;
-    Some(Demand { sure: if silent { Sure::AtLeast } else { whole.sure }, ..whole })
+    Some(Demand { sure: if silent { Sure::Silent } else { whole.sure }, ..whole })
 }
 
 /// How long a runner that has just become busy counts as one that has taken a job from a source's
 /// waiting ones, before its job counts as one that the source does not know: as long as the slowest
 /// source needs to tell that a job has begun.
 pub const NEWS_LAG: Duration = Duration::from_secs(45);
+
+/// Which of a pool's busy runners became so a moment ago.
+#[derive(Debug, Clone, Default)]
+pub struct Rises {
+    running: u32,
+    /// When, the oldest first; those that every source has heard of by now are left out.
+    at: VecDeque<Time>,
+}
+
+impl Rises {
+    /// So many runners are busy now: how many of them are so since less than [`NEWS_LAG`].
+    pub fn fresh(&mut self, running: u32, now: Time) -> u32 {
+        for _ in self.running..running {
+            self.at.push_back(now);
+        }
+        // The job that ended may be any; the oldest news is the first that everybody has.
+        for _ in running..self.running {
+            self.at.pop_front();
+        }
+        self.running = running;
+        while self.at.front().is_some_and(|at| *at + NEWS_LAG <= now) {
+            self.at.pop_front();
+        }
+        u32::try_from(self.at.len()).unwrap_or(u32::MAX)
+    }
+
+    /// When the number of fresh ones changes by itself.
+    #[must_use]
+    pub fn again_at(&self) -> Option<Time> {
+        self.at.front().map(|at| *at + NEWS_LAG)
+    }
+}
 
 /// What the sources of a pool and the pool itself say together. `fresh` of its busy runners became so
 /// within [`NEWS_LAG`]: a runner knows of its job before any source does, and until the source follows,
@@ -75,11 +110,16 @@ pub fn join(busy: Option<Demand>, sources: &[Option<Demand>], fresh: u32) -> Opt
     if sources.is_empty() {
         return busy;
     }
-    let told = combine(sources).map(|told| {
-        let beyond = busy.map_or(0, |busy| busy.running.saturating_sub(told.running));
+    let told = combine(sources);
+    let Some(busy) = busy else {
+        // A pool that does not know its runners yet is no source that has gone silent.
+        return told.map(|told| Demand { sure: told.sure.min(Sure::AtLeast), ..told });
+    };
+    let told = told.map(|told| {
+        let beyond = busy.running.saturating_sub(told.running);
         Demand { waiting: told.waiting.saturating_sub(beyond.min(fresh)), ..told }
     });
-    combine(&[busy, told])
+    combine(&[Some(busy), told])
 }
 
 #[cfg(test)]
@@ -99,7 +139,9 @@ mod tests {
     #[test]
     fn a_silent_source_leaves_the_others_to_grow_the_pool_and_nobody_to_shrink_it() {
         let busy = Demand::exact(0, 2, at(4));
-        assert_eq!(combine(&[None, Some(busy)]), Some(Demand::at_least(0, 2, at(4))));
+        let silent = Demand { sure: Sure::Silent, ..busy };
+        assert_eq!(combine(&[None, Some(busy)]), Some(silent));
+        assert_eq!(combine(&[Some(silent), Some(busy)]), Some(silent));
         let unsure = Demand::at_least(1, 0, at(1));
         assert_eq!(combine(&[Some(unsure), Some(busy)]), Some(Demand::at_least(1, 2, at(1))));
     }
@@ -124,6 +166,18 @@ mod tests {
         assert_eq!(join(Some(busy), &[], 3), Some(busy));
         assert_eq!(join(None, &[], 0), None);
         assert_eq!(join(None, &[Some(busy)], 0), Some(Demand::at_least(0, 5, at(5))));
+    }
+
+    #[test]
+    fn a_runner_is_news_for_as_long_as_the_slowest_source_needs() {
+        let mut rises = Rises::default();
+        assert_eq!(rises.again_at(), None);
+        assert_eq!(rises.fresh(2, at(0)), 2);
+        assert_eq!(rises.fresh(3, at(10)), 3);
+        assert_eq!(rises.again_at(), Some(at(45)));
+        assert_eq!(rises.fresh(3, at(45)), 1);
+        assert_eq!(rises.fresh(1, at(50)), 0, "two have ended, and the one left may be any");
+        assert_eq!(rises.fresh(0, at(51)), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::{
+    demand::Sure,
     event::Phase,
     pool::{self, Plan, Roster},
     port::Time,
@@ -200,16 +201,22 @@ pub fn plan(plan: &Plan, roster: &Roster, policy: &pool::Policy) -> Vec<Broken> 
     .collect()
 }
 
-/// What is broken about a new target: unknown demand must not lower it below what policy allows.
+/// What is broken about a new target: demand that is not wholly known must not let anybody be drained,
+/// and where a source is silent (`None` = all are) the number must not fall below what policy allows.
 #[must_use]
 pub fn target(
-    unknown: bool,
+    known: Option<Sure>,
     last: &Target,
     new: &Target,
     policy: &scaler::Policy,
 ) -> Option<Broken> {
-    let floor = last.runners.min(policy.max);
-    hold(!unknown || policy.fixed.is_some() || new.runners >= floor, UNKNOWN_HOLDS, || {
-        format!("target {} fell to {} while demand is unknown", last.runners, new.runners)
+    let floor = match known {
+        Some(Sure::Exact) => return None,
+        Some(Sure::AtLeast) => 0,
+        None | Some(Sure::Silent) => last.runners.min(policy.max),
+    };
+    let holds = policy.fixed.is_some() || (new.unknown && new.runners >= floor);
+    hold(holds, UNKNOWN_HOLDS, || {
+        format!("target {} became {new:?} while demand is {known:?}", last.runners)
     })
 }

@@ -109,24 +109,24 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
     } else if runners < wanted {
         because = format!("{because}, capped at max {}", policy.max);
     }
-    let unknown = demand.sure == Sure::AtLeast;
-    if unknown {
-        let held = bound(last.runners);
+    if demand.sure != Sure::Exact {
         because = format!("at least {because}");
-        if runners < held {
-            because = format!("{held} held while some demand is unknown ({because})");
+        let held = bound(last.runners);
+        let silent = demand.sure == Sure::Silent && runners < held;
+        if silent {
+            because = format!("{held} held while a source of demand is silent ({because})");
         }
-        let runners = runners.max(held);
+        let runners = if silent { held } else { runners };
         let keep = runners.max(bound(last.keep));
-        return Target { runners, keep, because, lower_since: None, unknown };
+        return Target { runners, keep, because, lower_since: None, unknown: true };
     }
     let held = bound(last.keep);
     if runners >= held {
-        return Target { runners, keep: runners, because, lower_since: None, unknown };
+        return Target { runners, keep: runners, because, lower_since: None, unknown: false };
     }
     let since = last.lower_since.unwrap_or(now);
     if now >= since + policy.shrink_after {
-        return Target { runners, keep: runners, because, lower_since: None, unknown };
+        return Target { runners, keep: runners, because, lower_since: None, unknown: false };
     }
     Target {
         runners,
@@ -136,6 +136,6 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
             (since + policy.shrink_after).format("%H:%M:%SZ")
         ),
         lower_since: Some(since),
-        unknown,
+        unknown: false,
     }
 }

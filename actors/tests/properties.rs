@@ -140,6 +140,10 @@ fn life() -> impl Strategy<Value = Vec<(u64, Event)>> {
     vec((pause, event()), 0..40)
 }
 
+fn sure() -> impl Strategy<Value = Sure> {
+    prop_oneof![Just(Sure::Exact), Just(Sure::AtLeast), Just(Sure::Silent)]
+}
+
 fn start() -> impl Strategy<Value = State> {
     prop_oneof![
         Just(State::start(at(0), &Limits::default()).0),
@@ -249,7 +253,7 @@ proptest! {
         (min, spare, max) in (0..30_u32, 0..10_u32, 0..30_u32),
         fixed in proptest::option::of(0..40_u32),
         demands in vec(
-            (proptest::option::of((0..50_u32, 0..50_u32, any::<bool>())), 0..900_u64), 1..20
+            (proptest::option::of((0..50_u32, 0..50_u32, sure())), 0..900_u64), 1..20
         ),
         live in 0..60_u32,
     ) {
@@ -262,13 +266,14 @@ proptest! {
                 waiting,
                 running,
                 as_of: at(now),
-                sure: if sure { Sure::Exact } else { Sure::AtLeast },
+                sure,
             });
-            let known = demand.is_some_and(|demand| demand.sure == Sure::Exact);
+            let sure = demand.map(|demand| demand.sure);
+            let known = sure == Some(Sure::Exact);
             let new = scaler::target(demand, &last, &policy, at(now));
             prop_assert!(new.runners <= policy.max);
             prop_assert!(fixed.is_some() || new.runners >= policy.min);
-            prop_assert_eq!(invariant::target(!known, &last, &new, &policy), None);
+            prop_assert_eq!(invariant::target(sure, &last, &new, &policy), None);
             if !known && fixed.is_none() {
                 prop_assert!(new.over(live) >= live, "unknown demand shrinks nothing");
             } else {

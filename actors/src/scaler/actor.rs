@@ -1,12 +1,12 @@
 //! The scaler's actor: wakes when demand or policy change, and tells the pool its target.
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Policy, Target, target};
 use crate::{
-    demand::{Demand, NEWS_LAG, join},
+    demand::{Demand, Rises, join},
     pool::actor::{PoolActor, SetTarget},
     port::{Clock, Time},
 };
@@ -37,9 +37,7 @@ pub struct ScalerActor {
     policy: Policy,
     last: Target,
     busy: watch::Receiver<Option<Demand>>,
-    /// When each of the runners that are busy by now became so, as far as that is news.
-    risen: VecDeque<Time>,
-    running: u32,
+    rises: Rises,
     sources: Vec<watch::Receiver<Option<Demand>>>,
     watches: Vec<SpawnHandle>,
     clock: Arc<dyn Clock>,
@@ -62,8 +60,7 @@ impl ScalerActor {
             policy,
             last,
             busy,
-            risen: VecDeque::new(),
-            running: 0,
+            rises: Rises::default(),
             sources,
             watches: Vec::new(),
             clock,
@@ -90,27 +87,10 @@ impl ScalerActor {
         }
     }
 
-    /// How many busy runners became so a moment ago.
-    fn fresh(&mut self, busy: Option<Demand>, now: Time) -> u32 {
-        let running = busy.map_or(0, |busy| busy.running);
-        for _ in self.running..running {
-            self.risen.push_back(now);
-        }
-        // The job that ended may be any; the oldest news is the first that everybody has.
-        for _ in running..self.running {
-            self.risen.pop_front();
-        }
-        self.running = running;
-        while self.risen.front().is_some_and(|risen| *risen + NEWS_LAG <= now) {
-            self.risen.pop_front();
-        }
-        u32::try_from(self.risen.len()).unwrap_or(u32::MAX)
-    }
-
     fn look(&mut self, tell_anyway: bool, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         let busy = *self.busy.borrow_and_update();
-        let fresh = self.fresh(busy, now);
+        let fresh = self.rises.fresh(busy.map_or(0, |busy| busy.running), now);
         let sources: Vec<_> =
             self.sources.iter_mut().map(|source| *source.borrow_and_update()).collect();
         let next = target(join(busy, &sources, fresh), &self.last, &self.policy, now);
@@ -118,8 +98,8 @@ impl ScalerActor {
             self.pool.do_send(SetTarget(next.clone()));
         }
         self.last = next;
-        let settled = self.risen.front().map(|risen| *risen + NEWS_LAG);
-        let again_at = self.last.again_at(&self.policy).into_iter().chain(settled).min();
+        let again_at =
+            self.last.again_at(&self.policy).into_iter().chain(self.rises.again_at()).min();
         if self.timer.as_ref().map(|(at, _)| *at) != again_at {
             if let Some((_, timer)) = self.timer.take() {
                 ctx.cancel_future(timer);

@@ -9,6 +9,7 @@ use super::{
     world::{World, shape},
 };
 use crate::{
+    demand::Sure,
     name::{RunnerName, VmId},
     port::{Change, Deletion, ErrorClass, PortError, Time, Vm, VmStatus},
     runner::{Answer, LaunchFailure},
@@ -245,10 +246,11 @@ impl World {
         if unknown {
             let until = self.now + std::time::Duration::from_secs(self.rng.random_range(30..1500));
             let pool = self.rng.random_range(0..self.pools.len());
-            let half_known = self.chance(0.5);
+            let kinds = [None, Some(Sure::Silent), Some(Sure::AtLeast)];
+            let known = kinds[self.rng.random_range(0..kinds.len())];
             if let Some(pool) = self.pools.get_mut(pool) {
                 pool.unknown_until = Some(until);
-                pool.half_known = half_known;
+                pool.known = known;
             }
         }
         if vanish && let Some(name) = self.any_active_vm() {

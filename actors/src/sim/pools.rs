@@ -4,7 +4,7 @@ use rand::Rng;
 
 use super::{Mutant, happening::Happening, world::World};
 use crate::{
-    demand::Demand,
+    demand::{Demand, Sure, combine},
     event::DrainReason,
     invariant::{self, Broken},
     pool::plan,
@@ -48,20 +48,24 @@ impl World {
         let running = u32::try_from(running).unwrap_or(u32::MAX);
         let unknown = config.unknown_until.is_some_and(|until| now < until);
         let truth = Demand::exact(config.waiting, running, now);
+        let half = Demand::at_least(config.waiting / 2, running / 2, now);
         let demand = match self.mutant {
             Some(Mutant::ZeroOnUnknown) if unknown => Some(Demand::exact(0, 0, now)),
-            // One source of several is silent, and the other overlooks half.
-            _ if unknown && config.half_known => {
-                Some(Demand::at_least(config.waiting / 2, running / 2, now))
-            }
-            _ => (!unknown).then_some(truth),
+            // The one source that speaks overlooks half.
+            _ if unknown => match config.known {
+                Some(Sure::AtLeast) => Some(half),
+                Some(Sure::Silent) => combine(&[None, Some(half)]),
+                None | Some(Sure::Exact) => None,
+            },
+            _ => Some(truth),
         };
+        let known = if unknown { config.known } else { Some(Sure::Exact) };
         let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
         else {
             return;
         };
         let new = scaler::target(demand, &shell.target, &config.scaling, now);
-        let broken = invariant::target(unknown, &shell.target, &new, &config.scaling);
+        let broken = invariant::target(known, &shell.target, &new, &config.scaling);
         let changed = new.runners != shell.target.runners;
         shell.target = new;
         shell.heard |= !unknown || config.scaling.fixed.is_some();

@@ -18,6 +18,7 @@ use super::{
     sweep::Snapshots,
 };
 use crate::{
+    demand::Sure,
     invariant,
     name::{FleetId, PoolName, RunnerName},
     pool::Policy,
@@ -61,8 +62,8 @@ pub(super) struct Pool {
     pub reports: bool,
     pub waiting: u32,
     pub unknown_until: Option<Time>,
-    /// Whether a part of its demand is known all the same.
-    pub half_known: bool,
+    /// What is known of it all the same; never `Exact`.
+    pub known: Option<Sure>,
     pub shape: u32,
     /// Whether its VMs are gone once their guests power off.
     pub vanishes: bool,
@@ -399,7 +400,7 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
         reports,
         waiting: 0,
         unknown_until: None,
-        half_known: false,
+        known: None,
         shape: 0,
         vanishes: rng.random_bool(0.5),
     }
