@@ -122,6 +122,15 @@ impl FromStr for JobWord {
     }
 }
 
+/// Longest text of a job that is kept, in characters; GitHub's own limits lie below.
+const TEXT_MAX: usize = 300;
+/// Labels of a job that are kept: a runner has 100 at most.
+const LABELS_MAX: usize = 100;
+
+fn tame(given: &str) -> String {
+    given.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
+}
+
 /// What is known of a job besides how far it is; everything may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -155,6 +164,27 @@ pub struct JobFacts {
 }
 
 impl JobFacts {
+    /// These facts as they may be kept and shown: whoever may write a workflow writes names and labels,
+    /// and a terminal must not obey them, nor a page be filled by one.
+    #[must_use]
+    pub fn tame(mut self) -> Self {
+        for text in [
+            &mut self.repository,
+            &mut self.name,
+            &mut self.workflow,
+            &mut self.event,
+            &mut self.runner,
+            &mut self.conclusion,
+        ] {
+            *text = text.take().map(|text| tame(&text));
+        }
+        self.labels.truncate(LABELS_MAX);
+        for label in &mut self.labels {
+            *label = tame(label);
+        }
+        self
+    }
+
     /// These facts, with gaps filled from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

@@ -69,12 +69,15 @@ fn as_table(asked: &[Asked]) -> String {
 async fn ask_all(config: &Config) -> Vec<Asked> {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
     let mut asked = ask_github(config, &clock).await;
-    if let Some(tls) = config.guests.as_ref().and_then(|guests| guests.tls.clone()) {
+    let guests = config.guests.as_ref().and_then(|guests| guests.tls.clone());
+    let webhooks = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.clone());
+    let certificates = [("guests", guests), ("webhooks", webhooks)];
+    for (whom, tls) in certificates.into_iter().filter_map(|(whom, tls)| Some((whom, tls?))) {
         let (grade, what) = match Tls::read(tls) {
             Ok(_) => (OK, "certificate and key belong together".to_owned()),
             Err(fault) => (FAULT, fault),
         };
-        let (whom, about) = ("guests".to_owned(), "certificate".to_owned());
+        let (whom, about) = (whom.to_owned(), "certificate".to_owned());
         asked.push(Asked { grade, whom, about, what });
     }
     for (name, provider) in &config.providers {

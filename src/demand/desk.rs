@@ -302,7 +302,12 @@ impl Desk {
 
     async fn tidy(&self) {
         let now = self.clock.now();
-        self.state().book.tidy(now);
+        {
+            let mut state = self.state();
+            let State { book, unkept, .. } = &mut *state;
+            book.tidy(now);
+            unkept.retain(|key| book.get(key).is_some());
+        }
         match self.ledger.forget(now).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "old jobs and deliveries are forgotten"),

@@ -53,6 +53,14 @@ impl TokenSource {
     pub fn from_fn(read: impl Fn() -> io::Result<Secret> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
+
+    /// As it is now.
+    ///
+    /// # Errors
+    /// What its place says; the secret is not in it.
+    pub fn read(&self) -> io::Result<Secret> {
+        (self.0)()
+    }
 }
 
 impl fmt::Debug for TokenSource {
@@ -258,7 +266,8 @@ impl Credentials {
 
 fn read(source: &TokenSource, refused: Option<&Token>) -> Result<Secret, PortError> {
     let auth = |what: String| PortError::certain(ErrorClass::Auth, what);
-    let secret = (source.0)()
+    let secret = source
+        .read()
         .map_err(|error| auth(format!("the GitHub token cannot be read: {error}; provide it")))?;
     if secret.expose().is_empty() {
         return Err(auth("the GitHub token is empty; provide one".to_owned()));

@@ -36,50 +36,26 @@ use runner_fleet_actors::{
     demand::Demand,
     job::Serves,
     name::PoolName,
-    port::{Clock, DemandSource, ErrorClass, Observer, PortError, Secret},
+    port::{Clock, DemandSource, Observer, PortError},
 };
 use tokio::{sync::watch as channel, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::status::QueueStatus;
 use self::{line::Broker, message::Origin, watch::Watch};
-use super::records::Records;
+use super::{auth::TokenSource, records::Records};
 use crate::{
     config::{self, Env, QueueKind},
     demand::desk::Desk,
 };
-
-/// The address of a broker, which mostly holds a password: read anew for each connection, never shown.
-#[derive(Clone)]
-pub struct Address(Arc<dyn Fn() -> io::Result<Secret> + Send + Sync>);
-
-impl Address {
-    /// From wherever it lies. Must not block for long, nor put the address into an error.
-    #[must_use]
-    pub fn from_fn(read: impl Fn() -> io::Result<Secret> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-
-    fn read(&self) -> Result<Secret, PortError> {
-        (self.0)().map_err(|error| {
-            PortError::certain(ErrorClass::Auth, format!("the queue's address: {error}"))
-        })
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Address(..)")
-    }
-}
 
 /// One broker and how it is reached.
 #[derive(Debug, Clone)]
 pub struct QueueConfig {
     /// Which kind.
     pub kind: QueueKind,
-    /// Where.
-    pub address: Address,
+    /// Where: an address with its password, read anew for each connection.
+    pub address: TokenSource,
     /// Certificates to trust besides the system's, PEM.
     pub ca_file: Option<PathBuf>,
     /// `[github] url`: whose jobs these are.
@@ -94,7 +70,7 @@ impl QueueConfig {
         let read = move || source.read(&env).map_err(|error| io::Error::other(error.to_string()));
         Self {
             kind: queue.kind,
-            address: Address::from_fn(read),
+            address: TokenSource::from_fn(read),
             ca_file: queue.ca_file.clone(),
             github: github.to_owned(),
         }

@@ -26,7 +26,8 @@ use runner_fleet::{
     config::QueueKind,
     demand::{desk::Desk, ledger::Ledger},
     github::{
-        queue::{Address, Queue, QueueConfig, QueuePool, Surroundings},
+        auth::TokenSource,
+        queue::{Queue, QueueConfig, QueuePool, Surroundings},
         records::{Page, Records},
         webhook::repair::Hook,
     },
@@ -320,7 +321,7 @@ impl Fleet {
         let url = broker.url.clone();
         let config = QueueConfig {
             kind: broker.kind,
-            address: Address::from_fn(move || Ok::<_, io::Error>(Secret::new(url.clone()))),
+            address: TokenSource::from_fn(move || Ok::<_, io::Error>(Secret::new(url.clone()))),
             ca_file: None,
             github: "https://github.com".to_owned(),
         };

@@ -66,6 +66,7 @@ impl Book {
     /// Takes in news. Returns the record if it changed and must be kept.
     pub fn apply(&mut self, news: JobNews, pools: &[Serves]) -> Option<&JobRecord> {
         let JobNews { key, word, at, facts } = news;
+        let facts = facts.tame();
         let before = self.jobs.remove(&key);
         let mut record = match before.clone() {
             None => JobRecord {

@@ -37,9 +37,9 @@ use runner_fleet_actors::port::{ErrorClass, PortError, Secret};
 use url::Url;
 
 use super::{
-    Address,
+    super::auth::TokenSource,
     held::Tag,
-    line::{Arrival, Broker, Line, within},
+    line::{Arrival, Broker, Line, address, within},
     message::Raw,
 };
 
@@ -58,14 +58,14 @@ const NOT_ALLOWED: u16 = 530;
 
 /// A broker that speaks AMQP 0.9.1.
 pub struct Amqp {
-    address: Address,
+    address: TokenSource,
     ca_file: Option<PathBuf>,
 }
 
 impl Amqp {
     /// Prepares; connects to nothing.
     #[must_use]
-    pub fn new(address: Address, ca_file: Option<PathBuf>) -> Self {
+    pub fn new(address: TokenSource, ca_file: Option<PathBuf>) -> Self {
         Self { address, ca_file }
     }
 }
@@ -135,7 +135,7 @@ fn class(error: &lapin::Error) -> (ErrorClass, String) {
 impl Broker for Amqp {
     async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError> {
         let invalid = |why: String| PortError::certain(ErrorClass::Invalid, why);
-        let secret = self.address.read()?;
+        let secret = address(&self.address)?;
         let uri = uri(&secret)
             .map_err(|why| invalid(format!("the queue's address is not usable: {why}")))?;
         let place = format!("{}:{}", uri.authority.host, uri.authority.port);

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use runner_fleet_actors::port::{ErrorClass, PortError, Time};
+use runner_fleet_actors::port::{ErrorClass, PortError, Secret, Time};
 
-use super::{held::Tag, message::Raw, message::Refusal};
+use super::{super::auth::TokenSource, held::Tag, message::Raw, message::Refusal};
 
 /// How long any one exchange with a broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,6 +78,13 @@ pub trait Broker: Send + Sync {
     /// # Errors
     /// Why there is none, without a secret.
     async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError>;
+}
+
+/// A broker's address as it is now, with its password.
+pub(super) fn address(source: &TokenSource) -> Result<Secret, PortError> {
+    source.read().map_err(|error| {
+        PortError::certain(ErrorClass::Auth, format!("the queue's address: {error}"))
+    })
 }
 
 /// Waits for one exchange with a broker, and no longer than is reasonable.

@@ -30,10 +30,10 @@ use mongodb::{
 use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 
 use super::{
-    Address,
+    super::auth::TokenSource,
     held::Tag,
     kombu,
-    line::{Arrival, Broker, Line, within},
+    line::{Arrival, Broker, Line, address, within},
     message::Refusal,
 };
 
@@ -45,14 +45,14 @@ const UNAUTHORIZED: [i32; 2] = [13, 18];
 
 /// A MongoDB, or what speaks like one, with kombu's collections.
 pub struct Mongo {
-    address: Address,
+    address: TokenSource,
     ca_file: Option<PathBuf>,
 }
 
 impl Mongo {
     /// Prepares; connects to nothing.
     #[must_use]
-    pub fn new(address: Address, ca_file: Option<PathBuf>) -> Self {
+    pub fn new(address: TokenSource, ca_file: Option<PathBuf>) -> Self {
         Self { address, ca_file }
     }
 }
@@ -73,7 +73,7 @@ fn class(error: &mongodb::error::Error) -> (ErrorClass, String) {
 #[async_trait]
 impl Broker for Mongo {
     async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError> {
-        let secret = self.address.read()?;
+        let secret = address(&self.address)?;
         // The parser's own words may quote the address, and that holds a password.
         let parsed = ClientOptions::parse(secret.expose()).await;
         let mut options = parsed.map_err(|_| {
