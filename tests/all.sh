@@ -8,7 +8,8 @@
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
 # run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
 # tests/expected-skips.txt has it, so that nothing stops being tested in silence.
-# Output of each phase: target/all-tests/.
+# What is shown is short: a line for each file of tests, what was measured and, in the end, whatever
+# failed. The whole output of each phase: target/all-tests/.
 set -uo pipefail
 
 cd "$(dirname "$0")/.." || exit 1
@@ -36,12 +37,46 @@ verdict() {
   printf -- '---- %s: %s after %d s\n' "$1" "$2" "$3"
 }
 
+# What a person wants to see of cargo's output while it goes on.
+brief() {
+  awk '
+    / *(Compiling|Checking|Downloaded|Downloading|Documenting|Blocking|Locking|Updating|Adding|Generated) / && /^ / { next }
+    /^     Running / { file = $2 == "unittests" ? "unit tests of " $3 : $2; next }
+    /^   Doc-tests / { file = "examples in the documentation of " $2; next }
+    /^running [0-9]+ tests?$/ || /^$/ { next }
+    /^test .* \.\.\. (ok|ignored.*)$/ || /^test .* has been running for over/ { next }
+    # Twice: with what each test printed, then with their names alone.
+    /^successes:$/ { said = !said; names = !said; next }
+    /^failures:$/ { failures = 1; next }
+    /^test result: / {
+      printf "%-42s %4d passed %3d failed %9s\n", file, $4, $6, $NF
+      said = names = failures = 0
+      fflush()
+      next
+    }
+    names || failures { next }
+    /^---- .* stdout ----$/ { print "  " $2 ":"; next }
+    { print; fflush() }
+  '
+}
+
+# Whatever failed, in full.
+failures() {
+  awk '
+    FNR == 1 { failures = 0 }
+    /^     Running / { file = $2 }
+    /^failures:$/ { if (!failures++) printf "\n==== what failed in %s\n", file; next }
+    /^test result: / { failures = 0 }
+    failures == 1 { print }
+  ' "$logs"/*.log
+}
+
 # phase LOG WHAT COMMAND...
 phase() {
   local log=$logs/$1.log what=$2 began=$SECONDS
   shift 2
   printf '\n==== %s\n' "$what"
-  if "$@" </dev/null 2>&1 | tee "$log"; then
+  if "$@" </dev/null 2>&1 | tee "$log" | brief; then
     verdict "$what" ok $((SECONDS - began))
     return 0
   fi
@@ -66,6 +101,8 @@ lock_file() { cargo metadata --locked --format-version 1 >/dev/null; }
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace; }
 
 # --show-output: else the line that says why a test was skipped would not be seen.
+# A test's own words say where it failed; the way there through an executor says nothing.
+export RUST_BACKTRACE=0
 all_tests() { cargo test --workspace --no-fail-fast -- --show-output; }
 
 simulation() {
@@ -178,6 +215,7 @@ phase tests "tests${servers:+, also on the real OpenStack, LXD and queues}" all_
 phase simulation "simulation" simulation
 
 failed=$(($(count failed) + failed_phases))
+failures
 printf '\n'
 printf '%s\n' "${verdicts[@]}"
 unexpected_skips || failed=$((failed + 1))
