@@ -139,3 +139,91 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
         unknown: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap_or_default()
+    }
+
+    fn policy() -> Policy {
+        let shrink_after = Duration::from_secs(300);
+        Policy { min: 1, spare: 1, max: 10, shrink_after, fixed: None }
+    }
+
+    /// The target after each demand in turn, told a minute apart.
+    fn told(demands: &[Option<Demand>]) -> Target {
+        let mut last = Target::initial(&policy());
+        for (minute, demand) in (0..).zip(demands) {
+            last = target(*demand, &last, &policy(), at(60 * minute));
+        }
+        last
+    }
+
+    fn exact(waiting: u32) -> Option<Demand> {
+        Some(Demand::exact(waiting, 0, at(0)))
+    }
+
+    fn with(sure: Sure, waiting: u32) -> Option<Demand> {
+        Some(Demand { sure, ..Demand::exact(waiting, 0, at(0)) })
+    }
+
+    #[test]
+    fn a_pool_grows_at_once_and_says_why() {
+        let new = told(&[exact(4)]);
+        assert_eq!((new.runners, new.keep, new.unknown), (5, 5, false));
+        assert_eq!(new.because, "0 running + 4 waiting + 1 spare = 5");
+        assert!(told(&[exact(40)]).because.ends_with("= 41, capped at max 10"));
+        assert_eq!(told(&[exact(0)]).because, "0 running + 0 waiting + 1 spare = 1");
+    }
+
+    #[test]
+    fn a_shrink_waits_keeping_runners_and_making_none() {
+        let waits = told(&[exact(7), exact(2)]);
+        assert_eq!((waits.runners, waits.keep), (3, 8));
+        assert_eq!((waits.over(0), waits.over(6), waits.over(9)), (3, 6, 8));
+        assert_eq!(waits.again_at(&policy()), Some(at(60 + 300)));
+        // What is wanted anew in the meantime is no reason to begin the wait again, unless it is as much.
+        let again = told(&[exact(7), exact(2), exact(4)]);
+        assert_eq!((again.runners, again.keep, again.lower_since), (5, 8, Some(at(60))));
+        let over = told(&[exact(7), exact(2), exact(7), exact(2)]);
+        assert_eq!(over.lower_since, Some(at(180)));
+        let done = target(exact(2), &waits, &policy(), at(360));
+        assert_eq!((done.runners, done.keep), (3, 3));
+    }
+
+    #[test]
+    fn a_source_that_may_overlook_jobs_keeps_runners_and_has_none_made_for_jobs_that_are_done() {
+        let new = told(&[exact(7), with(Sure::AtLeast, 2)]);
+        assert_eq!((new.runners, new.keep, new.unknown), (3, 8, true));
+        assert_eq!(new.over(9), 9, "as long as jobs may be overlooked nobody is drained");
+        assert_eq!(new.over(2), 3, "a runner whose job is done is not replaced");
+        assert!(new.because.starts_with("at least "));
+    }
+
+    #[test]
+    fn a_silent_source_holds_what_was_wanted_and_lets_others_ask_for_more() {
+        let new = told(&[exact(7), with(Sure::Silent, 2)]);
+        assert_eq!((new.runners, new.over(2), new.over(9)), (8, 8, 9));
+        assert!(new.because.starts_with("8 held while a source of demand is silent"));
+        assert_eq!(told(&[exact(3), with(Sure::Silent, 8)]).runners, 9);
+        assert_eq!(told(&[exact(7), None]).runners, 8);
+        assert_eq!(
+            told(&[None]).runners,
+            1,
+            "after a start nothing is made but what is always wanted"
+        );
+    }
+
+    #[test]
+    fn an_operators_number_stands_over_everything_but_the_pools_max() {
+        let fixed = |n| Policy { fixed: Some(n), ..policy() };
+        let last = told(&[exact(7)]);
+        for demand in [None, exact(0), with(Sure::AtLeast, 9)] {
+            assert_eq!(target(demand, &last, &fixed(0), at(60)).over(8), 0);
+            assert_eq!(target(demand, &last, &fixed(50), at(60)).runners, 10);
+        }
+    }
+}

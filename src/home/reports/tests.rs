@@ -109,12 +109,14 @@ fn a_busy_runner_whose_guest_is_not_heard_keeps_the_pool_from_shrinking() {
     assert_eq!(pool.reports.status().silent, [runner(2)]);
     assert_eq!(pool.target(), 4, "what listings show counts as well");
     pool.ends(1);
-    assert_eq!(pool.target(), 4, "other reports may be lost too");
+    assert_eq!(pool.target(), 3, "nobody is made for a job that is done");
+    assert_eq!(pool.target.over(4), 4, "other reports may be lost too: nobody is drained");
     pool.begins(3, true);
     pool.begins(4, true);
     assert_eq!(pool.target(), 5, "it may grow");
     pool.ends(2);
     assert_eq!(pool.target(), 4, "the silent one is gone");
+    assert_eq!(pool.target.over(5), 4);
 }
 
 #[test]
