@@ -11,6 +11,9 @@ mod e2e;
 #[path = "support/e2e_fakes.rs"]
 mod e2e_fakes;
 
+#[path = "support/planner.rs"]
+mod planner;
+
 use e2e::{Daemon, Home, PATIENCE, eventually};
 use e2e_fakes::{Outside, nothing_secret_was_said, pool};
 
@@ -277,7 +280,8 @@ async fn a_check_reports_every_fault_of_the_file_at_once() {
 /// What `check --online` grades as a fault.
 async fn online_faults(home: &Home) -> Vec<String> {
     let answer = home.cli(&["check", "--online", "--output", "json"]).await;
-    let found: Vec<Value> = serde_json::from_str(&answer.out).expect("JSON also where it fails");
+    let found: Vec<Value> =
+        serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e}: {}", answer.out));
     let faults: Vec<String> = found
         .iter()
         .filter(|one| one["grade"] == "fault")
@@ -335,4 +339,42 @@ async fn an_online_check_says_what_cloud_and_github_would_refuse() {
             assert!(!text.contains(secret), "a secret is in {}", path.display());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_online_check_asks_whoever_tells_of_demand() {
+    let (outside, home) = furnished(1).await;
+    let planner = planner::Planner::start(&[("large", 3)]).await;
+    home.secret("planner-token", planner::TOKEN);
+    home.secret("hook-secret", "of the webhooks");
+    home.secret("queue-url", "amqp://fleet:s3cr3t-of-the-queue@127.0.0.1:9/");
+    let head = outside.head("token_file = \"token\"");
+    let whole = format!(
+        "{head}\n[planner]\nurl = \"http://{}\"\ntoken_file = \"planner-token\"\n\
+         [webhooks]\nlisten = \"127.0.0.1:8443\"\nsecret_file = \"hook-secret\"\n",
+        planner.address
+    );
+    let pools = pool("large", SCOPE, "max = 4\ndemand = [\"planner\"]")
+        + &pool("hooked", SCOPE, "max = 4\ndemand = [\"webhook\"]")
+        + &pool("set", SCOPE, "max = 4\ndemand = [\"scale-set\"]");
+    home.configure(&(whole.clone() + &pools));
+    assert_eq!(online_faults(&home).await, [""; 0]);
+    let text = home.cli(&["check", "--online"]).await.good();
+    for word in ["3 runners wanted in all", "set of octo-org", "the daemon makes it", "secrets"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(outside.github.scale_sets().len(), 0, "a check makes nothing");
+
+    let queue = "[queue]\nkind = \"amqp\"\nurl_file = \"queue-url\"\n";
+    let edge = pool("edge", SCOPE, "max = 4\ndemand = [\"queue\"]");
+    planner.forget("large");
+    planner.set("huge", 1);
+    home.configure(&(whole + queue + &pools + &edge));
+    let faults = online_faults(&home).await;
+    let about = ["queue", "flavor large"];
+    assert_eq!(faults.len(), about.len(), "{faults:?}");
+    for (fault, word) in faults.iter().zip(about) {
+        assert!(fault.contains(word) && !fault.contains("s3cr3t"), "{fault}");
+    }
+    assert!(faults[0].contains("127.0.0.1:9") && faults[1].contains("it tells huge"), "{faults:?}");
 }

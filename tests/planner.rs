@@ -22,7 +22,7 @@ use runner_fleet_actors::{
     demand::Demand,
     event::{FleetEvent, GuestTimes, Phase, Transition},
     name::{PoolName, RunnerName},
-    port::{Clock, DemandSource, Observer, Time, TokioClock},
+    port::{Clock, DemandSource, ErrorClass, Observer, Time, TokioClock},
 };
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -388,6 +388,23 @@ async fn without_its_token_file_the_planner_is_not_asked_and_the_file_is_named()
     })
     .await;
     assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn the_pressures_can_be_asked_for_once_and_a_refusal_says_what_to_do() {
+    let fake = Fake::start(&[("large", 3), ("small", 0)]).await;
+    let fleet = Fleet::alone(&fake);
+    let told = [("large", 3), ("small", 0)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(fleet.planner.ask().await.unwrap(), told.into());
+    fake.rotate("another");
+    let refused = fleet.planner.ask().await.unwrap_err();
+    assert_eq!(refused.class, ErrorClass::Auth);
+    assert!(refused.what.contains("401") && !refused.what.contains(TOKEN), "{refused}");
+    let hasty = Pace { patience: Duration::from_millis(50), ..pace() };
+    let mute = Fake::start(&[("large", 3)]).await;
+    mute.mute(true);
+    let silent = Fleet::of(&mute, 0, 1, hasty).planner.ask().await.unwrap_err();
+    assert!(silent.what.contains("tells no pressure"), "{silent}");
 }
 
 #[tokio::test]

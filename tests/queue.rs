@@ -9,6 +9,7 @@ use runner_fleet::config::QueueKind;
 use runner_fleet_actors::{
     demand::Demand,
     job::{JobKey, JobWord},
+    port::ErrorClass,
 };
 use tokio::sync::RwLock;
 
@@ -52,6 +53,7 @@ on_each_broker! {
     pools_that_share_a_queue_get_the_jobs_with_their_labels
     a_broker_that_is_away_is_unknown_demand_and_everything_is_there_when_it_is_back
     a_daemon_killed_in_mid_burst_loses_no_job_and_counts_none_twice
+    a_look_at_a_queue_takes_no_message_and_makes_no_queue
 }
 
 async fn a_message_of_kombu_is_one_waiting_job_until_its_job_runs(broker: RealBroker) {
@@ -309,6 +311,21 @@ async fn the_gateways_events_move_a_job_from_waiting_to_running_to_its_end() {
     broker.remove(&queue).await;
 }
 
+async fn a_look_at_a_queue_takes_no_message_and_makes_no_queue(broker: RealBroker) {
+    let _shared = BROKERS.read().await;
+    let (queue, looker) = (queue_name(), broker.config().broker());
+    // In MongoDB a queue is nothing but its messages.
+    let none = (broker.kind == QueueKind::Mongodb).then_some(0);
+    for _ in 0..2 {
+        assert_eq!(looker.waiting(&queue).await.unwrap(), none);
+    }
+    broker.send(&queue, &[message(1, &["large"]), message(2, &["large"])]).await;
+    for _ in 0..2 {
+        assert_eq!(looker.waiting(&queue).await.unwrap(), Some(2));
+    }
+    broker.remove(&queue).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_told_without_showing_it_and_demand_stays_unknown() {
     let Some(broker) = RealBroker::found(QueueKind::Amqp) else { return };
@@ -326,4 +343,7 @@ async fn a_wrong_password_is_told_without_showing_it_and_demand_stays_unknown() 
     assert!(!format!("{status:?}").contains("s3cr3t"), "{status:?}");
     assert_eq!(*fleet.demand(&large()).borrow(), None);
     fleet.stop().await;
+    let refused = wrong.config().broker().waiting("large").await.unwrap_err();
+    assert_eq!(refused.class, ErrorClass::Auth);
+    assert!(!refused.what.contains("s3cr3t"), "{refused}");
 }

@@ -8,7 +8,10 @@ mod world;
 
 use std::{sync::Arc, time::Duration};
 
-use runner_fleet::fake::github::{FakeGithub, Group, Once, Options, SetCall, SetOptions};
+use runner_fleet::{
+    fake::github::{FakeGithub, Group, Once, Options, SetCall, SetOptions},
+    github::scale_set::{self, Found, PoolSet},
+};
 use runner_fleet_actors::{job::JobWord, name::RegistrationId, port::ErrorClass};
 use support::*;
 use world::*;
@@ -52,6 +55,30 @@ async fn a_scale_set_is_made_and_its_jobs_are_served_and_heard_of() {
     assert_eq!(kept.words().len(), 2);
     let done: Vec<_> = fake.jobs().iter().map(|job| job.result.clone()).collect();
     assert_eq!(done, [Some("success".to_owned()), Some("success".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_look_at_a_scale_set_makes_none_and_names_the_labels_that_it_lacks() {
+    let fake = fake(SetOptions::default()).await;
+    let github = Arc::new(client(with_token(&fake)));
+    let look = async |set: PoolSet| scale_set::look(Arc::clone(&github), &set).await;
+    assert_eq!(look(pool_set(5)).await.unwrap(), Found::None);
+    assert_eq!(fake.scale_sets().len(), 0);
+
+    let daemon = Daemon::start(&fake, &Arc::default(), vec![pool_set(5)]);
+    listening(&fake, 5).await;
+    let id = the_set(&fake).unwrap().id;
+    assert_eq!(look(pool_set(5)).await.unwrap(), Found::Set { id, missing: Vec::new() });
+    let labels = vec!["Small".to_owned(), "gpu".to_owned()];
+    let missing = vec!["gpu".to_owned()];
+    let wanted = PoolSet { labels, ..pool_set(5) };
+    assert_eq!(look(wanted).await.unwrap(), Found::Set { id, missing });
+    assert_eq!(the_set(&fake).unwrap().sessions, 1, "the daemon's session is left alone");
+
+    let elsewhere = PoolSet { group: Some("nobody-has-it".to_owned()), ..pool_set(5) };
+    let refused = look(elsewhere).await.unwrap_err();
+    assert!(refused.what.contains("nobody-has-it"), "{refused}");
+    daemon.stop().await;
 }
 
 #[tokio::test]

@@ -90,9 +90,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| refuse("an address and a port, such as \"10.77.0.1:8090\""))?;
     if address.port() == 0 {
-        return Err(refuse(
-            "guests of an earlier start call the same port, so it must be a fixed one",
-        ));
+        return Err(refuse("others call this port, also after a restart: it must be a fixed one"));
     }
     Ok(address)
 }

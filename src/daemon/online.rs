@@ -1,7 +1,10 @@
-//! `check --online`: can GitHub and the clouds do what the configuration wants of them?
+//! `check --online`: can GitHub, the clouds and whoever tells of demand do what the configuration
+//! wants of them?
 //!
 //! Everything is asked, and every answer shown: a check that stops at the first fault is run five
 //! times. Nothing is created.
+
+mod demand;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -27,7 +30,7 @@ use crate::{
 pub struct Asked {
     /// `ok`, `warning` or `fault`.
     pub grade: &'static str,
-    /// Whom: `github`, or `provider NAME`.
+    /// Whom: `github`, `provider NAME`, or a source of demand such as `queue`.
     pub whom: String,
     /// About what.
     pub about: String,
@@ -36,9 +39,10 @@ pub struct Asked {
 }
 
 const OK: &str = "ok";
+const WARNING: &str = "warning";
 const FAULT: &str = "fault";
 
-/// Asks GitHub and the clouds whether they can do what `config` wants of them. 0 where no fault was
+/// Asks GitHub, the clouds and the sources of demand whether they can do what `config` wants of them. 0 where no fault was
 /// found, else 1.
 #[must_use]
 pub fn check_online(config: &Config, output: Output) -> ExitCode {
@@ -69,6 +73,7 @@ fn as_table(asked: &[Asked]) -> String {
 async fn ask_all(config: &Config) -> Vec<Asked> {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
     let mut asked = ask_github(config, &clock).await;
+    asked.extend(demand::ask(config, &clock).await);
     let guests = config.guests.as_ref().and_then(|guests| guests.tls.clone());
     let webhooks = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.clone());
     let certificates = [("guests", guests), ("webhooks", webhooks)];
@@ -93,7 +98,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
                 for finding in cloud.check_online(&shapes).await {
                     let grade = match finding.grade {
                         Grade::Fine => OK,
-                        Grade::Warning => "warning",
+                        Grade::Warning => WARNING,
                         Grade::Fault => FAULT,
                     };
                     let (about, what) = (finding.about, finding.what);

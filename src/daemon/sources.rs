@@ -78,10 +78,10 @@ struct QueueLine {
 
 /// What a reload may change about queues.
 #[derive(Clone, PartialEq)]
-struct Queues {
-    access: config::Queue,
-    github: String,
-    pools: Vec<QueuePool>,
+pub(super) struct Queues {
+    pub(super) access: config::Queue,
+    pub(super) github: String,
+    pub(super) pools: Vec<QueuePool>,
 }
 
 struct Webhooks {
@@ -119,7 +119,7 @@ fn unnamed(config: &Config) -> Vec<PoolName> {
 }
 
 /// The queues that pools are fed from.
-fn queues(config: &Config) -> Option<Queues> {
+pub(super) fn queues(config: &Config) -> Option<Queues> {
     let access = config.queue.clone()?;
     let fed = |pool: &&Pool| pool.demand.contains(&DemandKind::Queue);
     let pools = config.pools.iter().filter(fed).map(|pool| QueuePool {
@@ -145,7 +145,7 @@ fn owner(fleet: &FleetId) -> String {
     format!("{fleet} on {}", host.trim())
 }
 
-fn secrets(config: &config::Webhooks) -> Result<Secrets, String> {
+pub(super) fn secrets(config: &config::Webhooks) -> Result<Secrets, String> {
     let env = Env::of_process();
     let read = |source: &config::SecretSource| source.read(&env).map_err(|e| e.to_string());
     let previous = config.previous_secret.as_ref().map(read).transpose()?;

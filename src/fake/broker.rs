@@ -152,6 +152,15 @@ impl Broker for FakeBroker {
         let (broker, queue) = (self.clone(), queue.to_owned());
         Ok(Box::new(FakeLine { broker, queue, number, most: usize::from(most) }))
     }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, PortError> {
+        let state = self.lock();
+        let queue = state.queues.get(queue);
+        let free = |queue: &BTreeMap<u64, Message>| {
+            queue.values().filter(|message| message.holder.is_none()).count()
+        };
+        Ok(queue.map(|queue| u64::try_from(free(queue)).unwrap_or(u64::MAX)))
+    }
 }
 
 struct FakeLine {

@@ -37,7 +37,7 @@ use runner_fleet_actors::{
     backoff::{self, Curve},
     demand::Demand,
     name::{PoolName, Scope},
-    port::{Clock, DemandSource, Forge},
+    port::{Clock, DemandSource, Forge, PortError},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -93,6 +93,13 @@ impl PoolSet {
         let mut seen = BTreeSet::new();
         let all = std::iter::once(&self.name).chain(&self.labels);
         all.filter(|label| seen.insert(label.to_lowercase())).cloned().collect()
+    }
+
+    /// Labels of the pool that a scale set with these labels lacks. None where it tells no labels.
+    fn missing(&self, labels: &[String]) -> Vec<String> {
+        let has = |wanted: &String| labels.iter().any(|one| one.eq_ignore_ascii_case(wanted));
+        let all = if labels.is_empty() { Vec::new() } else { self.all_labels() };
+        all.into_iter().filter(|one| !has(one)).collect()
     }
 
     /// The name under which its session is kept.
@@ -284,6 +291,35 @@ impl Drop for ScaleSets {
     fn drop(&mut self) {
         lock(&self.running).values().for_each(|one| one.stop.cancel());
     }
+}
+
+/// What there is of a pool's scale set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// None yet: it is made when the daemon starts.
+    None,
+    /// It is there.
+    Set {
+        /// GitHub's number of it.
+        id: u64,
+        /// Labels of its pool that it lacks; GitHub changes none of an existing one.
+        missing: Vec<String>,
+    },
+}
+
+/// Looks for a pool's scale set, and whether its group is there. Makes nothing but the token that the
+/// actions service wants.
+///
+/// # Errors
+/// As a listener's first calls.
+pub async fn look(github: Arc<Github>, set: &PoolSet) -> Result<Found, PortError> {
+    let admin = Admin::new(Arc::new(RwLock::new(github)), set.scope.clone());
+    let group = calls::group(&admin, set.group.as_deref()).await?;
+    let found = calls::find(&admin, group, &set.name).await?;
+    Ok(found.map_or(Found::None, |found| Found::Set {
+        id: found.id,
+        missing: set.missing(&found.labels),
+    }))
 }
 
 /// Listens until `stop`, also over a death of the listener.

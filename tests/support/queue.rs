@@ -65,6 +65,16 @@ impl RealBroker {
         Some(Self { kind, url })
     }
 
+    pub fn config(&self) -> QueueConfig {
+        let url = self.url.clone();
+        QueueConfig {
+            kind: self.kind,
+            address: TokenSource::from_fn(move || Ok::<_, io::Error>(Secret::new(url.clone()))),
+            ca_file: None,
+            github: "https://github.com".to_owned(),
+        }
+    }
+
     /// Messages as Canonical's router puts them: written by kombu.
     pub async fn send(&self, queue: &str, messages: &[String]) {
         self.send_with(queue, messages, &[]).await;
@@ -318,13 +328,7 @@ impl Fleet {
         let faults = Arc::new(Faults::default());
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(serving.run(stop.clone()));
-        let url = broker.url.clone();
-        let config = QueueConfig {
-            kind: broker.kind,
-            address: TokenSource::from_fn(move || Ok::<_, io::Error>(Secret::new(url.clone()))),
-            ca_file: None,
-            github: "https://github.com".to_owned(),
-        };
+        let config = broker.config();
         let around = Surroundings {
             desk: Arc::clone(&desk),
             forge: Arc::clone(forge) as Arc<dyn Records>,

@@ -1,6 +1,6 @@
 //! One connection after the other to the planner's stream.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{Response, StatusCode, header};
 use runner_fleet_actors::{
@@ -134,6 +134,31 @@ impl Planner {
                 }
             }
         }
+    }
+
+    /// What the planner tells first on a new connection: all pressures, by flavor. Changes nothing
+    /// here.
+    ///
+    /// # Errors
+    /// Why it tells none, for the person who must act.
+    pub async fn ask(&self) -> Result<BTreeMap<String, u32>, PortError> {
+        let first = async {
+            let mut response = self.open().await?;
+            let mut lines = Lines::default();
+            loop {
+                let chunk = response.chunk().await.map_err(|error| self.transient(&causes(&error)));
+                let ended = || self.transient("the planner ended the stream");
+                for line in lines.push(&chunk?.ok_or_else(ended)?) {
+                    match line.and_then(|line| pressures(&line)) {
+                        Ok(Some(told)) => return Ok(told.flavors),
+                        Ok(None) => {}
+                        Err(why) => return Err(self.transient(&why.to_string())),
+                    }
+                }
+            }
+        };
+        let silent = |_| Err(self.transient("a stream that tells no pressure"));
+        timeout(self.pace.patience, first).await.unwrap_or_else(silent)
     }
 
     async fn open(&self) -> Result<Response, PortError> {

@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ErrorKind, ExchangeKind,
+    Queue,
     message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
@@ -131,9 +132,9 @@ fn class(error: &lapin::Error) -> (ErrorClass, String) {
     (class, format!("{error}{hint}"))
 }
 
-#[async_trait]
-impl Broker for Amqp {
-    async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError> {
+impl Amqp {
+    /// A connection, and where it leads.
+    async fn connect(&self) -> Result<(Connection, String), PortError> {
         let invalid = |why: String| PortError::certain(ErrorClass::Invalid, why);
         let secret = address(&self.address)?;
         let uri = uri(&secret)
@@ -152,6 +153,14 @@ impl Broker for Amqp {
         let tls = OwnedTLSConfig { identity: None, cert_chain };
         let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
         let connection = within(&format!("connect to {place}"), connecting, class).await?;
+        Ok((connection, place))
+    }
+}
+
+#[async_trait]
+impl Broker for Amqp {
+    async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError> {
+        let (connection, place) = self.connect().await?;
         let what = format!("take messages from queue {queue:?} on {place}");
         let channel = channel(&connection, &what, queue).await?;
         let qos = channel.basic_qos(most, BasicQosOptions::default());
@@ -166,19 +175,36 @@ impl Broker for Amqp {
         let (queue, open) = (queue.to_owned(), BTreeMap::new());
         Ok(Box::new(AmqpLine { connection, channel, consumer, queue, what, open }))
     }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, PortError> {
+        let (connection, place) = self.connect().await?;
+        let what = format!("look at queue {queue:?} on {place}");
+        let channel = within(&what, connection.create_channel(), class).await?;
+        let found = match declared(&channel, &what, queue).await {
+            Ok(found) => Some(u64::from(found.message_count())),
+            Err(error) if error.class == ErrorClass::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        within(&what, connection.close(200, "bye".into()), class).await?;
+        Ok(found)
+    }
+}
+
+/// The queue as it is, without making it. A refusal closes the channel.
+async fn declared(channel: &Channel, what: &str, queue: &str) -> Result<Queue, PortError> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let looked = channel.queue_declare(queue.into(), passive, FieldTable::default());
+    within(what, looked, class).await
 }
 
 /// A channel on which the queue is there.
 async fn channel(connection: &Connection, what: &str, queue: &str) -> Result<Channel, PortError> {
     let channel = within(what, connection.create_channel(), class).await?;
-    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let looked = channel.queue_declare(queue.into(), passive, FieldTable::default());
-    match within(what, looked, class).await {
+    match declared(&channel, what, queue).await {
         Ok(_) => return Ok(channel),
         Err(error) if error.class == ErrorClass::NotFound => {}
         Err(error) => return Err(error),
     }
-    // A refusal closes the channel.
     tracing::info!(queue, "there is no such queue, declaring it as kombu does");
     let channel = within(what, connection.create_channel(), class).await?;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };

@@ -78,6 +78,13 @@ pub trait Broker: Send + Sync {
     /// # Errors
     /// Why there is none, without a secret.
     async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError>;
+
+    /// Looks at `queue` without taking a message or making anything: how many wait in it; `None` where
+    /// there is no such queue yet.
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, PortError>;
 }
 
 /// A broker's address as it is now, with its password.

@@ -22,7 +22,7 @@ use std::{
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::{
-    Client, Collection,
+    Client, Collection, Database,
     bson::{Bson, Document, doc},
     error::ErrorKind,
     options::{ClientOptions, FindOptions, Tls, TlsOptions},
@@ -70,9 +70,9 @@ fn class(error: &mongodb::error::Error) -> (ErrorClass, String) {
     (ErrorClass::Transient, error.kind.to_string())
 }
 
-#[async_trait]
-impl Broker for Mongo {
-    async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError> {
+impl Mongo {
+    /// The database, which has answered, and what is done there.
+    async fn connect(&self, queue: &str) -> Result<(Database, String), PortError> {
         let secret = address(&self.address)?;
         // The parser's own words may quote the address, and that holds a password.
         let parsed = ClientOptions::parse(secret.expose()).await;
@@ -101,6 +101,14 @@ impl Broker for Mongo {
         })?;
         let database = client.database(database.as_deref().unwrap_or(kombu::DATABASE));
         within(&what, async { database.run_command(doc! { "ping": 1 }).await }, class).await?;
+        Ok((database, what))
+    }
+}
+
+#[async_trait]
+impl Broker for Mongo {
+    async fn open(&self, queue: &str, most: u16) -> Result<Box<dyn Line>, PortError> {
+        let (database, what) = self.connect(queue).await?;
         Ok(Box::new(MongoLine {
             messages: database.collection(kombu::MESSAGES),
             rejected: database.collection(kombu::REJECTED),
@@ -110,6 +118,13 @@ impl Broker for Mongo {
             known: BTreeMap::new(),
             last_tag: 0,
         }))
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<Option<u64>, PortError> {
+        let (database, what) = self.connect(queue).await?;
+        let messages = database.collection::<Document>(kombu::MESSAGES);
+        let count = async { messages.count_documents(doc! { "queue": queue }).await };
+        within(&what, count, class).await.map(Some)
     }
 }
 

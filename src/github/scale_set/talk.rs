@@ -338,9 +338,8 @@ impl Talk {
 
     /// GitHub Enterprise Server drops labels that it does not take, without a word.
     fn look_at_labels(&self, set: &ScaleSet) {
-        let has = |wanted: &String| set.labels.iter().any(|one| one.eq_ignore_ascii_case(wanted));
-        let missing: Vec<_> = self.set.all_labels().into_iter().filter(|one| !has(one)).collect();
-        if !set.labels.is_empty() && !missing.is_empty() {
+        let missing = self.set.missing(&set.labels);
+        if !missing.is_empty() {
             tracing::warn!(
                 pool = %self.set.pool, scale_set = %self.set.name, ?missing,
                 "the scale set lacks labels of its pool, and github changes none of an existing \
