@@ -35,6 +35,7 @@ use crate::{
     cli::{self, DemoArgs, DemoDemand, DemoProvider, Output},
     config::Config,
     daemon::{self, Daemon},
+    fake::github::JobRecord,
     http::Control,
 };
 
@@ -164,7 +165,12 @@ fn demo(args: &DemoArgs) -> Result<Ended, String> {
             () = stop.comes() => Err(cloud.left_alone()),
         };
         match (told, cleared) {
-            (Ok(summary), cleared) => Ok(Ended { summary, cleared }),
+            (Ok(mut summary), cleared) => {
+                if let Some(summary) = summary.as_mut().filter(|summary| !summary.is_good()) {
+                    summary.evidence = Some(folder.keep());
+                }
+                Ok(Ended { summary, cleared })
+            }
             (Err(error), Ok(())) => Err(error),
             (Err(error), Err(left)) => Err(format!("{error}\n{left}")),
         }
@@ -332,8 +338,8 @@ impl Telling {
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let runs = outside.github.jobs();
         let lost = runs.iter().filter(|job| job.lost.is_some());
-        let with_their_vm = |job: &&_| is_of(&tally.vanished, job);
-        let gone = number(lost.filter(with_their_vm).count());
+        let (gone, killed): (Vec<_>, Vec<_>) = lost.partition(|job| is_of(&tally.vanished, job));
+        let gone = number(gone.len());
         let taken = tally.taken.iter().filter(|name| !tally.vanished.contains(*name)).count();
         let github_calls: u64 = jobs.calls.values().sum();
         let control = daemon.control();
@@ -361,10 +367,18 @@ impl Telling {
             leaked_registrations: jobs.registrations,
             // GitHub's own count: whatever was lost and did not vanish with its VM was killed.
             busy_runners_killed: jobs.lost.saturating_sub(gone).max(number(taken)),
+            killed: killed.into_iter().filter_map(how_lost).collect(),
+            evidence: None,
         }
     }
 }
 
-fn is_of(vms: &std::collections::BTreeSet<String>, job: &crate::fake::github::JobRecord) -> bool {
+fn how_lost(job: &JobRecord) -> Option<String> {
+    let (at, how) = job.lost?;
+    let runner = job.runner.as_deref().unwrap_or("no runner");
+    Some(format!("job {} on {runner} at {}: {how:?}", job.id.0, at.format("%H:%M:%S%.3f")))
+}
+
+fn is_of(vms: &std::collections::BTreeSet<String>, job: &JobRecord) -> bool {
     job.runner.as_ref().is_some_and(|runner| vms.contains(runner))
 }

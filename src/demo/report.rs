@@ -1,6 +1,6 @@
 //! What a demo shows: the table while it runs, the summary at its end.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use runner_fleet_actors::event::ReadModel;
 use serde::Serialize;
@@ -40,6 +40,12 @@ pub(super) struct Summary {
     pub leaked_vms: u64,
     pub leaked_registrations: u64,
     pub busy_runners_killed: u64,
+    /// Of those, each job that GitHub gave up, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub killed: Vec<String>,
+    /// What the daemon wrote, kept where something was not good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<PathBuf>,
 }
 
 /// A spread of times, in milliseconds.
@@ -107,6 +113,13 @@ impl Summary {
         for (what, value) in rows {
             // Writing to a String cannot fail.
             let _infallible = writeln!(text, "  {what:<46}{value}");
+        }
+        for job in &self.killed {
+            let _infallible = writeln!(text, "  killed: {job}");
+        }
+        if let Some(evidence) = &self.evidence {
+            let _infallible =
+                writeln!(text, "  what the daemon wrote is kept in {}", evidence.display());
         }
         let verdict = if self.is_good() { "nothing leaked, nothing killed" } else { "NOT GOOD" };
         text + "  " + verdict
