@@ -14,6 +14,8 @@
 //!   was seen is wrong about one of the two; staying busy is the harmless reading.
 //! - **A dead VM goes first, a living one last.** A VM that is off or failed frees its place at once;
 //!   a living one is asked, deregistered, left to settle, and only then deleted.
+//! - **An end that nobody told of is no end yet.** Where only listings that lack its registration speak
+//!   for it, a living VM is deleted after a second proof, and a listing that shows it again takes it back.
 //! - **One effect in flight.** `Known::in_flight` is the gate: nothing is asked while an answer is due.
 //! - **Every state but `Deleted` has a deadline**, and a tick before it changes nothing.
 //!
@@ -321,6 +323,10 @@ impl Known {
                 self.reports = true;
                 self.was_online |= *report == Report::RunnerStarted;
                 self.times.merge(*times);
+                if !matches!(report, Report::Stopped(_)) {
+                    // Whoever speaks has a VM, whatever listings lack.
+                    self.vm_absent.break_off();
+                }
                 if let Report::Version(version) = report {
                     self.version = Some(version.clone());
                 }

@@ -4,12 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use runner_fleet_actors::{
-    event::{DrainReason, GuestTimes, JobEnd, Phase},
+    event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
     pool::{Policy, Roster, Survey, plan},
     port::{Change, ErrorClass, Listing, PortError, Registration, Time, Vm, VmStatus},
     runner::{
-        Answer, Effect, Event, Known, Limits, Observation, Report, Sighting, State, Step, adopt,
+        Answer, Effect, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State,
+        Step, adopt,
     },
 };
 
@@ -330,4 +331,74 @@ fn what_a_guest_has_counted_stays_and_no_duration_is_negative() {
     );
     times.merge(GuestTimes { job_completed: seconds(20), ..GuestTimes::default() });
     assert_eq!(times.job(), None, "a guest that counts backwards is not believed");
+}
+
+fn busy() -> State {
+    next(idle(), Event::JobStarted(Job::default()), 60)
+}
+
+fn lacks(second: u64) -> Event {
+    of_forge(Sighting::Absent, second)
+}
+
+fn shown(busy: bool, second: u64) -> Event {
+    of_forge(Sighting::Seen(Registration { busy: Some(busy), ..registration(true) }), second)
+}
+
+/// What ends it once its time is up.
+fn at_its_deadline(state: &State, second: u64) -> Vec<Effect> {
+    state.clone().next(Event::Tick, at(second), &limits()).1
+}
+
+#[test]
+fn listings_that_lack_a_busy_runner_again_and_again_cost_it_nothing() {
+    let missed = next(next(busy(), lacks(100), 101), lacks(160), 161);
+    assert_eq!(missed.phase(), Phase::Draining, "a minute without it looks like its end");
+    let missed = next(next(missed, lacks(170), 171), lacks(180), 181);
+    for second in [192, 300, 3600] {
+        assert_eq!(
+            at_its_deadline(&missed, second),
+            [],
+            "its VM lives: one more minute is the proof"
+        );
+    }
+    let back = next(missed.clone(), shown(true, 190), 191);
+    assert_eq!(back.phase(), Phase::Busy);
+    let back = next(missed.clone(), shown(false, 190), 191);
+    assert_eq!(back.phase(), Phase::Busy, "no end was ever told");
+    assert_eq!(missed.next(lacks(230), at(231), &limits()).1, [Effect::DeleteVm]);
+}
+
+#[test]
+fn a_runner_without_a_job_that_listings_lack_is_idle_again_once_one_shows_it() {
+    let missed = next(next(idle(), lacks(100), 101), lacks(160), 161);
+    assert_eq!(missed.reason(), Some(&DrainReason::RegistrationVanished));
+    assert_eq!(at_its_deadline(&missed, 400), []);
+    assert_eq!(next(missed.clone(), shown(false, 170), 171).phase(), Phase::Idle);
+    assert_eq!(next(missed.clone(), shown(true, 170), 171).phase(), Phase::Busy);
+    let again = next(missed, lacks(170), 171);
+    assert_eq!(again.next(lacks(230), at(231), &limits()).1, [Effect::DeleteVm]);
+}
+
+#[test]
+fn a_finished_guest_that_powers_off_is_deleted_without_more_proof() {
+    let missed = next(next(busy(), lacks(100), 101), lacks(160), 161);
+    let off = missed.next(shows(VmStatus::Stopped, 165), at(166), &limits());
+    assert_eq!(off.1, [Effect::DeleteVm]);
+}
+
+#[test]
+fn a_guest_that_speaks_has_a_vm_whatever_listings_lack() {
+    let of_cloud = |second| of_cloud(Sighting::Absent, second);
+    let failed = Answer::LaunchFailed(LaunchFailure {
+        error: PortError::doubtful(ErrorClass::Transient, "503"),
+        vm_possible: true,
+        registration_possible: true,
+        registration: Some(RegistrationId(7)),
+    });
+    let late = next(State::start(at(0), &limits()).0, Event::Answered(failed), 1);
+    let late = next(late, of_cloud(200), 201);
+    let late = next(late, Event::Guest(Report::RunnerStarted, GuestTimes::default()), 255);
+    let late = next(late, of_cloud(262), 263);
+    assert_eq!(late.phase(), Phase::Idle, "the cloud made it after all");
 }

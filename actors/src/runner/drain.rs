@@ -160,9 +160,17 @@ impl Drain {
         Outset { drain: self, known }
     }
 
+    /// Whether it is over only because listings lacked its registration. They may lack it again while
+    /// a job runs, so that is proven a second time, and taken back where it shows again.
+    fn is_inferred(&self) -> bool {
+        let told = self.job_end.is_some() || self.forge_knows || self.guest_stopped;
+        matches!(self.reason, DrainReason::Finished | DrainReason::RegistrationVanished) && !told
+    }
+
     /// Whether a job that turns up now calls the drain off.
     fn may_turn_back(&self) -> bool {
-        let over = self.reason == DrainReason::Finished || self.job_end.is_some();
+        let finished = self.reason == DrainReason::Finished && !self.is_inferred();
+        let over = finished || self.job_end.is_some();
         match self.step {
             Step::Ask | Step::Deregister => !self.forced && !self.vm_gone && !over,
             Step::Settle => !self.forced && !over,
@@ -238,9 +246,12 @@ impl Drain {
             self.delete_taken = false;
             self.enter(Step::Ask, seen.vm_as_of);
         }
-        let expected =
-            self.vm_gone || self.vm_dead(known) || matches!(self.step, Step::Settle | Step::Delete);
-        if seen.registration == Sighting::Absent && expected && known.registration_absent.repeated()
+        let over = self.vm_gone || self.vm_dead(known) || self.step == Step::Delete;
+        // While the VM lives, its runner application may still be at work, and lost where the VM goes.
+        let proven =
+            self.step == Step::Settle && known.registration_absent.spans(limits.idle_proof);
+        if seen.registration == Sighting::Absent
+            && (proven || over && known.registration_absent.repeated())
         {
             self.registration_gone = true;
         }
@@ -303,6 +314,13 @@ pub(super) fn next(
             let turns = drain.step != Step::Settle && drain.may_turn_back();
             if news.busy && alive && turns && !stands {
                 return back_to_busy(drain, known, Job::default(), now);
+            }
+            let refuted = drain.is_inferred() && matches!(seen.registration, Sighting::Seen(_));
+            if refuted && alive && drain.step == Step::Settle {
+                return match drain.job.clone().or(news.busy.then(Job::default)) {
+                    Some(job) => back_to_busy(drain, known, job, now),
+                    None => resume(drain, known, now),
+                };
             }
             if drain.reason == DrainReason::Orphan
                 && drain.step == Step::Ask

@@ -1,8 +1,10 @@
 //! What is known of a runner from outside: the newest word of each listing and of its guest.
 //!
 //! Two rules live here. *One missing entry in one listing proves nothing*: absence is proven by at
-//! least two complete listings that span the proof time. *The forge's busy flag is no proof of
-//! idleness*: a runner counts as quiet only over an unbroken run of listings that spans the proof time.
+//! least two complete listings that span the proof time, and where nothing but absence tells of a
+//! runner's end while its VM lives, it is proven a second time before the VM goes. *The forge's busy
+//! flag is no proof of idleness*: a runner counts as quiet only over an unbroken run of listings that
+//! spans the proof time.
 
 use std::time::Duration;
 
@@ -57,7 +59,7 @@ impl Run {
         self.times = self.times.saturating_add(1);
     }
 
-    fn break_off(&mut self) {
+    pub(super) fn break_off(&mut self) {
         *self = Self::default();
     }
 

@@ -28,7 +28,10 @@ impl World {
             Effect::StandDown => Call::Order { word: Word::StandDown },
             Effect::GoOn => Call::Order { word: Word::GoOn },
             Effect::End => Call::Order { word: Word::End },
-            Effect::Deregister => Call::Deregister { forced, silent },
+            Effect::Deregister => {
+                let ahead = !self.vms.contains_key(name);
+                Call::Deregister { forced, silent, ahead }
+            }
             Effect::DeleteVm => Call::Delete { forced, silent },
         };
         // A call that is held up somewhere still ends before the shell stops waiting for it. An order is

@@ -292,8 +292,10 @@ impl World {
             Call::Register => self.register(epoch, op, name),
             Call::Create => self.create(epoch, op, name),
             Call::Order { word } => self.order(epoch, op, name, word),
-            Call::Deregister { forced, silent } => {
-                self.deregister(epoch, op, name, Cause::of_drain(forced, silent));
+            Call::Deregister { forced, silent, ahead } => {
+                let cause = Cause::of_drain(forced, silent);
+                let cause = if ahead && cause == Cause::Drain { Cause::Ahead } else { cause };
+                self.deregister(epoch, op, name, cause);
             }
             Call::Delete { forced, silent } => {
                 self.delete(epoch, op, name, Cause::of_drain(forced, silent));

@@ -73,6 +73,9 @@ knobs! {
     listing_partial: 0.15,
     /// A listing lacks one entry and does not say so; never twice in a row for one name.
     listing_misses: 0.2,
+    /// A listing of the forge lacks the entry that the last one lacked, and does not say so either;
+    /// never more than twice in a row.
+    listing_misses_again: 0.6,
     /// A listing fails.
     listing_fails: 0.15,
     /// A deregistration or deletion is held off by a rate limit.

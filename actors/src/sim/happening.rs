@@ -101,6 +101,6 @@ pub(super) enum Call {
     Register,
     Create,
     Order { word: Word },
-    Deregister { forced: bool, silent: bool },
+    Deregister { forced: bool, silent: bool, ahead: bool },
     Delete { forced: bool, silent: bool },
 }

@@ -16,6 +16,9 @@ pub(super) enum Cause {
     Drain,
     /// A drain of a guest that reported once and gave no answer for as long as a drain asks.
     Silence,
+    /// A deregistration that was on its way before there was a VM: a cloud that said 503 made it minutes
+    /// later, and the call was held up until its runner had a job. No evidence comes in time for that.
+    Ahead,
     /// Force, or the job's own limit.
     Force,
     /// The cloud itself.
@@ -126,7 +129,9 @@ impl World {
             (Cause::Cloud, _) => counters.jobs_lost_by_the_cloud += 1,
             (Cause::Force, _) => counters.jobs_killed_by_force += 1,
             (Cause::Silence, true) => counters.jobs_lost_to_silence += 1,
-            (Cause::Drain | Cause::Silence, false) => counters.jobs_lost_to_lag += 1,
+            (Cause::Ahead, _) | (Cause::Drain | Cause::Silence, false) => {
+                counters.jobs_lost_to_lag += 1
+            }
             (Cause::Drain, true) => {
                 self.violated(invariant::NO_JOB_LOST, format!("{name} lost job {job} to a drain"));
             }

@@ -20,6 +20,8 @@ pub(super) struct Snapshots {
     registrations: Option<Arc<Listing<Registration>>>,
     missed_vm: BTreeSet<RunnerName>,
     missed_registration: BTreeSet<RunnerName>,
+    /// Of these, those that two listings in a row lacked.
+    missed_again: BTreeSet<RunnerName>,
 }
 
 impl World {
@@ -77,7 +79,20 @@ impl World {
             .map(|(name, registration)| registration.listed(name, self.now))
             .collect();
         let mut missed = std::mem::take(&mut self.snapshots.missed_registration);
-        let listing = Arc::new(self.spoil(entries, |r: &Registration| &r.name, &mut missed));
+        let once = missed.difference(&self.snapshots.missed_again).cloned().collect::<Vec<_>>();
+        let mut listing = self.spoil(entries, |r: &Registration| &r.name, &mut missed);
+        if listing.complete {
+            self.snapshots.missed_again.clear();
+            for name in once {
+                if self.chance(self.faults.listing_misses_again) {
+                    listing.entries.retain(|entry| entry.name != name);
+                    self.note(|| format!("listing: {name} is left out again"));
+                    missed.insert(name.clone());
+                    self.snapshots.missed_again.insert(name);
+                }
+            }
+        }
+        let listing = Arc::new(listing);
         self.snapshots.missed_registration = missed;
         self.snapshots.registrations = Some(Arc::clone(&listing));
         Some(listing)

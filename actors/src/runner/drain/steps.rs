@@ -109,11 +109,18 @@ pub(super) fn hold(since: Time, drain: Drain, known: Known) -> Next {
 
 /// How long the VM may take to end by itself. The job's hook has reported before the runner
 /// application tells the forge of the job's end; while the forge is out of reach that takes minutes,
-/// and without it the forge would take the job for lost.
+/// and without it the forge would take the job for lost. An end that nobody told of is proven a second
+/// time before a VM is deleted that still runs: the guest of a finished job powers off by itself.
 fn patience(drain: &Drain, known: &Known, limits: &Limits) -> Duration {
     let told = drain.forge_knows || drain.registration_gone;
     let untold = drain.reason == DrainReason::Finished && known.answers(limits) && !told;
-    if untold { limits.settle.max(limits.last_words) } else { limits.settle }
+    if drain.is_inferred() && !drain.registration_gone {
+        limits.settle.max(limits.busy)
+    } else if untold {
+        limits.settle.max(limits.last_words)
+    } else {
+        limits.settle
+    }
 }
 
 /// Waits for the VM's own end. A guest that stands down would wait with it: once its registration is
