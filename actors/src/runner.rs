@@ -331,6 +331,7 @@ impl Known {
                     self.version = Some(version.clone());
                 }
             }
+            Event::JobStarted(_) => self.vm_absent.break_off(),
             Event::Answered(answer) => {
                 if self.in_flight.is_some_and(|flight| flight.effect == answer.effect()) {
                     self.in_flight = None;
@@ -360,11 +361,7 @@ impl Known {
                     self.in_flight = None;
                 }
             }
-            Event::Observed(_)
-            | Event::JobStarted(_)
-            | Event::JobCompleted(_)
-            | Event::Drain(_)
-            | Event::Force => {}
+            Event::Observed(_) | Event::JobCompleted(_) | Event::Drain(_) | Event::Force => {}
         }
     }
 }

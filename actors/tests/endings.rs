@@ -7,7 +7,7 @@ use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
     pool::{Policy, Roster, Survey, plan},
-    port::{Change, ErrorClass, Listing, PortError, Registration, Time, Vm, VmStatus},
+    port::{Change, Deletion, ErrorClass, Listing, PortError, Registration, Time, Vm, VmStatus},
     runner::{
         Answer, Effect, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State,
         Step, adopt,
@@ -387,18 +387,35 @@ fn a_finished_guest_that_powers_off_is_deleted_without_more_proof() {
     assert_eq!(off.1, [Effect::DeleteVm]);
 }
 
-#[test]
-fn a_guest_that_speaks_has_a_vm_whatever_listings_lack() {
-    let of_cloud = |second| of_cloud(Sighting::Absent, second);
+/// Its create failed, and may have made a VM all the same.
+fn unsure() -> State {
     let failed = Answer::LaunchFailed(LaunchFailure {
         error: PortError::doubtful(ErrorClass::Transient, "503"),
         vm_possible: true,
         registration_possible: true,
         registration: Some(RegistrationId(7)),
     });
-    let late = next(State::start(at(0), &limits()).0, Event::Answered(failed), 1);
-    let late = next(late, of_cloud(200), 201);
+    next(State::start(at(0), &limits()).0, Event::Answered(failed), 1)
+}
+
+#[test]
+fn a_guest_that_speaks_has_a_vm_whatever_listings_lack() {
+    let of_cloud = |second| of_cloud(Sighting::Absent, second);
+    let late = next(unsure(), of_cloud(200), 201);
     let late = next(late, Event::Guest(Report::RunnerStarted, GuestTimes::default()), 255);
     let late = next(late, of_cloud(262), 263);
     assert_eq!(late.phase(), Phase::Idle, "the cloud made it after all");
+}
+
+#[test]
+fn a_vm_that_comes_late_to_a_runner_deleted_by_force_counts_and_is_deleted() {
+    let forced = next(unsure(), Event::Force, 50);
+    let none = Answer::VmDeleted(Ok(Deletion::Gone));
+    let gone = next(forced, Event::Answered(none), 51);
+    assert!(!gone.holds_vm());
+    let late = gone.next(shows(VmStatus::Building, 300), at(301), &limits());
+    assert!(late.0.holds_vm(), "its place below max is taken");
+    let refused = Answer::Deregistered(Err(PortError::certain(ErrorClass::Transient, "502")));
+    let deleting = late.0.next(Event::Answered(refused), at(302), &limits());
+    assert_eq!(deleting.1, [Effect::DeleteVm]);
 }

@@ -234,17 +234,17 @@ impl Drain {
             self.vm_gone |= expected || known.vm_absent.spans(limits.idle_proof);
         }
         if self.vm_gone
-            && !self.forced
             && matches!(&seen.vm, Sighting::Seen(vm) if vm.status != VmStatus::Deleting)
             && known.blind_until.is_none_or(|blind| {
                 let lag = if self.delete_taken { limits.listing_lag } else { Duration::ZERO };
                 seen.vm_as_of > blind + lag
             })
         {
-            // It is there after all: a create that was slow to show. Back to the careful way out.
+            // It is there after all: a create that was slow to show. Back to the careful way out, unless
+            // it is to go whatever it does.
             self.vm_gone = false;
             self.delete_taken = false;
-            self.enter(Step::Ask, seen.vm_as_of);
+            self.enter(if self.forced { Step::Delete } else { Step::Ask }, seen.vm_as_of);
         }
         let over = self.vm_gone || self.vm_dead(known) || self.step == Step::Delete;
         // While the VM lives, its runner application may still be at work, and lost where the VM goes.
