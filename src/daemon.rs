@@ -51,6 +51,7 @@ use crate::{
     config::{Config, Env},
     demand::JobEars,
     github::{
+        budget,
         downloads::{Catalogue, Downloads},
         queue::line::Broker,
         records::Records,
@@ -115,6 +116,8 @@ pub(crate) struct Pace {
     pub shrink_after: std::time::Duration,
     /// How often is looked for what webhooks have lost.
     pub repair: repair::Pace,
+    /// The minute in which GitHub takes only so many calls that create something.
+    pub minute: std::time::Duration,
 }
 
 impl Default for Pace {
@@ -127,6 +130,7 @@ impl Default for Pace {
             registration_grace: limits.registration_grace,
             shrink_after: std::time::Duration::from_secs(20),
             repair: repair::Pace::default(),
+            minute: budget::MINUTE,
         }
     }
 }
@@ -187,7 +191,8 @@ impl Daemon {
         };
         let ports = {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
-            let made = io.spawn(async move { assemble::ports(&config, &clock).await }).await;
+            let made =
+                io.spawn(async move { assemble::ports(&config, &clock, pace.minute).await }).await;
             made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
         };
         let Ports { github, forge, catalogue, records, providers } = ports;

@@ -80,6 +80,8 @@ pub struct GithubConfig {
     pub ca_file: Option<PathBuf>,
     /// How long a call may take.
     pub timeouts: Timeouts,
+    /// GitHub's minute: [`budget::MINUTE`], or less where time runs faster.
+    pub minute: Duration,
 }
 
 impl GithubConfig {
@@ -92,6 +94,7 @@ impl GithubConfig {
             fleet,
             ca_file: None,
             timeouts: Timeouts::default(),
+            minute: budget::MINUTE,
         }
     }
 }
@@ -130,7 +133,14 @@ impl Github {
         let patience = config.timeouts.whole;
         let transport = transport::Transport::new(&base, http.clone(), patience)?;
         Ok(Self {
-            client: client::Client::new(transport, credentials, base, clock, patience),
+            client: client::Client::new(
+                transport,
+                credentials,
+                base,
+                clock,
+                patience,
+                config.minute,
+            ),
             http,
             timeouts: config.timeouts,
             fleet: config.fleet,

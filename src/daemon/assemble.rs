@@ -1,6 +1,6 @@
 //! From a configuration to the parts of a fleet.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use runner_fleet_actors::{
     fleet::PoolSetup,
@@ -22,8 +22,12 @@ use crate::{
     },
 };
 
-/// The client of the configured GitHub. Must be called inside the I/O runtime.
-pub(super) fn github(config: &Config, clock: &Arc<dyn Clock>) -> Result<Github, PortError> {
+/// The client of the configured GitHub, whose minute is so long. Must be called inside the I/O runtime.
+pub(super) fn github(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    minute: Duration,
+) -> Result<Github, PortError> {
     let env = Env::of_process();
     let auth = match &config.github.auth {
         GithubAuth::Token(source) => {
@@ -43,6 +47,7 @@ pub(super) fn github(config: &Config, clock: &Arc<dyn Clock>) -> Result<Github, 
     let github = GithubConfig {
         url: config.github.url.to_string(),
         ca_file: config.github.ca_file.clone(),
+        minute,
         ..GithubConfig::new(auth, config.fleet.id.clone())
     };
     Github::new(github, Arc::clone(clock))
@@ -109,6 +114,7 @@ pub(super) struct Ports {
 pub(super) async fn ports(
     config: &Config,
     clock: &Arc<dyn Clock>,
+    minute: Duration,
 ) -> Result<Ports, Vec<PortError>> {
     let mut faults = Vec::new();
     let mut providers = BTreeMap::new();
@@ -120,7 +126,7 @@ pub(super) async fn ports(
             Err(fault) => faults.push(fault),
         }
     }
-    match github(config, clock) {
+    match github(config, clock, minute) {
         Ok(github) if faults.is_empty() => {
             let github = Arc::new(github);
             let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;

@@ -99,7 +99,7 @@ impl Door {
         }
         self.sources.renew(new).map_err(Refusal::Invalid)?;
         if old.github != new.github {
-            let github = assemble::github(new, &self.clock).map_err(invalid)?;
+            let github = assemble::github(new, &self.clock, self.pace.minute).map_err(invalid)?;
             let github = Arc::new(github);
             self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
             self.records.renew(Arc::clone(&github) as Arc<dyn Records>);

@@ -21,6 +21,7 @@ use crate::{
         table::{table, terminal_width},
     },
     config::Config,
+    github::budget,
     home::Tls,
     provider::Grade,
 };
@@ -118,7 +119,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
 
 async fn ask_github(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
     let whom = "github".to_owned();
-    let github = match assemble::github(config, clock) {
+    let github = match assemble::github(config, clock, budget::MINUTE) {
         Ok(github) => github,
         Err(fault) => {
             let about = "configuration".to_owned();

@@ -102,6 +102,7 @@ rate = 1000
             registration_grace: Pace::default().registration_grace / whole.max(1),
             shrink_after: Pace::default().shrink_after / whole.max(1),
             repair: Pace::default().repair.faster(whole),
+            minute: Pace::default().minute / whole.max(1),
         },
         first_runner: None,
         patience: Duration::from_secs(60),

@@ -52,7 +52,8 @@ pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
 
 /// Calls that create something, in any minute.
 pub const CREATIONS_A_MINUTE: usize = 80;
-const MINUTE: Duration = Duration::from_secs(60);
+/// The time in which these are counted.
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 const CORE: &str = "core";
 const REGISTRATION: &str = "actions_runner_registration";
@@ -66,13 +67,20 @@ struct Window {
 
 /// What is known of the limits. Empty until GitHub says something; a GitHub Enterprise Server with
 /// limits switched off never does, and then everything is allowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
     windows: BTreeMap<String, Window>,
     held_until: Option<Time>,
     strikes: u32,
     /// When the creating calls of the last minute were made.
     created: VecDeque<Time>,
+    minute: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::with_minute(MINUTE)
+    }
 }
 
 /// What one answer says of the limits; made from its status, headers and message.
@@ -95,6 +103,13 @@ pub struct Seen {
 }
 
 impl Budget {
+    /// Nothing known yet. `minute` is [`MINUTE`], or less for a demo in which time runs faster.
+    #[must_use]
+    pub fn with_minute(minute: Duration) -> Self {
+        let (windows, created) = (BTreeMap::new(), VecDeque::new());
+        Self { windows, held_until: None, strikes: 0, created, minute }
+    }
+
     /// Takes in an answer. Returns until when nothing may be asked, if the answer is a refusal for
     /// a rate limit; `None` for every other answer, also for a 403 for want of a permission.
     pub fn take_in(&mut self, seen: &Seen, now: Time) -> Option<Time> {
@@ -137,13 +152,13 @@ impl Budget {
     /// # Errors
     /// The time from which on the same question is worth asking again; nothing was counted.
     pub fn create(&mut self, now: Time) -> Result<(), Time> {
-        while self.created.front().is_some_and(|at| *at + MINUTE <= now) {
+        while self.created.front().is_some_and(|at| *at + self.minute <= now) {
             self.created.pop_front();
         }
         let full = self.created.len().checked_sub(CREATIONS_A_MINUTE);
         let full = full.and_then(|first| self.created.get(first));
         if let Some(first) = full.filter(|_| !self.windows.is_empty()) {
-            return Err(*first + MINUTE);
+            return Err(*first + self.minute);
         }
         self.created.push_back(now);
         Ok(())

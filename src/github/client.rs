@@ -116,13 +116,14 @@ impl Client {
         base: Url,
         clock: Arc<dyn Clock>,
         patience: Duration,
+        minute: Duration,
     ) -> Self {
         Self {
             transport,
             credentials,
             base,
             clock,
-            budget: Mutex::default(),
+            budget: Mutex::new(Budget::with_minute(minute)),
             at_once: Semaphore::new(AT_ONCE),
             patience,
             calls: Calls::default(),

@@ -13,6 +13,7 @@ use crate::{
     config::{Config, DemandKind, Env},
     daemon::{assemble, sources},
     github::{
+        budget,
         planner::{Pace, Planner},
         queue::QueueConfig,
         scale_set::{self, Found, PoolSet},
@@ -48,7 +49,9 @@ async fn ask_scale_sets(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
     let mut all = Vec::new();
     let wanted: Vec<_> = config.pools.iter().filter_map(PoolSet::of).collect();
     // Without a GitHub there is a line that says so already.
-    let Ok(github) = assemble::github(config, clock).map(Arc::new) else { return all };
+    let Ok(github) = assemble::github(config, clock, budget::MINUTE).map(Arc::new) else {
+        return all;
+    };
     for set in wanted {
         let found = match scale_set::look(Arc::clone(&github), &set).await {
             Ok(Found::None) => (OK, "none of that name yet; the daemon makes it".to_owned()),

@@ -141,7 +141,7 @@ impl Held {
     }
 
     /// A runner has taken a job: the oldest jobs, of that repository where it is known, are asked about
-    /// now.
+    /// now. Each runner that has taken one hurries others.
     pub fn hurry(&mut self, repository: Option<&str>, now: Time) {
         let of = |entry: &Entry| {
             repository.is_none_or(|wanted| entry.question.repository.eq_ignore_ascii_case(wanted))
@@ -149,7 +149,10 @@ impl Held {
         let mut waiting: Vec<_> = self
             .jobs
             .values_mut()
-            .filter(|entry| !entry.asking && entry.loose_since.is_none() && of(entry))
+            .filter(|entry| {
+                let waits = !entry.asking && entry.check_at > now;
+                waits && entry.loose_since.is_none() && of(entry)
+            })
             .collect();
         waiting.sort_by_key(|entry| entry.came_at);
         for entry in waiting.into_iter().take(HURRIED) {

@@ -283,9 +283,13 @@ fn a_runner_that_takes_a_job_hurries_the_oldest_of_that_repository() {
     }
     let other = Question { repository: "octo-org/other".into(), ..question(9) };
     held.take(Tag(9), other, false, at(0));
+    let due = |held: &Held| -> Vec<_> {
+        held.clone().due(9, at(11)).into_iter().map(|question| question.id).collect()
+    };
     held.hurry(Some("Octo-Org/App"), at(11));
-    let due: Vec<_> = held.due(9, at(11)).into_iter().map(|question| question.id).collect();
-    assert_eq!(due, [3, 4], "by number, both due at the same moment");
+    assert_eq!(due(&held), [3, 4], "by number, both due at the same moment");
+    held.hurry(Some("Octo-Org/App"), at(11));
+    assert_eq!(due(&held), [1, 2, 3, 4], "another runner has taken another job");
 }
 
 proptest! {
