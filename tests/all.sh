@@ -37,27 +37,34 @@ verdict() {
   printf -- '---- %s: %s after %d s\n' "$1" "$2" "$3"
 }
 
-# What a person wants to see of cargo's output while it goes on.
+# What a person wants to see of cargo's output while it goes on. Not in awk: Debian's reads ahead, and
+# would show it minutes later.
 brief() {
-  awk '
-    / *(Compiling|Checking|Downloaded|Downloading|Documenting|Blocking|Locking|Updating|Adding|Generated) / && /^ / { next }
-    /^     Running / { file = $2 == "unittests" ? "unit tests of " $3 : $2; next }
-    /^   Doc-tests / { file = "examples in the documentation of " $2; next }
-    /^running [0-9]+ tests?$/ || /^$/ { next }
-    /^test .* \.\.\. (ok|ignored.*)$/ || /^test .* has been running for over/ { next }
-    # Twice: with what each test printed, then with their names alone.
-    /^successes:$/ { said = !said; names = !said; next }
-    /^failures:$/ { failures = 1; next }
-    /^test result: / {
-      printf "%-42s %4d passed %3d failed %9s\n", file, $4, $6, $NF
-      said = names = failures = 0
-      fflush()
-      next
-    }
-    names || failures { next }
-    /^---- .* stdout ----$/ { print "  " $2 ":"; next }
-    { print; fflush() }
-  '
+  local line words file='' part=''
+  while IFS= read -r line; do
+    case $line in
+      '     Running '*)
+        read -ra words <<<"$line"
+        file=${words[1]}
+        [ "$file" != unittests ] || file="unit tests of ${words[2]}"
+        ;;
+      '   Doc-tests '*) file="examples in the documentation of ${line##* }" ;;
+      ' '*Compiling\ * | ' '*Checking\ * | ' '*Download* | ' '*Documenting\ * | ' '*Blocking\ * | \
+        ' '*Locking\ * | ' '*Updating\ * | ' '*Adding\ * | ' '*Generated\ *) ;;
+      '' | 'running '*' tests' | 'running 1 test') ;;
+      'test '*' ... ok' | 'test '*' ... ignored'* | 'test '*' has been running for over '*) ;;
+      # Twice: with what each test printed, then with their names alone.
+      successes:) [ "$part" = said ] && part=names || part=said ;;
+      failures:) part=failures ;;
+      'test result: '*)
+        read -ra words <<<"$line"
+        printf '%-42s %4d passed %3d failed %9s\n' "$file" "${words[3]}" "${words[5]}" "${words[-1]}"
+        part=
+        ;;
+      '---- '*' stdout ----') [ "$part" != said ] || printf '  %s:\n' "${line:5:-12}" ;;
+      *) case $part in names | failures) ;; *) printf '%s\n' "$line" ;; esac ;;
+    esac
+  done
 }
 
 # Whatever failed, in full.
