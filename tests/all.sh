@@ -107,9 +107,10 @@ lock_file() { cargo metadata --locked --format-version 1 >/dev/null; }
 
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace; }
 
-# --show-output: else the line that says why a test was skipped would not be seen.
 # A test's own words say where it failed; the way there through an executor says nothing.
 export RUST_BACKTRACE=0
+
+# --show-output: else the line that says why a test was skipped would not be seen.
 all_tests() { cargo test --workspace --no-fail-fast -- --show-output; }
 
 simulation() {

@@ -127,8 +127,16 @@ const TEXT_MAX: usize = 300;
 /// Labels of a job that are kept: a runner has 100 at most.
 const LABELS_MAX: usize = 100;
 
+/// Whether a character of a foreign text orders a terminal about instead of being shown: control
+/// characters, and the marks that turn the direction of what follows (Unicode Standard Annex 9).
+#[must_use]
+pub fn is_order(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
 fn tame(given: &str) -> String {
-    given.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
+    given.chars().filter(|c| !is_order(*c)).take(TEXT_MAX).collect()
 }
 
 /// What is known of a job besides how far it is; everything may be missing.

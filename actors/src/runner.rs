@@ -193,7 +193,8 @@ impl State {
         if let Some(known) = self.known_mut() {
             known.note(&event, now, limits);
         }
-        match self {
+        let was = self.phase();
+        let (mut state, effects) = match self {
             Self::Creating { .. } | Self::Registering { .. } | Self::Idle { .. } => {
                 waiting::next(self, event, now, limits)
             }
@@ -203,7 +204,14 @@ impl State {
             }
             // Deleted absorbs: whatever turns up under this name later is an orphan's matter.
             Self::Deleted { .. } => (self, Vec::new()),
+        };
+        if let Self::Busy { known, .. } = &mut state
+            && was != Phase::Busy
+        {
+            // Whoever has begun a job has a VM: listings that lack it prove that anew.
+            known.vm_absent.break_off();
         }
+        (state, effects)
     }
 
     /// When a tick changes something: `Some` for every state but `Deleted`.
@@ -331,7 +339,6 @@ impl Known {
                     self.version = Some(version.clone());
                 }
             }
-            Event::JobStarted(_) => self.vm_absent.break_off(),
             Event::Answered(answer) => {
                 if self.in_flight.is_some_and(|flight| flight.effect == answer.effect()) {
                     self.in_flight = None;
@@ -361,7 +368,11 @@ impl Known {
                     self.in_flight = None;
                 }
             }
-            Event::Observed(_) | Event::JobCompleted(_) | Event::Drain(_) | Event::Force => {}
+            Event::Observed(_)
+            | Event::JobStarted(_)
+            | Event::JobCompleted(_)
+            | Event::Drain(_)
+            | Event::Force => {}
         }
     }
 }

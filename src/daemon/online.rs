@@ -43,8 +43,8 @@ const OK: &str = "ok";
 const WARNING: &str = "warning";
 const FAULT: &str = "fault";
 
-/// Asks GitHub, the clouds and the sources of demand whether they can do what `config` wants of them. 0 where no fault was
-/// found, else 1.
+/// Asks GitHub, the clouds and the sources of demand whether they can do what `config` wants of them.
+/// 0 where no fault was found, else 1.
 #[must_use]
 pub fn check_online(config: &Config, output: Output) -> ExitCode {
     let _already = rustls::crypto::ring::default_provider().install_default();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use runner_fleet_actors::{
     event::{GuestTimes, Job, JobEnd},
+    job::is_order,
     port::StandDown,
     runner::Report,
 };
@@ -170,7 +171,7 @@ fn is_word(text: &str, legal: impl Fn(char) -> bool) -> bool {
 
 /// One line without control characters; `None` where nothing is left.
 fn text(given: &str) -> Option<String> {
-    let tame: String = given.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect();
+    let tame: String = given.chars().filter(|c| !is_order(*c)).take(TEXT_MAX).collect();
     let tame = tame.trim();
     (!tame.is_empty()).then(|| tame.to_owned())
 }
@@ -178,8 +179,7 @@ fn text(given: &str) -> Option<String> {
 /// The end of a log, without control characters but the ends of lines.
 fn excerpt(log: &str, token: &str) -> Option<String> {
     let log = log.replace(token, "***");
-    let tame: String =
-        log.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
+    let tame: String = log.chars().filter(|c| matches!(c, '\n' | '\t') || !is_order(*c)).collect();
     let mut from = tame.len().saturating_sub(LOG_MAX);
     while !tame.is_char_boundary(from) {
         from += 1;

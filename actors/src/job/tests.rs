@@ -178,12 +178,13 @@ fn a_record_tells_what_happened_on_the_way_to_its_runner() {
 fn a_name_that_would_order_a_terminal_about_or_fill_a_page_is_tamed() {
     let (mut book, pools) = (Book::default(), pools());
     let mut told = news(1, JobWord::Queued, 0);
-    told.facts.name = Some(format!("\x1b]0;owned\x07\x1b[2Jbuild\nfake line{}", "x".repeat(5000)));
+    told.facts.name =
+        Some(format!("\x1b]0;owned\x07\x1b[2Jbuild\n\u{202e}fake line{}", "x".repeat(5000)));
     told.facts.labels.extend((0..500).map(|n| format!("\rlabel-{n}")));
     book.apply(told, &pools);
     let facts = &book.get(&1.into()).unwrap().facts;
     let name = facts.name.as_deref().unwrap();
-    assert!(name.starts_with("]0;owned[2Jbuildfake line") && name.len() <= 300, "{name}");
+    assert!(name.starts_with("]0;owned[2Jbuildfake line") && name.chars().count() == 300, "{name}");
     assert!(facts.labels.len() <= 100 && facts.labels.iter().all(|label| !label.contains('\r')));
 }
 

@@ -144,8 +144,6 @@ fn observed(
         return out(DrainReason::LaunchFailed { class }, known).delete(now, limits);
     }
     if news.busy {
-        // Whoever runs a job has a VM: listings that lack it prove that anew.
-        known.vm_absent.break_off();
         return (State::Busy { since: now, job: Job::default(), known }, Vec::new());
     }
     if let Some(VmStatus::Error { class, fault }) = &known.vm_status {

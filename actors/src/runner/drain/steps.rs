@@ -132,9 +132,8 @@ fn settle(since: Time, mut drain: Drain, known: Known) -> Next {
     (State::Draining { since, drain, known }, effects)
 }
 
-/// A job was there after all, and so is its VM: listings that lack it prove that anew.
-pub(super) fn back_to_busy(drain: Drain, mut known: Known, job: Job, now: Time) -> Next {
-    known.vm_absent.break_off();
+/// A job was there after all.
+pub(super) fn back_to_busy(drain: Drain, known: Known, job: Job, now: Time) -> Next {
     (State::Busy { since: now, job, known }, drain.word_to_go_on())
 }
 
