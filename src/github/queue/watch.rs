@@ -136,21 +136,11 @@ impl Watch {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures = 0_u32;
         loop {
-            let served = self.connect_and_serve(&stop, &mut failures).await;
-            let now = self.now();
-            self.held.lost(now);
-            self.status.write(|status| {
-                status.connected_since = None;
-                status.held = 0;
-                status.ready = 0;
-            });
-            self.publish(None);
-            let Err(error) = served else { return };
+            let Err(error) = self.connect_and_serve(&stop, &mut failures).await else { return };
             failures = failures.saturating_add(1);
             let wait = backoff::delay(failures, u64::from(self.most), CONNECT);
             let (queue, kind) = (&self.queue, self.kind.as_str());
             tracing::warn!(queue, kind, %error, ?wait, "the queue is not read, demand is unknown");
-            self.status.write(|status| status.last_error = Some(error.what.clone()));
             if failures == 1 {
                 self.tell_fault(error);
             }
@@ -166,18 +156,32 @@ impl Watch {
         stop: &CancellationToken,
         failures: &mut u32,
     ) -> Result<(), PortError> {
-        let mut line = tokio::select! {
+        let opened = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            line = self.broker.open(&self.queue, self.most) => line?,
+            line = self.broker.open(&self.queue, self.most) => line,
         };
+        let mut line = opened.inspect_err(|error| self.is_away(Some(error)))?;
         let now = self.now();
         tracing::info!(queue = self.queue, kind = self.kind.as_str(), "the queue is read");
         self.status.write(|status| status.connected_since = Some(now));
         let served = self.serve(line.as_mut(), stop, failures).await;
         // Not after the leave: a broker that is away is waited for.
-        self.publish(None);
+        self.is_away(served.as_ref().err());
         line.close().await;
         served
+    }
+
+    /// Nothing is known any more. Whoever is woken by that finds the reason in the status.
+    fn is_away(&mut self, error: Option<&PortError>) {
+        let now = self.now();
+        self.held.lost(now);
+        self.status.write(|status| {
+            status.connected_since = None;
+            if let Some(error) = error {
+                status.last_error = Some(error.what.clone());
+            }
+        });
+        self.publish(None);
     }
 
     async fn serve(
