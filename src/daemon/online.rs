@@ -21,7 +21,7 @@ use crate::{
         table::{table, terminal_width},
     },
     config::Config,
-    github::budget,
+    github::{Github, budget},
     home::Tls,
     provider::Grade,
 };
@@ -73,8 +73,19 @@ fn as_table(asked: &[Asked]) -> String {
 
 async fn ask_all(config: &Config) -> Vec<Asked> {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
-    let mut asked = ask_github(config, &clock).await;
-    asked.extend(demand::ask(config, &clock).await);
+    let mut asked = Vec::new();
+    let github = match assemble::github(config, &clock, budget::MINUTE) {
+        Ok(github) => Some(Arc::new(github)),
+        Err(fault) => {
+            let (whom, about) = ("github".to_owned(), "configuration".to_owned());
+            asked.push(Asked { grade: FAULT, whom, about, what: fault.to_string() });
+            None
+        }
+    };
+    if let Some(github) = &github {
+        asked.extend(ask_github(config, github).await);
+    }
+    asked.extend(demand::ask(config, github.as_ref(), &clock).await);
     let guests = config.guests.as_ref().and_then(|guests| guests.tls.clone());
     let webhooks = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.clone());
     let certificates = [("guests", guests), ("webhooks", webhooks)];
@@ -117,15 +128,8 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
     asked
 }
 
-async fn ask_github(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
+async fn ask_github(config: &Config, github: &Github) -> Vec<Asked> {
     let whom = "github".to_owned();
-    let github = match assemble::github(config, clock, budget::MINUTE) {
-        Ok(github) => github,
-        Err(fault) => {
-            let about = "configuration".to_owned();
-            return vec![Asked { grade: FAULT, whom, about, what: fault.to_string() }];
-        }
-    };
     let mut places: Vec<_> =
         config.pools.iter().map(|pool| (pool.scope.clone(), pool.group.clone())).collect();
     places.sort();

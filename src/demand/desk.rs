@@ -42,6 +42,7 @@ const TIDY: Duration = Duration::from_secs(600);
 enum Letter {
     News { news: Vec<JobNews>, with: Vec<Entry>, taken: oneshot::Sender<Result<(), LedgerError>> },
     Checked { key: JobKey },
+    Unanswered { key: JobKey },
 }
 
 /// The desk itself. Cheap to share; ends with the task that serves it.
@@ -165,6 +166,11 @@ impl Desk {
         self.hint(Letter::Checked { key: key.clone() });
     }
 
+    /// A job was asked about, and no answer came. A hint, as [`Desk::checked`].
+    pub fn unanswered(&self, key: &JobKey) {
+        self.hint(Letter::Unanswered { key: key.clone() });
+    }
+
     fn hint(&self, letter: Letter) {
         if let Err(error) = self.inbox.try_send(letter) {
             tracing::debug!(%error, "a hint for the desk is dropped; the forge tells the same");
@@ -264,6 +270,7 @@ impl Desk {
                         told.push(taken);
                     }
                     Letter::Checked { key } => book.checked(&key, now),
+                    Letter::Unanswered { key } => book.unanswered(&key, now),
                 }
             }
             let changed = unkept.iter().filter_map(|key| book.get(key));

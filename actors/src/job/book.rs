@@ -20,6 +20,8 @@ const RUNNING: Curve =
 /// A job whose runner is gone, and one that just began without a word of the forge, are asked about
 /// soon: the forge's own news are on their way.
 const SOON: Duration = Duration::from_secs(20);
+/// A job that could not be looked up is asked about again, and keeps no other from being asked about.
+const UNANSWERED: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
 /// A job that is over stays in the book for a while, so that news of it that come late find it.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
@@ -44,6 +46,8 @@ pub struct Book {
     /// Jobs of which a guest said that they are over, or whose runner's VM is gone, and since when: the
     /// forge's own word is on its way, or was lost. They are no demand any more.
     ended: BTreeMap<JobKey, Time>,
+    /// Jobs that could not be looked up: how often in a row, and until when they are left alone.
+    unanswered: BTreeMap<JobKey, (u32, Time)>,
 }
 
 impl Book {
@@ -212,7 +216,8 @@ impl Book {
         });
         let ended = self.ended.get(&job.key).filter(|_| job.checks == 0).map(|at| *at + SOON);
         let begun = (taken && job.word == JobWord::Queued).then(|| job.last_at + SOON * 3);
-        Some([ended, begun].into_iter().flatten().fold(usual, Time::min))
+        let due = [ended, begun].into_iter().flatten().fold(usual, Time::min);
+        Some(self.unanswered.get(&job.key).map_or(due, |(_, until)| due.max(*until)))
     }
 
     /// Jobs to be looked up now, the longest due first, and when to look here again.
@@ -233,10 +238,18 @@ impl Book {
 
     /// A job was looked up and nothing new was learned, or nothing could be.
     pub fn checked(&mut self, key: &JobKey, now: Time) {
+        self.unanswered.remove(key);
         if let Some(job) = self.jobs.get_mut(key) {
             job.checks = job.checks.saturating_add(1);
             job.last_at = job.last_at.max(now);
         }
+    }
+
+    /// A job was asked about and no answer came: it stays as doubtful as it was.
+    pub fn unanswered(&mut self, key: &JobKey, now: Time) {
+        let (times, until) = self.unanswered.entry(key.clone()).or_insert((0, now));
+        *times = times.saturating_add(1);
+        *until = now + backoff::delay(*times, key.id().unwrap_or_default(), UNANSWERED);
     }
 
     /// The configuration changed: jobs that nobody has taken are matched anew. What changed is returned.
@@ -257,6 +270,7 @@ impl Book {
         self.jobs.retain(|_, job| job.word != JobWord::Done || job.last_at + REMEMBERED > now);
         let open: BTreeSet<_> = self.jobs.keys().collect();
         self.ended.retain(|key, _| open.contains(key));
+        self.unanswered.retain(|key, _| open.contains(key));
         self.starts.retain(|_, start| start.at + REMEMBERED > now);
     }
 }

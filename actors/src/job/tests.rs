@@ -158,6 +158,32 @@ fn a_job_whose_runner_is_gone_is_looked_up_soon() {
 }
 
 #[test]
+fn a_job_that_cannot_be_looked_up_is_asked_about_after_the_others_and_less_and_less_often() {
+    let (mut book, pools) = (Book::default(), pools());
+    for id in 1..=3 {
+        book.apply(news(id, JobWord::Running, 0), &pools);
+    }
+    let now = at(4 * 3600);
+    let first = book.doubtful(now).0[0].key.clone();
+    let mut waits = Vec::new();
+    let mut at = now;
+    for _ in 0..8 {
+        assert!(book.doubtful(at).0.iter().any(|job| job.key == first));
+        book.unanswered(&first, at);
+        let (due, next) = book.doubtful(at);
+        assert_eq!(due.len(), 2, "only the others");
+        waits.push((next.unwrap() - at).num_seconds());
+        at = next.unwrap();
+    }
+    assert!(waits.iter().all(|wait| (5..=600).contains(wait)), "{waits:?}");
+    assert!(waits[7] > 4 * waits[0], "{waits:?}");
+    book.checked(&first, at);
+    book.unanswered(&first, at);
+    let (_, next) = book.doubtful(at);
+    assert!(next.unwrap() - at > chrono::Duration::minutes(5), "an answer is an answer");
+}
+
+#[test]
 fn a_record_tells_what_happened_on_the_way_to_its_runner() {
     let (mut book, pools) = (Book::default(), pools());
     let runner = "ci--large--000000000001";

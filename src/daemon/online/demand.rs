@@ -11,9 +11,9 @@ use runner_fleet_actors::port::{Clock, PortError};
 use super::{Asked, FAULT, OK, WARNING};
 use crate::{
     config::{Config, DemandKind, Env},
-    daemon::{assemble, sources},
+    daemon::sources,
     github::{
-        budget,
+        Github,
         planner::{Pace, Planner},
         queue::QueueConfig,
         scale_set::{self, Found, PoolSet},
@@ -28,9 +28,16 @@ fn fault(error: &PortError) -> (&'static str, String) {
     (FAULT, error.to_string())
 }
 
-pub(super) async fn ask(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
+/// Without a `github` nothing is said of scale sets: why there is none is said already.
+pub(super) async fn ask(
+    config: &Config,
+    github: Option<&Arc<Github>>,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Asked> {
     let mut all = Vec::from_iter(ask_webhooks(config));
-    all.extend(ask_scale_sets(config, clock).await);
+    if let Some(github) = github {
+        all.extend(ask_scale_sets(config, github).await);
+    }
     all.extend(ask_queues(config).await);
     all.extend(ask_planner(config, clock).await);
     all
@@ -45,15 +52,10 @@ fn ask_webhooks(config: &Config) -> Option<Asked> {
     Some(asked("webhooks", "secrets", found))
 }
 
-async fn ask_scale_sets(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
+async fn ask_scale_sets(config: &Config, github: &Arc<Github>) -> Vec<Asked> {
     let mut all = Vec::new();
-    let wanted: Vec<_> = config.pools.iter().filter_map(PoolSet::of).collect();
-    // Without a GitHub there is a line that says so already.
-    let Ok(github) = assemble::github(config, clock, budget::MINUTE).map(Arc::new) else {
-        return all;
-    };
-    for set in wanted {
-        let found = match scale_set::look(Arc::clone(&github), &set).await {
+    for set in config.pools.iter().filter_map(PoolSet::of) {
+        let found = match scale_set::look(Arc::clone(github), &set).await {
             Ok(Found::None) => (OK, "none of that name yet; the daemon makes it".to_owned()),
             Ok(Found::Set { id, missing }) if missing.is_empty() => {
                 (OK, format!("there, as number {id}"))

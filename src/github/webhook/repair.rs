@@ -10,6 +10,8 @@
 //!
 //! [`Book::doubtful`]: runner_fleet_actors::job::Book::doubtful
 
+mod looks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -19,7 +21,6 @@ use std::{
 
 use http::HeaderMap;
 use runner_fleet_actors::{
-    backoff::{self, Curve},
     demand::Sure,
     job::{JobFacts, JobNews, JobRecord, JobWord},
     name::Scope,
@@ -27,6 +28,8 @@ use runner_fleet_actors::{
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+pub use looks::{Looks, Next, after, lost, since};
 
 use crate::{
     demand::{
@@ -36,23 +39,13 @@ use crate::{
     github::records::{Delivery, Records},
 };
 
-/// How long GitHub keeps its log of deliveries (GitHub docs, "Viewing webhook deliveries").
-const LOGGED: Duration = Duration::from_secs(3 * 24 * 3600);
-/// How far back the first look goes: a job waits a day at most (GitHub docs, "Usage limits").
-const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
-/// How far a look goes back behind the last one: a delivery may be tried for ten seconds, and clocks
-/// differ.
-const OVERLAP: Duration = Duration::from_secs(15 * 60);
-/// Between two looks that fail.
-const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
-/// So often a delivery is asked for; then its job is left to the other net.
-const TRIES: u32 = 3;
 /// Pages of one look: 100,000 deliveries.
 const PAGES: usize = 1000;
-/// How long after the start demand counts as all there is where no look was possible.
-const UNLOOKED: Duration = Duration::from_secs(300);
 /// Jobs that are looked up in one turn.
 const LOOK_UPS: usize = 20;
+/// After so many calls that failed one after the other, the next would fail too. Fewer may be the fault of
+/// what was asked about.
+const IN_A_ROW: usize = 3;
 
 /// How often is looked for what was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,35 +157,9 @@ impl fmt::Display for Hook {
 const HOOKS: &str = "webhook/";
 const LOOKED: &str = "webhook-looked/";
 
-/// Of what GitHub has logged since `since`, what never arrived in any attempt and is asked for again:
-/// one attempt of each, the newest.
-#[must_use]
-pub fn lost(logged: &[Delivery], since: Time, tries: &BTreeMap<String, u32>) -> Vec<(String, u64)> {
-    let arrived: BTreeSet<&str> =
-        logged.iter().filter(|d| d.arrived()).map(|d| d.guid.as_str()).collect();
-    let mut newest: BTreeMap<&str, &Delivery> = BTreeMap::new();
-    let missed = logged.iter().filter(|d| {
-        d.delivered_at >= since
-            && d.event == "workflow_job"
-            && !arrived.contains(d.guid.as_str())
-            && tries.get(&d.guid).is_none_or(|tries| *tries < TRIES)
-    });
-    for delivery in missed {
-        let held = newest.entry(delivery.guid.as_str()).or_insert(delivery);
-        if (held.delivered_at, held.id) < (delivery.delivered_at, delivery.id) {
-            *held = delivery;
-        }
-    }
-    // The oldest first: GitHub tells a job's life in order.
-    let mut lost: Vec<_> = newest.into_values().collect();
-    lost.sort_by_key(|delivery| (delivery.delivered_at, delivery.id));
-    lost.into_iter().map(|delivery| (delivery.guid.clone(), delivery.id)).collect()
-}
-
-/// From when on the next look goes.
-#[must_use]
-pub fn since(last_look: Option<Time>, now: Time) -> Time {
-    last_look.map_or(now - FIRST_LOOK, |last| (last - OVERLAP).max(now - LOGGED))
+/// Whether the same call would be refused again.
+fn is_refusal(error: &PortError) -> bool {
+    matches!(error.class, ErrorClass::Auth | ErrorClass::Invalid)
 }
 
 /// The news that a job which GitHub does not have any more is over.
@@ -223,29 +190,22 @@ impl Repair {
 
     async fn deliveries(&self) {
         let begun = self.clock.now();
-        let mut tries = BTreeMap::new();
-        let mut silent = BTreeSet::new();
-        let mut failures = 0;
-        let mut unsure = true;
+        let (mut tries, mut silent) = (BTreeMap::new(), BTreeSet::new());
+        let (mut failures, mut sure) = (0_u32, false);
         loop {
-            let outcome = self.look(&mut tries, &mut silent).await;
-            let whole = match outcome {
-                Ok(whole) => whole,
-                Err(error) => {
-                    tracing::error!(%error, "deliveries cannot be looked through");
-                    false
-                }
-            };
-            failures = if whole { 0 } else { failures + 1 };
-            let pause = if whole { self.pace.period } else { backoff::delay(failures, 0, RETRY) };
-            if unsure && whole {
-                tokio::time::sleep(self.pace.arrival).await;
-            }
-            if unsure && (whole || self.clock.now() >= begun + UNLOOKED) {
-                unsure = false;
+            let whole = self.look(&mut tries, &mut silent).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "deliveries cannot be looked through");
+                false
+            });
+            failures = if whole { 0 } else { failures.saturating_add(1) };
+            let since_start = (self.clock.now() - begun).to_std().unwrap_or_default();
+            let next = after(Looks { failures, sure, since_start }, self.pace);
+            if let Some(wait) = next.sure_in {
+                tokio::time::sleep(wait).await;
+                sure = true;
                 self.desk.now_sure(Sure::Exact);
             }
-            tokio::time::sleep(if unsure { pause.min(UNLOOKED) } else { pause }).await;
+            tokio::time::sleep(next.pause).await;
         }
     }
 
@@ -269,7 +229,7 @@ impl Repair {
                         tracing::info!(%hook, asked, "lost deliveries are asked for again");
                     }
                 }
-                Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Invalid) => {
+                Err(error) if is_refusal(&error) => {
                     if silent.insert(hook.id) {
                         tracing::warn!(%hook, %error, "lost deliveries cannot be asked for again; jobs are looked up one by one instead");
                     }
@@ -298,18 +258,53 @@ impl Repair {
             Err(error) => return Ok(Err(error)),
         };
         let lost = lost(&logged, since, tries);
-        for (guid, id) in &lost {
-            if let Err(error) = self.records.redeliver(hook, *id).await {
-                return Ok(Err(error));
-            }
-            *tries.entry(guid.clone()).or_default() += 1;
-        }
+        let (asked, failed) = self.ask_again(hook, &lost, tries).await;
         // What left the window is never asked for again.
         let near: BTreeSet<_> = logged.iter().map(|delivery| delivery.guid.as_str()).collect();
         tries.retain(|guid, _| near.contains(guid.as_str()));
+        match failed {
+            // Where others of this hook were not refused, it is about that delivery.
+            Some(error) if !(asked > 0 && is_refusal(&error)) => return Ok(Err(error)),
+            _ => {}
+        }
         let looked = Entry::Mark { name: mark, value: Some(now.to_rfc3339()) };
         self.desk.ledger().write(&[looked]).await?;
-        Ok(Ok(lost.len()))
+        Ok(Ok(asked))
+    }
+
+    /// Asks for deliveries again. How many, and what failed where something did; a refusal counts less
+    /// than what may be tried again.
+    async fn ask_again(
+        &self,
+        hook: &Hook,
+        lost: &[(String, u64)],
+        tries: &mut BTreeMap<String, u32>,
+    ) -> (usize, Option<PortError>) {
+        let (mut asked, mut in_a_row, mut failed) = (0, 0, None);
+        for (guid, id) in lost {
+            let error = match self.records.redeliver(hook, *id).await {
+                Ok(()) => {
+                    (asked, in_a_row) = (asked + 1, 0);
+                    *tries.entry(guid.clone()).or_default() += 1;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            tracing::debug!(%hook, guid, %error, "a delivery is not asked for again");
+            in_a_row += 1;
+            if is_refusal(&error) {
+                *tries.entry(guid.clone()).or_default() += 1;
+            }
+            let enough =
+                in_a_row >= IN_A_ROW || matches!(error.class, ErrorClass::RateLimited { .. });
+            if failed.as_ref().is_none_or(is_refusal) {
+                failed = Some(error);
+            }
+            if enough {
+                break;
+            }
+        }
+        (asked, failed)
     }
 
     async fn logged(&self, hook: &Hook, since: Time) -> Result<Vec<Delivery>, PortError> {
@@ -342,9 +337,16 @@ impl Repair {
     }
 
     async fn look_up_all(&self, due: &[JobRecord]) {
+        let mut in_a_row = 0;
         for job in due {
-            if self.look_up(job).await.is_err() {
-                // GitHub does not answer: the others would meet the same.
+            let Err(error) = self.look_up(job).await else {
+                in_a_row = 0;
+                continue;
+            };
+            tracing::debug!(job = %job.key, %error, "a job is looked up again later");
+            self.desk.unanswered(&job.key);
+            in_a_row += 1;
+            if in_a_row >= IN_A_ROW || matches!(error.class, ErrorClass::RateLimited { .. }) {
                 return;
             }
         }
@@ -366,7 +368,7 @@ impl Repair {
         let news = match self.records.job(repository, id).await {
             Ok(Some(news)) => news,
             Ok(None) => vanished(job, self.clock.now()),
-            Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Invalid) => {
+            Err(error) if is_refusal(&error) => {
                 tracing::debug!(job = %job.key, %error, "a job cannot be looked up");
                 self.desk.checked(&job.key);
                 return Ok(());

@@ -1,77 +1,171 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use proptest::prelude::*;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use runner_fleet_actors::{job::Serves, port::TokioClock};
 
 use super::*;
+use crate::{demand::ledger::Ledger, github::records::Page};
 
-fn at(minutes: i64) -> Time {
-    Time::from_timestamp(1_800_000_000 + 60 * minutes, 0).unwrap()
+/// A GitHub that fails for what it is told to.
+#[derive(Default)]
+struct Failing {
+    logged: Vec<Delivery>,
+    bad: BTreeMap<u64, ErrorClass>,
+    asked: Mutex<Vec<u64>>,
 }
 
-fn delivery(id: u64, guid: &str, minutes: i64, status_code: i64) -> Delivery {
-    Delivery {
+impl Failing {
+    fn ask(&self, id: u64) -> Result<(), PortError> {
+        self.asked.lock().unwrap().push(id);
+        let class = self.bad.get(&id).or_else(|| self.bad.get(&0));
+        class.map_or(Ok(()), |class| Err(PortError::certain(*class, "told to fail")))
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Records for Failing {
+    async fn job(&self, _: &str, id: u64) -> Result<Option<JobNews>, PortError> {
+        self.ask(id).map(|()| None)
+    }
+
+    async fn deliveries(&self, _: &Hook, _: Option<&str>) -> Result<Page, PortError> {
+        Ok(Page { deliveries: self.logged.clone(), next: None })
+    }
+
+    async fn redeliver(&self, _: &Hook, delivery: u64) -> Result<(), PortError> {
+        self.ask(delivery)
+    }
+}
+
+struct Scene {
+    repair: Repair,
+    github: Arc<Failing>,
+    _folder: tempfile::TempDir,
+    _serving: tokio_util::sync::DropGuard,
+}
+
+impl Scene {
+    async fn of(github: Failing) -> Self {
+        let (folder, github) = (tempfile::tempdir().unwrap(), Arc::new(github));
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+        let ledger = Arc::new(Ledger::open(folder.path()).await.unwrap());
+        let serves = vec![Serves {
+            pool: "large".parse().unwrap(),
+            scope: "o".parse().unwrap(),
+            labels: vec!["large".to_owned()],
+            priority: 0,
+        }];
+        let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serving.run(stop.clone()));
+        let records = Arc::clone(&github) as Arc<dyn Records>;
+        let repair = Repair { desk, records, clock, pace: Pace::default() };
+        Self { repair, github, _folder: folder, _serving: stop.drop_guard() }
+    }
+
+    /// Jobs that have run for so long that each must be looked up.
+    async fn running(&self, ids: std::ops::RangeInclusive<u64>) {
+        let at = chrono::Utc::now() - chrono::Duration::hours(5);
+        let facts = JobFacts {
+            repository: Some("o/r".to_owned()),
+            labels: vec!["large".to_owned()],
+            ..JobFacts::default()
+        };
+        let news =
+            |id: u64| JobNews { key: id.into(), word: JobWord::Running, at, facts: facts.clone() };
+        self.repair.desk.hear(ids.map(news).collect()).await.unwrap();
+    }
+
+    /// What the desk was told so far is in the book.
+    async fn heard(&self) {
+        self.repair.desk.hear(Vec::new()).await.unwrap();
+    }
+}
+
+fn lost_deliveries(ids: std::ops::RangeInclusive<u64>) -> Vec<Delivery> {
+    let delivery = |id: u64| Delivery {
         id,
-        guid: guid.to_owned(),
-        delivered_at: at(minutes),
-        status_code,
+        guid: format!("delivery-{id}"),
+        delivered_at: chrono::Utc::now() - chrono::Duration::minutes(60 - id.cast_signed()),
+        status_code: 502,
         event: "workflow_job".to_owned(),
+    };
+    ids.map(delivery).collect()
+}
+
+fn hook() -> Hook {
+    Hook::new(1, Some("o".parse().unwrap()))
+}
+
+#[tokio::test]
+async fn a_job_that_github_gives_no_answer_for_keeps_no_other_from_being_looked_up() {
+    let bad = BTreeMap::from([(1, ErrorClass::Transient)]);
+    let scene = Scene::of(Failing { bad, ..Failing::default() }).await;
+    scene.running(1..=3).await;
+    scene.repair.look_up_doubtful().await;
+    assert_eq!(scene.github.asked().len(), 3);
+    scene.heard().await;
+    let word = |id: u64| scene.repair.desk.book(|book| book.get(&id.into()).map(|job| job.word));
+    assert_eq!(word(1), Some(JobWord::Running), "nothing is known of it");
+    assert_eq!((word(2), word(3)), (Some(JobWord::Done), Some(JobWord::Done)));
+    scene.repair.look_up_doubtful().await;
+    assert_eq!(scene.github.asked(), Vec::<u64>::new(), "it is asked about again, but not at once");
+}
+
+#[tokio::test]
+async fn a_github_that_answers_nothing_is_not_asked_about_every_job() {
+    for (class, asked) in [
+        (ErrorClass::Transient, IN_A_ROW),
+        (ErrorClass::RateLimited { until: chrono::Utc::now() }, 1),
+    ] {
+        let bad = BTreeMap::from([(0, class)]);
+        let scene = Scene::of(Failing { bad, ..Failing::default() }).await;
+        scene.running(1..=9).await;
+        scene.repair.look_up_doubtful().await;
+        assert_eq!(scene.github.asked().len(), asked, "{class}");
     }
 }
 
-#[test]
-fn what_never_arrived_is_asked_for_once_the_oldest_first() {
-    let logged = [
-        delivery(9, "b", 9, 503),
-        delivery(8, "a", 8, 0),
-        delivery(7, "c", 7, 200),
-        delivery(6, "b", 6, 502),
-        delivery(5, "old", 1, 500),
-    ];
-    let asked = lost(&logged, at(5), &BTreeMap::new());
-    assert_eq!(asked, [("a".to_owned(), 8), ("b".to_owned(), 9)]);
-}
-
-#[test]
-fn what_arrived_in_any_attempt_and_other_events_are_left_alone() {
-    let mut other = delivery(3, "push", 3, 500);
-    other.event = "push".to_owned();
-    let logged = [delivery(2, "a", 2, 200), delivery(1, "a", 1, 500), other];
-    assert_eq!(lost(&logged, at(0), &BTreeMap::new()), []);
-}
-
-#[test]
-fn a_delivery_that_is_refused_again_and_again_is_given_up() {
-    let logged = [delivery(1, "a", 1, 422)];
-    let tries = |n| BTreeMap::from([("a".to_owned(), n)]);
-    assert_eq!(lost(&logged, at(0), &tries(2)).len(), 1);
-    assert_eq!(lost(&logged, at(0), &tries(3)).len(), 0);
-}
-
-#[test]
-fn looks_overlap_and_reach_back_over_the_time_in_which_nobody_looked() {
-    let now = at(10_000);
-    assert_eq!(since(None, now), now - FIRST_LOOK);
-    let period = Pace::default().period;
-    assert!(since(Some(now - period), now) <= now - period - OVERLAP);
-    assert_eq!(since(Some(at(0)), now), now - LOGGED, "GitHub has no more than that");
-}
-
-proptest! {
-    #[test]
-    fn no_delivery_is_forgotten_and_none_is_asked_for_twice_at_once(
-        attempts in proptest::collection::vec((0..6_u8, 0..100_i64, prop_oneof![Just(200), Just(500)]), 0..40)
-    ) {
-        let logged: Vec<_> = attempts
-            .iter()
-            .zip(1..)
-            .map(|((guid, minutes, status), id)| delivery(id, &guid.to_string(), *minutes, *status))
-            .collect();
-        let asked = lost(&logged, at(0), &BTreeMap::new());
-        let guids: BTreeSet<_> = asked.iter().map(|(guid, _)| guid.clone()).collect();
-        prop_assert_eq!(guids.len(), asked.len());
-        for delivery in &logged {
-            let arrived = logged.iter().any(|d| d.guid == delivery.guid && d.arrived());
-            prop_assert_eq!(guids.contains(&delivery.guid), !arrived);
-        }
+#[tokio::test]
+async fn a_delivery_that_github_refuses_keeps_no_other_from_being_asked_for() {
+    for class in [ErrorClass::Invalid, ErrorClass::Auth] {
+        let bad = BTreeMap::from([(1, class), (3, class)]);
+        let logged = lost_deliveries(1..=4);
+        let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
+        let mut tries = BTreeMap::new();
+        let asked = scene.repair.look_at(&hook(), &mut tries).await.unwrap();
+        assert_eq!(asked, Ok(2), "the look was whole");
+        assert_eq!(scene.github.asked(), [1, 2, 3, 4]);
     }
+}
+
+#[tokio::test]
+async fn a_hook_whose_deliveries_may_not_be_asked_for_is_told_and_not_asked_for_all() {
+    let bad = BTreeMap::from([(0, ErrorClass::Auth)]);
+    let logged = lost_deliveries(1..=9);
+    let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
+    let asked = scene.repair.look_at(&hook(), &mut BTreeMap::new()).await.unwrap();
+    assert_eq!(asked.unwrap_err().class, ErrorClass::Auth);
+    assert_eq!(scene.github.asked().len(), IN_A_ROW);
+}
+
+#[tokio::test]
+async fn a_delivery_that_could_not_be_asked_for_is_asked_for_by_the_next_look() {
+    let bad = BTreeMap::from([(2, ErrorClass::Transient)]);
+    let logged = lost_deliveries(1..=3);
+    let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
+    let mut tries = BTreeMap::new();
+    for _ in 0..5 {
+        let asked = scene.repair.look_at(&hook(), &mut tries).await.unwrap();
+        assert_eq!(asked.unwrap_err().class, ErrorClass::Transient, "it is not whole");
+        let asked = scene.github.asked();
+        assert!(asked.contains(&2), "{asked:?}");
+    }
+    assert_eq!(tries.get("delivery-1"), Some(&3), "what does not arrive is given up");
 }
