@@ -16,6 +16,7 @@ use futures::{FutureExt, future::join_all};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet::fake::github::Lost;
 use serde_json::json;
+use tokio::sync::RwLock;
 
 #[path = "support/e2e.rs"]
 mod e2e;
@@ -32,14 +33,25 @@ use e2e::eventually;
 use e2e_lxd_story::{PATIENCE, Pool, Story};
 
 /// The stories share one LXD and two cores.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static STAGE: RwLock<()> = RwLock::const_new(());
+
+/// Runs a story that mostly waits, beside others of its kind.
+async fn told(story: impl AsyncFnOnce(&Story)) {
+    let _shared = STAGE.read().await;
+    tell(story).await;
+}
+
+/// Runs a story that measures, or that makes LXD slow for everybody.
+async fn told_alone(story: impl AsyncFnOnce(&Story)) {
+    let _alone = STAGE.write().await;
+    tell(story).await;
+}
 
 /// Runs a story where there is an LXD, and leaves nothing of it there whatever happens.
-async fn told(story: impl AsyncFnOnce(&Story)) {
+async fn tell(story: impl AsyncFnOnce(&Story)) {
     if e2e_lxd::socket().is_none() {
         return;
     }
-    let _alone = ONE_AT_A_TIME.lock().await;
     let begun = Story::begin().await;
     let outcome = AssertUnwindSafe(story(&begun)).catch_unwind().await;
     begun.lxd.clean_up().await;
@@ -69,7 +81,7 @@ const JOBS: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_runners_are_kept_under_a_stream_of_a_hundred_jobs() {
-    told(async |story| {
+    told_alone(async |story| {
         story.configure(&[Pool::of("ten", 10, 20)], true);
         story.home.cli(&["check", "--online"]).await.good();
         let daemon = story.home.start();
@@ -140,7 +152,7 @@ async fn ten_runners_are_kept_under_a_stream_of_a_hundred_jobs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guests_that_die_or_fill_their_disk_cost_their_own_job_and_leave_nothing() {
-    told(async |story| {
+    told_alone(async |story| {
         let few = Pool { more: "disk = \"2GiB\"", ..Pool::of("few", 3, 6) };
         story.configure(std::slice::from_ref(&few), true);
         let daemon = story.home.start();
@@ -342,7 +354,7 @@ async fn plainly(lxd: &lxd::RealLxd, story: &Story, bridge: Ipv4Addr) -> Duratio
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_containers_at_once_are_idle_runners_soon_after_lxd_has_them() {
-    told(async |story| {
+    told_alone(async |story| {
         let Some(lxd) = lxd::RealLxd::found() else { return };
         let plain = plainly(&lxd, story, story.lxd.bridge().await).await;
         story.configure(&[Pool::of("twenty", 20, 20)], true);

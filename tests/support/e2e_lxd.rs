@@ -11,7 +11,7 @@
 use std::{net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
 /// How long one call of the client may take.
 const CALL: Duration = Duration::from_secs(120);
@@ -110,9 +110,14 @@ impl Lxd {
 }
 
 /// Makes the image `runner` where it is not there: a Debian with the stand-in for the runner
-/// application.
+/// application. One caller makes it, the others wait.
 pub async fn runner_image() {
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lxd/runner-image.sh");
-    let made = Command::new(script).stdin(Stdio::null()).output().await.unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    let make = || async {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = root.join("tests/lxd/runner-image.sh");
+        let made = Command::new(script).stdin(Stdio::null()).output().await.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    MADE.get_or_init(make).await;
 }
