@@ -238,12 +238,12 @@ async fn a_job_whose_end_was_never_told_and_one_that_is_gone_do_not_last() {
         ..GithubConfig::new(auth, "ci".parse().unwrap())
     };
     let github = Github::new(config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-    let repair = Repair {
-        desk: Arc::clone(&desk),
-        records: Arc::new(github) as Arc<dyn Records>,
-        clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        pace: repair::Pace::default(),
-    };
+    let repair = Repair::new(
+        Arc::clone(&desk),
+        Arc::new(github) as Arc<dyn Records>,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        repair::Pace::default(),
+    );
     let demand = |desk: &Desk| {
         let demand = desk.watch(&"hooked".parse().unwrap()).borrow().unwrap();
         (demand.waiting, demand.running)

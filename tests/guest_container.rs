@@ -159,6 +159,17 @@ async fn a_guest_that_is_killed_takes_its_machine_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_rebooted_serves_nobody_any_more_and_powers_off() {
+    let Some(lxd) = Lxd::found() else { return };
+    let (world, settings) = world(&lxd, json!({})).await;
+    let name = &fresh("reboot");
+    let container = lxd.launch(name, &user_data(&settings, name));
+    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    container.exec("systemctl --no-block reboot");
+    assert!(container.gone_within(BOOT), "the machine came back and stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_does_not_notice_that_the_daemon_is_away_and_all_is_told_when_it_is_back() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;

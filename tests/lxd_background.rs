@@ -17,10 +17,13 @@ use runner_fleet_actors::{
 #[path = "provider/contract.rs"]
 #[allow(dead_code, reason = "the suite itself is held elsewhere")]
 mod contract;
+#[path = "support/lxd_gate.rs"]
+mod gate;
 #[path = "support/lxd.rs"]
 mod lxd;
 
 use contract::{delete_to_the_end, eventually, order};
+use gate::Gate;
 use lxd::{PATIENCE, RealLxd};
 
 /// One that waits for nothing beyond LXD's word that it has taken the order.
@@ -122,4 +125,22 @@ async fn an_image_server_that_does_not_answer_fails_the_launch_and_leaves_nothin
         assert!(error.what.contains("127.0.0.1:9"), "{error}");
         assert_eq!(provider.list().await.unwrap().entries, []);
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_hangs_is_stopped_by_force_and_not_just_forgotten() {
+    let Some(lxd) = RealLxd::found() else { return };
+    let fleet = lxd::fleet();
+    let order = order(&fleet, lxd.shape(), 7);
+    lxd.provider(&fleet).launch(order.clone()).await.unwrap();
+    // What LXD says of a machine whose qemu does not answer. It would delete that and leave the qemu.
+    let gate = Gate::before(lxd.socket.clone());
+    let mut hung = lxd.ask("GET", &format!("instances/{}", order.name), None).await;
+    hung["metadata"]["status"] = "Error".into();
+    gate.answer(&format!("GET /1.0/instances/{}", order.name), &hung.to_string());
+    gate.reached(&lxd).provider(&fleet).delete(&order.name, None).await.unwrap();
+    eventually(PATIENCE, "what hung is gone", || async {
+        (!lxd.names().await.contains(&order.name.to_string())).then_some(())
+    })
+    .await;
 }

@@ -394,7 +394,12 @@ impl Sources {
         if let Some(planner) = &self.planner {
             tasks.spawn(Arc::clone(planner).run(stop.clone()));
         }
-        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let (desk, clock) = (Arc::clone(&self.desk), Arc::clone(clock));
+        let repair = Repair::new(desk, records, clock, self.terms.repair);
+        let Some(webhooks) = &self.webhooks else {
+            tasks.spawn(repair.run_jobs(stop.clone()));
+            return Ok(());
+        };
         webhooks.door.listen_for(ears);
         let bounds = Bounds::default();
         let router =
@@ -408,12 +413,6 @@ impl Sources {
                 tracing::warn!(%error, "the webhooks' listener did not end by itself");
             }
         });
-        let repair = Repair {
-            desk: Arc::clone(&self.desk),
-            records,
-            clock: Arc::clone(clock),
-            pace: self.terms.repair,
-        };
         tasks.spawn(repair.run(stop.clone()));
         Ok(())
     }

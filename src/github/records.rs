@@ -125,6 +125,9 @@ async fn about(
             let hint = lacking(call.permission, &scope, &answer.headers);
             Err(call.failed(ErrorClass::Auth, &format!("{}; {hint}", said(&answer))))
         }
+        StatusCode::BAD_REQUEST | StatusCode::GONE | StatusCode::UNPROCESSABLE_ENTITY => {
+            Err(call.failed(ErrorClass::Invalid, &said(&answer)))
+        }
         _ => Err(call.failed(ErrorClass::Transient, &said(&answer))),
     }
 }

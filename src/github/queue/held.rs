@@ -74,6 +74,7 @@ impl Held {
 
     /// A message is gone without our doing: given back, or taken by somebody else.
     pub fn withdraw(&mut self, tag: Tag, now: Time) {
+        self.forget(now);
         let Some(id) = self.by_tag.remove(&tag) else { return };
         if let Some(entry) = self.jobs.get_mut(&id) {
             entry.tags.remove(&tag);
@@ -91,6 +92,11 @@ impl Held {
             entry.asking = false;
             entry.loose_since.get_or_insert(now);
         }
+        self.forget(now);
+    }
+
+    /// Forgets the jobs whose messages are all gone for long.
+    fn forget(&mut self, now: Time) {
         self.jobs.retain(|_, entry| entry.loose_since.is_none_or(|at| at + REMEMBERED > now));
     }
 

@@ -124,17 +124,20 @@ pub async fn acquirable(admin: &Admin, set: u64) -> Result<Vec<u64>, Failed> {
     wire::acquirable(&answer.body).ok_or_else(|| unreadable(&what))
 }
 
-/// Acquires jobs. The token is the queue's.
+/// Acquires jobs; which of them GitHub gives: another scale set may have been quicker. The token is the
+/// queue's.
 pub async fn acquire(
     admin: &Admin,
     set: u64,
     requests: &[u64],
     token: &Secret,
-) -> Result<(), Failed> {
+) -> Result<Vec<u64>, Failed> {
     let what = format!("acquire jobs for scale set {set} of {}", admin.scope());
     let acquire = ask(what, Method::POST, format!("{SETS}/{set}/acquirejobs"));
     let ask = Ask { body: Some(json!(requests)), token: Some(token), ..acquire };
-    admin.call(ask).await.map(|_| ())
+    let answer = admin.call(ask).await?;
+    // Room for one job too many is kept rather than taken twice.
+    Ok(wire::ids(&answer.body).unwrap_or_else(|| requests.to_vec()))
 }
 
 /// Registers a runner of a scale set.

@@ -235,14 +235,14 @@ impl Listener {
                     Some(set) => self.at(Step::Acquire { set, requests }),
                 }
             }
-            (Step::Acquire { requests, .. }, Event::Done) => {
+            (Step::Acquire { .. }, Event::Acquired(given)) => {
                 self.refused = false;
-                self.promised.extend(requests);
+                self.promised.extend(given);
                 self.settle(now, capacity)
             }
-            (Step::Handle(message, Stage::Acquire { requests, .. }), Event::Done) => {
+            (Step::Handle(message, Stage::Acquire { .. }), Event::Acquired(given)) => {
                 self.refused = false;
-                self.promised.extend(requests);
+                self.promised.extend(given);
                 self.at(Step::Handle(message, Stage::Hear))
             }
             (Step::Handle(message, Stage::Hear), Event::Done) => {

@@ -315,8 +315,7 @@ impl Talk {
             Action::Look { set } => Event::Acquirable(calls::acquirable(admin, set).await?),
             Action::Acquire { set, requests } => {
                 let queue = queue.as_ref().ok_or_else(closed)?;
-                calls::acquire(admin, set, &requests, &queue.token).await?;
-                Event::Done
+                Event::Acquired(calls::acquire(admin, set, &requests, &queue.token).await?)
             }
             Action::Hear(message) => {
                 self.hear(&message).await?;

@@ -1,9 +1,10 @@
-//! What webhooks have lost, asked for again.
+//! What nobody told, or was lost on its way, asked for.
 //!
 //! Two nets. *Deliveries*: GitHub logs each attempt for three days; on the start and on a period every
 //! hook that has ever delivered here is looked through, from a while before the last complete look (so
 //! that looks overlap), and what never arrived is asked for again. *Jobs*: one that stays queued or
-//! running for too long, or whose runner is gone, is looked up by its id ([`Book::doubtful`]).
+//! running for too long, or whose runner is gone, is looked up by its id ([`Book::doubtful`]). The second
+//! serves queues as well: their senders tell of jobs that wait, and not of their ends.
 //!
 //! Hooks make themselves known: each delivery says whose it is, so nothing has to be configured. Where
 //! the credentials may not read a hook's deliveries that is said once, and the second net is left.
@@ -15,7 +16,7 @@ mod looks;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -29,7 +30,7 @@ use runner_fleet_actors::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-pub use looks::{Looks, Next, after, lost, since};
+pub use looks::{Looks, Next, Tried, Tries, after, lost, since};
 
 use crate::{
     demand::{
@@ -169,23 +170,45 @@ fn vanished(job: &JobRecord, at: Time) -> JobNews {
     JobNews { key: job.key.clone(), word: JobWord::Done, at, facts }
 }
 
-/// Keeps webhooks honest. To be spawned.
+/// Whether "no such job" ends a job. GitHub says so, too, to credentials that may not read the
+/// repository, and for a moment of what it has just made; a job that waits would then never get a
+/// runner, so it must be said twice, by a GitHub that has told of other jobs there.
+fn is_gone(job: &JobRecord, readable: bool) -> bool {
+    job.word == JobWord::Running || (readable && job.checks > 0)
+}
+
+/// Keeps what is known of jobs honest. To be spawned.
 pub struct Repair {
-    /// Where news go.
-    pub desk: Arc<Desk>,
-    /// Who knows what was lost.
-    pub records: Arc<dyn Records>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// How often it looks.
-    pub pace: Pace,
+    desk: Arc<Desk>,
+    records: Arc<dyn Records>,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
+    /// Repositories of which some job could be looked up.
+    readable: Mutex<BTreeSet<String>>,
 }
 
 impl Repair {
-    /// Looks for what was lost, now and on a period, until it is told to stop.
+    /// `desk` is where news go, `records` who knows what was lost.
+    #[must_use]
+    pub fn new(
+        desk: Arc<Desk>,
+        records: Arc<dyn Records>,
+        clock: Arc<dyn Clock>,
+        pace: Pace,
+    ) -> Self {
+        Self { desk, records, clock, pace, readable: Mutex::default() }
+    }
+
+    /// Looks for what webhooks have lost, now and on a period, until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let both = async { tokio::join!(self.deliveries(), self.jobs()) };
         stop.run_until_cancelled(both).await;
+    }
+
+    /// The second net alone: for a daemon without webhooks whose queues tell of jobs that begin, and of
+    /// none that ends.
+    pub async fn run_jobs(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.jobs()).await;
     }
 
     async fn deliveries(&self) {
@@ -213,7 +236,7 @@ impl Repair {
     /// hook that may not be looked through counts as none.
     async fn look(
         &self,
-        tries: &mut BTreeMap<String, u32>,
+        tries: &mut Tries,
         silent: &mut BTreeSet<u64>,
     ) -> Result<bool, LedgerError> {
         let mut whole = true;
@@ -246,7 +269,7 @@ impl Repair {
     async fn look_at(
         &self,
         hook: &Hook,
-        tries: &mut BTreeMap<String, u32>,
+        tries: &mut Tries,
     ) -> Result<Result<usize, PortError>, LedgerError> {
         let now = self.clock.now();
         let mark = format!("{LOOKED}{}", hook.id);
@@ -278,25 +301,25 @@ impl Repair {
         &self,
         hook: &Hook,
         lost: &[(String, u64)],
-        tries: &mut BTreeMap<String, u32>,
+        tries: &mut Tries,
     ) -> (usize, Option<PortError>) {
         let (mut asked, mut in_a_row, mut failed) = (0, 0, None);
         for (guid, id) in lost {
             let error = match self.records.redeliver(hook, *id).await {
                 Ok(()) => {
                     (asked, in_a_row) = (asked + 1, 0);
-                    *tries.entry(guid.clone()).or_default() += 1;
+                    tries.entry(guid.clone()).or_default().asked += 1;
                     continue;
                 }
                 Err(error) => error,
             };
             tracing::debug!(%hook, guid, %error, "a delivery is not asked for again");
             in_a_row += 1;
-            if is_refusal(&error) {
-                *tries.entry(guid.clone()).or_default() += 1;
+            let limited = matches!(error.class, ErrorClass::RateLimited { .. });
+            if !limited {
+                tries.entry(guid.clone()).or_default().failed += 1;
             }
-            let enough =
-                in_a_row >= IN_A_ROW || matches!(error.class, ErrorClass::RateLimited { .. });
+            let enough = in_a_row >= IN_A_ROW || limited;
             if failed.as_ref().is_none_or(is_refusal) {
                 failed = Some(error);
             }
@@ -365,9 +388,19 @@ impl Repair {
             self.desk.checked(&job.key);
             return Ok(());
         };
+        let readable = || self.readable.lock().unwrap_or_else(PoisonError::into_inner);
         let news = match self.records.job(repository, id).await {
-            Ok(Some(news)) => news,
-            Ok(None) => vanished(job, self.clock.now()),
+            Ok(Some(news)) => {
+                readable().insert(repository.to_ascii_lowercase());
+                news
+            }
+            Ok(None) if is_gone(job, readable().contains(&repository.to_ascii_lowercase())) => {
+                vanished(job, self.clock.now())
+            }
+            Ok(None) => {
+                self.desk.checked(&job.key);
+                return Ok(());
+            }
             Err(error) if is_refusal(&error) => {
                 tracing::debug!(job = %job.key, %error, "a job cannot be looked up");
                 self.desk.checked(&job.key);
@@ -377,7 +410,7 @@ impl Repair {
         };
         let said = news.word;
         if said > job.word {
-            tracing::info!(job = %job.key, was = job.word.as_str(), is = said.as_str(), "what no webhook told");
+            tracing::info!(job = %job.key, was = job.word.as_str(), is = said.as_str(), "what nobody told");
         }
         // The disk has said why in the log; the job stays doubtful.
         if self.desk.hear(vec![news]).await.is_ok() {

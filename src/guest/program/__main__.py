@@ -88,8 +88,8 @@ class Life:
                     " or let the pool download it" % where
                 )
         name = self.data.get("user")
-        if not name and found and os.stat(found).st_uid:
-            name = prepare.pwd.getpwuid(os.stat(found).st_uid).pw_name
+        if not name and found:
+            name = prepare.owner(found)
         self.user = prepare.make_user(name or prepare.DEFAULT_USER, self.data.get("groups") or [], self.record)
         if not found:
             found = prepare.download(
@@ -128,7 +128,7 @@ class Life:
                 }
                 if isinstance(job.get("run_id"), int) and 0 <= job["run_id"] < 2**63:
                     clean["run_id"] = job["run_id"]
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except Exception:  # a job that could end this thread would silence its own end
                 continue
             if word == "job-started":
                 if self.listener:

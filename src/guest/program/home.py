@@ -54,7 +54,8 @@ class Door:
         try:
             headers = dict(self._headers)
             if body is not None:
-                body = json.dumps(body).encode()
+                # Escaped, what a job says could grow beyond what the daemon reads.
+                body = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
                 headers["Content-Type"] = "application/json"
             line.request(method, self._path + path, body=body, headers=headers)
             answer = line.getresponse()

@@ -7,6 +7,7 @@ can do without (a group that is missing) is said and passed over.
 import glob
 import grp
 import hashlib
+import http.client
 import os
 import pwd
 import shutil
@@ -112,6 +113,16 @@ def reachable(path, user):
     return True
 
 
+def owner(path):
+    """The user that a folder belongs to; None for root, and for a number that no user has, as archives
+    unpacked by root leave it."""
+    try:
+        info = os.stat(path)
+        return pwd.getpwuid(info.st_uid).pw_name if info.st_uid else None
+    except KeyError:
+        return None
+
+
 def download(url, sha256, user, environment, record):
     """The application from `url`, its SHA-256 checked before anything of it is unpacked."""
     folder = os.path.join(user.pw_dir, "actions-runner")
@@ -166,7 +177,7 @@ def fetch(url, path, environment, record):
             if error.code in (400, 401, 403, 404, 410):
                 raise Refused("could not download %s: HTTP %d" % (url, error.code)) from error
             reason = "HTTP %d" % error.code
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if getattr(error, "errno", None) == 28:
                 raise
             reason = str(error)

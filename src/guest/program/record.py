@@ -74,7 +74,8 @@ class Record:
             self._tail_size -= len(self._tail.pop(0)) + 1
 
     def excerpt(self):
-        """The last lines, at most 4 KiB of UTF-8."""
+        """The last lines, at most 4 KiB of UTF-8, without what orders a terminal about."""
         with self._lock:
             text = "\n".join(self._tail)
+        text = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
         return text.encode("utf-8", "replace")[-EXCERPT:].decode("utf-8", "ignore")

@@ -27,6 +27,8 @@ class StandDown:
         self._record = record
         self._lock = threading.RLock()
         self._watch = None
+        # The order that the watch belongs to.
+        self._watched = None
 
     def obey(self, number, word):
         """Does what an order says."""
@@ -48,7 +50,8 @@ class StandDown:
             return
         if verdict == evidence.QUIET:
             with self._lock:
-                self._watch = threading.Timer(FROZEN_LIMIT, self._forgotten)
+                self._watch = threading.Timer(FROZEN_LIMIT, self._forgotten, (number,))
+                self._watched = number
                 self._watch.daemon = True
                 self._watch.start()
         answer = "busy" if verdict == evidence.BUSY else "standing-down"
@@ -93,6 +96,7 @@ class StandDown:
             if self._watch:
                 self._watch.cancel()
                 self._watch = None
+                self._watched = None
 
     def _go_on(self):
         with self._lock:
@@ -106,6 +110,10 @@ class StandDown:
             if not self._listener.end():
                 self._record.say("this guest goes on: it does not stand down any more")
 
-    def _forgotten(self):
-        self._record.say("no word for %d s; going on" % FROZEN_LIMIT)
-        self._go_on()
+    def _forgotten(self, number):
+        with self._lock:
+            # One that fires while the next order comes can no longer be cancelled.
+            if self._watched != number:
+                return
+            self._record.say("no word for %d s; going on" % FROZEN_LIMIT)
+            self._go_on()

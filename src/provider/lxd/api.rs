@@ -1,6 +1,6 @@
 //! One call to LXD's REST API, and the wait for the operation that it may begin.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -151,7 +151,7 @@ impl Api {
         self.way.place()
     }
 
-    pub(super) fn host(&self) -> &str {
+    pub(super) fn host(&self) -> Cow<'_, str> {
         self.way.host()
     }
 
@@ -210,7 +210,7 @@ impl Api {
         let request = Request::builder()
             .method(call.method.clone())
             .uri(self.target(call))
-            .header(header::HOST, self.way.host())
+            .header(header::HOST, &*self.way.host())
             .header(header::USER_AGENT, concat!("runner-fleet/", env!("CARGO_PKG_VERSION")))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))

@@ -52,7 +52,7 @@ impl Inner {
         patience: Duration,
     ) -> Result<Deletion, PortError> {
         // Normally the stop deletes it as well. One that somebody made persistent takes a second turn.
-        for _ in 0..2 {
+        for turn in 0..2 {
             let own = match self.look(name).await? {
                 None => return Ok(self.gone(name)),
                 Some(Seen::Ours(own)) => own,
@@ -62,7 +62,7 @@ impl Inner {
                 }
             };
             let tried = format!("deleting VM {name}");
-            let call = if own.runs {
+            let call = if own.is_stopped_in(turn) {
                 let stop = json!({ "action": "stop", "force": true, "timeout": 30 });
                 let path = ["instances", name.as_str(), "state"];
                 Call::change(&tried, Method::PUT, path, Some(stop))
@@ -83,7 +83,7 @@ impl Inner {
                 Some(_) if fault_class(&text) == ErrorClass::Busy => {
                     return Ok(Deletion::Accepted);
                 }
-                Some(Seen::Ours(now)) if now.runs == own.runs => {
+                Some(Seen::Ours(now)) if now.is_stopped_in(turn + 1) == own.is_stopped_in(turn) => {
                     let what = format!("{tried}: {}", tidy(&text, &[]));
                     return Err(PortError::doubtful(fault_class(&text), what));
                 }

@@ -1,6 +1,6 @@
 //! The listing: what LXD shows, and what this process knows of launches under way.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, stream};
 use runner_fleet_actors::{
@@ -19,6 +19,8 @@ use super::{
 /// Addresses that one listing asks for; the rest comes with the next. Each is a look into the guest,
 /// nothing waits for it, and twenty at once would take from the start of twenty guests.
 const ADDRESSES_AT_ONCE: usize = 4;
+/// How long a listing waits for them.
+const ADDRESS_WAIT: Duration = Duration::from_secs(3);
 
 impl Inner {
     /// All VMs of the fleet.
@@ -95,8 +97,10 @@ impl Inner {
             .for_each_concurrent(ADDRESSES_AT_ONCE, async |name| {
                 let tried = format!("asking for the address of VM {name}");
                 let call = Call::read(tried, ["instances", name.as_str(), "state"]);
-                // An address is good to know and nothing more: without it the listing is as whole.
-                let state = self.api.get(call).await.unwrap_or(Value::Null);
+                // An address is good to know and nothing more: without it the listing is as whole, and
+                // it waits for no guest that LXD asks in vain.
+                let asked = tokio::time::timeout(ADDRESS_WAIT, self.api.get(call)).await;
+                let state = asked.ok().and_then(Result::ok).unwrap_or(Value::Null);
                 if let Some(address) = vm::address(&state) {
                     self.addresses.insert(name, address);
                 }

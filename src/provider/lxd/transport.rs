@@ -6,6 +6,7 @@
 //! connection that the other side has just closed may or may not have arrived.
 
 use std::{
+    borrow::Cow,
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -66,10 +67,12 @@ impl Way {
     }
 
     /// What stands in the `Host` header.
-    pub(super) fn host(&self) -> &str {
+    pub(super) fn host(&self) -> Cow<'_, str> {
         match &self.to {
-            To::Socket(_) => "lxd",
-            To::Tls { host, .. } => host,
+            To::Socket(_) => "lxd".into(),
+            // An IPv6 address (RFC 3986, section 3.2.2).
+            To::Tls { host, .. } if host.contains(':') => format!("[{host}]").into(),
+            To::Tls { host, .. } => host.into(),
         }
     }
 
@@ -109,7 +112,7 @@ impl Way {
     pub(super) fn place(&self) -> String {
         match &self.to {
             To::Socket(path) => format!("LXD at {}", path.display()),
-            To::Tls { host, port, .. } => format!("LXD at https://{host}:{port}"),
+            To::Tls { port, .. } => format!("LXD at https://{}:{port}", self.host()),
         }
     }
 

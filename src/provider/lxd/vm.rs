@@ -48,6 +48,17 @@ pub(super) struct Own {
     pub(super) started: bool,
     /// Whether it runs, so that it must be stopped before it can be deleted.
     pub(super) runs: bool,
+    /// Whether LXD cannot tell how it is: mostly a virtual machine that does not answer any more.
+    pub(super) hung: bool,
+}
+
+impl Own {
+    /// Whether it is stopped, rather than deleted, in that turn of its removal. LXD ends the process of
+    /// a machine that hangs only when that is stopped by force; deleted, it would run on unseen, or
+    /// hold its disk for ever. Where it refuses to stop it, there is nothing to stop.
+    pub(super) fn is_stopped_in(&self, turn: u32) -> bool {
+        self.runs || (self.hung && turn == 0)
+    }
 }
 
 /// What an instance is to this fleet.
@@ -84,6 +95,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId, now: Time) -> Seen {
             },
             started: was_started(element),
             runs: !matches!(text("status"), Some("Stopped" | "Error")),
+            hung: text("status") == Some("Error"),
         })),
         (Some(of), None) if of == fleet.as_str() => Seen::Misnamed(format!(
             "instance {:?} carries {FLEET} = {fleet} but its name is no runner's of this fleet: it \

@@ -113,6 +113,8 @@ pub enum Event {
     Nothing,
     /// The jobs that wait to be acquired.
     Acquirable(Vec<u64>),
+    /// These jobs were acquired, of those that were asked for.
+    Acquired(Vec<u64>),
     /// It failed.
     Failed(Failure),
     /// A poll was broken off, because what it was asked with has changed.

@@ -24,13 +24,34 @@ const OVERLAP: Duration = Duration::from_secs(15 * 60);
 const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
 /// So often a delivery is asked for; then its job is left to the other net.
 const TRIES: u32 = 3;
+/// So often it may be asked for in vain. A GitHub that takes no such call at all is asked for three
+/// deliveries a look, so that a long outage uses up none of them.
+const FAILURES: u32 = 10;
 /// How long after the start demand counts as all there is where no look was possible.
 const UNLOOKED: Duration = Duration::from_secs(300);
+
+/// How often one delivery was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// GitHub took it upon itself to send it again.
+    pub asked: u32,
+    /// It did not.
+    pub failed: u32,
+}
+
+impl Tried {
+    fn enough(self) -> bool {
+        self.asked >= TRIES || self.failed >= FAILURES
+    }
+}
+
+/// What was asked for, by the deliveries' ids.
+pub type Tries = BTreeMap<String, Tried>;
 
 /// Of what GitHub has logged since `since`, what never arrived in any attempt and is asked for again:
 /// one attempt of each, the newest.
 #[must_use]
-pub fn lost(logged: &[Delivery], since: Time, tries: &BTreeMap<String, u32>) -> Vec<(String, u64)> {
+pub fn lost(logged: &[Delivery], since: Time, tries: &Tries) -> Vec<(String, u64)> {
     let arrived: BTreeSet<&str> =
         logged.iter().filter(|d| d.arrived()).map(|d| d.guid.as_str()).collect();
     let mut newest: BTreeMap<&str, &Delivery> = BTreeMap::new();
@@ -38,7 +59,7 @@ pub fn lost(logged: &[Delivery], since: Time, tries: &BTreeMap<String, u32>) -> 
         d.delivered_at >= since
             && d.event == "workflow_job"
             && !arrived.contains(d.guid.as_str())
-            && tries.get(&d.guid).is_none_or(|tries| *tries < TRIES)
+            && tries.get(&d.guid).is_none_or(|tried| !tried.enough())
     });
     for delivery in missed {
         let held = newest.entry(delivery.guid.as_str()).or_insert(delivery);
@@ -46,10 +67,11 @@ pub fn lost(logged: &[Delivery], since: Time, tries: &BTreeMap<String, u32>) -> 
             *held = delivery;
         }
     }
-    // The oldest first: GitHub tells a job's life in order. What was refused before comes last.
+    // The oldest first: GitHub tells a job's life in order. What was tried in vain before comes last.
     let mut lost: Vec<_> = newest.into_values().collect();
     lost.sort_by_key(|delivery| {
-        (tries.get(&delivery.guid).copied().unwrap_or(0), delivery.delivered_at, delivery.id)
+        let tried = tries.get(&delivery.guid).copied().unwrap_or_default();
+        (tried.asked + tried.failed, delivery.delivered_at, delivery.id)
     });
     lost.into_iter().map(|delivery| (delivery.guid.clone(), delivery.id)).collect()
 }

@@ -65,20 +65,27 @@ impl Scene {
         let stop = CancellationToken::new();
         tokio::spawn(serving.run(stop.clone()));
         let records = Arc::clone(&github) as Arc<dyn Records>;
-        let repair = Repair { desk, records, clock, pace: Pace::default() };
+        let repair = Repair::new(desk, records, clock, Pace::default());
         Self { repair, github, _folder: folder, _serving: stop.drop_guard() }
+    }
+
+    async fn waiting(&self, id: u64) {
+        self.told(JobWord::Queued, id..=id).await;
     }
 
     /// Jobs that have run for so long that each must be looked up.
     async fn running(&self, ids: std::ops::RangeInclusive<u64>) {
+        self.told(JobWord::Running, ids).await;
+    }
+
+    async fn told(&self, word: JobWord, ids: std::ops::RangeInclusive<u64>) {
         let at = chrono::Utc::now() - chrono::Duration::hours(5);
         let facts = JobFacts {
             repository: Some("o/r".to_owned()),
             labels: vec!["large".to_owned()],
             ..JobFacts::default()
         };
-        let news =
-            |id: u64| JobNews { key: id.into(), word: JobWord::Running, at, facts: facts.clone() };
+        let news = |id: u64| JobNews { key: id.into(), word, at, facts: facts.clone() };
         self.repair.desk.hear(ids.map(news).collect()).await.unwrap();
     }
 
@@ -138,7 +145,7 @@ async fn a_delivery_that_github_refuses_keeps_no_other_from_being_asked_for() {
         let bad = BTreeMap::from([(1, class), (3, class)]);
         let logged = lost_deliveries(1..=4);
         let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
-        let mut tries = BTreeMap::new();
+        let mut tries = Tries::new();
         let asked = scene.repair.look_at(&hook(), &mut tries).await.unwrap();
         assert_eq!(asked, Ok(2), "the look was whole");
         assert_eq!(scene.github.asked(), [1, 2, 3, 4]);
@@ -150,7 +157,7 @@ async fn a_hook_whose_deliveries_may_not_be_asked_for_is_told_and_not_asked_for_
     let bad = BTreeMap::from([(0, ErrorClass::Auth)]);
     let logged = lost_deliveries(1..=9);
     let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
-    let asked = scene.repair.look_at(&hook(), &mut BTreeMap::new()).await.unwrap();
+    let asked = scene.repair.look_at(&hook(), &mut Tries::new()).await.unwrap();
     assert_eq!(asked.unwrap_err().class, ErrorClass::Auth);
     assert_eq!(scene.github.asked().len(), IN_A_ROW);
 }
@@ -160,12 +167,50 @@ async fn a_delivery_that_could_not_be_asked_for_is_asked_for_by_the_next_look() 
     let bad = BTreeMap::from([(2, ErrorClass::Transient)]);
     let logged = lost_deliveries(1..=3);
     let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
-    let mut tries = BTreeMap::new();
+    let mut tries = Tries::new();
     for _ in 0..5 {
         let asked = scene.repair.look_at(&hook(), &mut tries).await.unwrap();
         assert_eq!(asked.unwrap_err().class, ErrorClass::Transient, "it is not whole");
         let asked = scene.github.asked();
         assert!(asked.contains(&2), "{asked:?}");
     }
-    assert_eq!(tries.get("delivery-1"), Some(&3), "what does not arrive is given up");
+    let tried = |guid: &str| tries.get(guid).copied();
+    assert_eq!(
+        tried("delivery-1"),
+        Some(Tried { asked: 3, failed: 0 }),
+        "given up: it never arrives"
+    );
+    assert_eq!(tried("delivery-2"), Some(Tried { asked: 0, failed: 5 }));
+}
+
+#[tokio::test]
+async fn deliveries_that_fail_again_and_again_let_the_others_pass() {
+    let class = ErrorClass::Transient;
+    let bad = BTreeMap::from([(1, class), (2, class), (3, class)]);
+    let logged = lost_deliveries(1..=5);
+    let scene = Scene::of(Failing { logged, bad, ..Failing::default() }).await;
+    let mut tries = Tries::new();
+    for asked in [&[1, 2, 3][..], &[4, 5, 1, 2, 3]] {
+        let look = scene.repair.look_at(&hook(), &mut tries).await.unwrap();
+        assert_eq!(look.unwrap_err().class, class);
+        assert_eq!(scene.github.asked(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_is_over_only_when_a_github_that_knows_its_repository_says_so_twice() {
+    for (known, ended) in [(false, [false, false]), (true, [false, true])] {
+        let scene = Scene::of(Failing::default()).await;
+        scene.waiting(1).await;
+        if known {
+            scene.repair.readable.lock().unwrap().insert("o/r".to_owned());
+        }
+        for (look, ended) in ended.into_iter().enumerate() {
+            let job = scene.repair.desk.job(&1.into()).await.unwrap().unwrap();
+            scene.repair.look_up(&job).await.unwrap();
+            scene.heard().await;
+            let job = scene.repair.desk.job(&1.into()).await.unwrap().unwrap();
+            assert_eq!(job.word == JobWord::Done, ended, "look {look}, known: {known}");
+        }
+    }
 }

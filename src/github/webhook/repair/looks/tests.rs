@@ -42,9 +42,11 @@ fn what_arrived_in_any_attempt_and_other_events_are_left_alone() {
 #[test]
 fn a_delivery_that_is_refused_again_and_again_is_given_up() {
     let logged = [delivery(1, "a", 1, 422)];
-    let tries = |n| BTreeMap::from([("a".to_owned(), n)]);
-    assert_eq!(lost(&logged, at(0), &tries(2)).len(), 1);
-    assert_eq!(lost(&logged, at(0), &tries(3)).len(), 0);
+    let after = |asked, failed| {
+        let tries = Tries::from([("a".to_owned(), Tried { asked, failed })]);
+        lost(&logged, at(0), &tries).len()
+    };
+    assert_eq!((after(2, 9), after(3, 0), after(0, 10)), (1, 0, 0));
 }
 
 #[test]
@@ -57,9 +59,9 @@ fn looks_overlap_and_reach_back_over_the_time_in_which_nobody_looked() {
 }
 
 #[test]
-fn what_was_refused_is_asked_for_after_the_rest() {
+fn what_was_asked_for_in_vain_is_asked_for_after_the_rest() {
     let logged = [delivery(2, "a", 2, 500), delivery(1, "refused", 1, 500)];
-    let tries = BTreeMap::from([("refused".to_owned(), 1)]);
+    let tries = Tries::from([("refused".to_owned(), Tried { asked: 0, failed: 1 })]);
     assert_eq!(lost(&logged, at(0), &tries), [("a".to_owned(), 2), ("refused".to_owned(), 1)]);
 }
 
