@@ -1,6 +1,7 @@
 # shellcheck shell=sh
-# Hands the machine to the guest, at a later boot as well: it finds nothing to do then, and powers off. The unit powers the machine off when the guest ends, however it
-# ends; where there is no such unit or no systemd, this does.
+# Hands the machine to the guest. The unit powers the machine off when the guest ends, however it
+# ends, and at a later boot, when the guest finds nothing to do; where there is no such unit or no
+# systemd, this does.
 systemctl --no-reload enable runner-fleet-guest.service || true
 systemctl start --no-block runner-fleet-guest.service && exit 0
 python3 -I -S -B /usr/local/lib/runner-fleet/guest

@@ -24,8 +24,7 @@ const OVERLAP: Duration = Duration::from_secs(15 * 60);
 const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
 /// So often a delivery is asked for; then its job is left to the other net.
 const TRIES: u32 = 3;
-/// So often it may be asked for in vain. A GitHub that takes no such call at all is asked for three
-/// deliveries a look, so that a long outage uses up none of them.
+/// So often it may be asked for in vain: with the pauses of [`RETRY`], for an hour. A restart begins anew.
 const FAILURES: u32 = 10;
 /// How long after the start demand counts as all there is where no look was possible.
 const UNLOOKED: Duration = Duration::from_secs(300);
