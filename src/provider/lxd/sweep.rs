@@ -19,8 +19,9 @@ use super::{
 /// Addresses that one listing asks for; the rest comes with the next. Each is a look into the guest,
 /// nothing waits for it, and twenty at once would take from the start of twenty guests.
 const ADDRESSES_AT_ONCE: usize = 4;
-/// How long a listing waits for them.
-const ADDRESS_WAIT: Duration = Duration::from_secs(3);
+/// How long a listing waits for them: longer than an LXD takes that is busy with many starts, since what
+/// is asked again costs it as much again.
+const ADDRESS_WAIT: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// All VMs of the fleet.
