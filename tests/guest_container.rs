@@ -18,9 +18,9 @@ mod lxd_guests;
 use std::time::Duration;
 
 use guest_settings::{user_data, world};
-use guest_world::{JobState, jit_config, token};
-use lxd_guests::{Lxd, fresh};
-use runner_fleet::guest::Application;
+use guest_world::{JobState, World, jit_config, token};
+use lxd_guests::{Container, Lxd, fresh};
+use runner_fleet::guest::{Application, Settings};
 use serde_json::json;
 
 /// Prints each file that holds a line of /srv/secrets and that the caller can read.
@@ -35,6 +35,18 @@ curl -s --unix-socket /dev/lxd/sock http://lxd/1.0/config/cloud-init.user-data
 "#;
 const BOOT: Duration = Duration::from_secs(120);
 
+/// A machine whose runner waits for a job.
+async fn online<'a>(
+    lxd: &'a Lxd,
+    world: &World,
+    settings: &Settings,
+    name: &'a str,
+) -> Container<'a> {
+    let container = lxd.launch(name, &user_data(settings, name));
+    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    container
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_boots_registers_runs_one_job_reports_each_step_and_is_gone() {
     let Some(lxd) = Lxd::found() else { return };
@@ -42,8 +54,7 @@ async fn a_guest_boots_registers_runs_one_job_reports_each_step_and_is_gone() {
     settings.groups = vec!["adm".to_owned(), "no-such-group".to_owned()];
     settings.disable_update = true;
     let name = &fresh("life");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     let inside = container.exec("hostname; id -Gn runner; grep -c adm /etc/group");
     let inside = String::from_utf8_lossy(&inside.stdout).into_owned();
     assert!(inside.starts_with(&format!("{name}\n")), "{inside}");
@@ -79,8 +90,7 @@ async fn the_jobs_user_reads_no_secret_but_its_own_runners() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
     let name = &fresh("secret");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     let token = token(name);
     let jit = jit_config(name);
     // Whatever the user can read anywhere on the disk and of any process, its own runner's folder
@@ -152,8 +162,7 @@ async fn a_guest_that_is_killed_takes_its_machine_along() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
     let name = &fresh("killed");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     container.exec("systemctl kill --signal=KILL --kill-who=main runner-fleet-guest");
     assert!(container.gone_within(BOOT), "the machine outlives its guest");
 }
@@ -163,8 +172,7 @@ async fn a_machine_that_is_rebooted_serves_nobody_any_more_and_powers_off() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
     let name = &fresh("reboot");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     container.exec("systemctl --no-block reboot");
     assert!(container.gone_within(BOOT), "the machine came back and stays");
 }
@@ -174,8 +182,7 @@ async fn a_job_does_not_notice_that_the_daemon_is_away_and_all_is_told_when_it_i
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({})).await;
     let name = &fresh("away");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     world
         .until(BOOT, "the runner's start is told", |known| {
             known
@@ -204,8 +211,7 @@ async fn a_job_whose_hooks_never_ran_is_told_all_the_same() {
     let wish = json!({"STAND_IN_NO_HOOKS": "1", "STAND_IN_RESULT": "failure"});
     let (world, settings) = world(&lxd, wish).await;
     let name = &fresh("nohooks");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     world.queue(name, 0.1);
     assert!(container.gone_within(BOOT));
     assert_eq!(
@@ -221,8 +227,7 @@ async fn an_application_that_updates_itself_is_started_again() {
     let Some(lxd) = Lxd::found() else { return };
     let (world, settings) = world(&lxd, json!({"STAND_IN_UPDATE": "1"})).await;
     let name = &fresh("update");
-    let container = lxd.launch(name, &user_data(&settings, name));
-    world.until(BOOT, "the runner is online", |known| known.online.contains_key(name)).await;
+    let container = online(&lxd, &world, &settings, name).await;
     let job = world.queue(name, 0.1);
     assert!(container.gone_within(BOOT));
     assert_eq!(world.known().jobs[&job].state, JobState::Completed);

@@ -30,7 +30,7 @@ use runner_fleet_actors::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-pub use looks::{Looks, Next, Tried, Tries, after, lost, since};
+pub use looks::{Looks, Next, Row, Tried, Tries, after, lost, since};
 
 use crate::{
     demand::{
@@ -44,9 +44,6 @@ use crate::{
 const PAGES: usize = 1000;
 /// Jobs that are looked up in one turn.
 const LOOK_UPS: usize = 20;
-/// After so many calls that failed one after the other, the next would fail too. Fewer may be the fault of
-/// what was asked about.
-const IN_A_ROW: usize = 3;
 
 /// How often is looked for what was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,23 +300,22 @@ impl Repair {
         lost: &[(String, u64)],
         tries: &mut Tries,
     ) -> (usize, Option<PortError>) {
-        let (mut asked, mut in_a_row, mut failed) = (0, 0, None);
+        let (mut asked, mut row, mut failed) = (0, Row::default(), None);
         for (guid, id) in lost {
             let error = match self.records.redeliver(hook, *id).await {
                 Ok(()) => {
-                    (asked, in_a_row) = (asked + 1, 0);
+                    asked += 1;
+                    row.answered();
                     tries.entry(guid.clone()).or_default().asked += 1;
                     continue;
                 }
                 Err(error) => error,
             };
             tracing::debug!(%hook, guid, %error, "a delivery is not asked for again");
-            in_a_row += 1;
-            let limited = matches!(error.class, ErrorClass::RateLimited { .. });
-            if !limited {
+            let enough = row.failed(error.class);
+            if !matches!(error.class, ErrorClass::RateLimited { .. }) {
                 tries.entry(guid.clone()).or_default().failed += 1;
             }
-            let enough = in_a_row >= IN_A_ROW || limited;
             if failed.as_ref().is_none_or(is_refusal) {
                 failed = Some(error);
             }
@@ -360,16 +356,15 @@ impl Repair {
     }
 
     async fn look_up_all(&self, due: &[JobRecord]) {
-        let mut in_a_row = 0;
+        let mut row = Row::default();
         for job in due {
             let Err(error) = self.look_up(job).await else {
-                in_a_row = 0;
+                row.answered();
                 continue;
             };
             tracing::debug!(job = %job.key, %error, "a job is looked up again later");
             self.desk.unanswered(&job.key);
-            in_a_row += 1;
-            if in_a_row >= IN_A_ROW || matches!(error.class, ErrorClass::RateLimited { .. }) {
+            if row.failed(error.class) {
                 return;
             }
         }

@@ -70,9 +70,7 @@ impl Way {
     pub(super) fn host(&self) -> Cow<'_, str> {
         match &self.to {
             To::Socket(_) => "lxd".into(),
-            // An IPv6 address (RFC 3986, section 3.2.2).
-            To::Tls { host, .. } if host.contains(':') => format!("[{host}]").into(),
-            To::Tls { host, .. } => host.into(),
+            To::Tls { host, .. } => authority(host),
         }
     }
 
@@ -171,6 +169,11 @@ fn closed_socket(path: &Path, error: &io::Error) -> PortError {
             PortError::certain(ErrorClass::Transient, what)
         }
     }
+}
+
+/// A host as addresses have it: an IPv6 address in brackets (RFC 3986, section 3.2.2).
+fn authority(host: &str) -> Cow<'_, str> {
+    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
 }
 
 /// The name of the group that a file belongs to.
@@ -292,5 +295,18 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::authority;
+
+    #[test]
+    fn a_stream_of_events_can_be_asked_for_whatever_kind_of_host_it_is() {
+        for host in ["lxd.example", "10.77.0.1", "fd42::1"] {
+            let address = format!("ws://{}/1.0/events", authority(host));
+            assert!(address.parse::<http::Uri>().is_ok(), "{address}");
+        }
     }
 }

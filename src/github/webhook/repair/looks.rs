@@ -7,7 +7,7 @@ use std::{
 
 use runner_fleet_actors::{
     backoff::{self, Curve},
-    port::Time,
+    port::{ErrorClass, Time},
 };
 
 use super::Pace;
@@ -24,10 +24,32 @@ const OVERLAP: Duration = Duration::from_secs(15 * 60);
 const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
 /// So often a delivery is asked for; then its job is left to the other net.
 const TRIES: u32 = 3;
-/// So often it may be asked for in vain: with the pauses of [`RETRY`], for an hour. A restart begins anew.
+/// So often it may be asked for in vain: with the pauses of [`RETRY`], for three quarters of an hour. A restart begins anew.
 const FAILURES: u32 = 10;
 /// How long after the start demand counts as all there is where no look was possible.
 const UNLOOKED: Duration = Duration::from_secs(300);
+
+/// After so many calls that failed one after the other, the next would fail too. Fewer may be the fault of
+/// what was asked about.
+const IN_A_ROW: u32 = 3;
+
+/// The calls of one turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Row(u32);
+
+impl Row {
+    /// One was answered.
+    pub fn answered(&mut self) {
+        self.0 = 0;
+    }
+
+    /// One failed. Whether that is enough for this turn.
+    #[must_use]
+    pub fn failed(&mut self, class: ErrorClass) -> bool {
+        self.0 += 1;
+        self.0 >= IN_A_ROW || matches!(class, ErrorClass::RateLimited { .. })
+    }
+}
 
 /// How often one delivery was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
