@@ -36,6 +36,7 @@ fn vm(token: u64) -> Vm {
         shape: Some("0123456789abcdef".to_owned()),
         scope: None,
         address: None,
+        task: None,
     }
 }
 

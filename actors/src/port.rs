@@ -161,6 +161,15 @@ pub enum VmStatus {
     },
 }
 
+/// What a cloud is doing with a VM, in its own word (Nova's task state), and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmTask {
+    /// The vendor's word: `deleting`, `spawning`, ….
+    pub word: String,
+    /// When the cloud last changed the VM's record; a task that does not move began then or later.
+    pub since: Option<Time>,
+}
+
 /// One VM of this fleet, as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
@@ -179,6 +188,10 @@ pub struct Vm {
     pub scope: Option<Scope>,
     /// An address of it, if it has one.
     pub address: Option<IpAddr>,
+    /// What the cloud is doing with it, if it says so: a deletion that was taken on and does not end
+    /// shows here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<VmTask>,
 }
 
 /// One sweep over everything of this fleet.

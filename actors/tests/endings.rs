@@ -28,7 +28,7 @@ fn name(number: u64) -> RunnerName {
 
 fn vm(name: RunnerName, status: VmStatus) -> Vm {
     let id = VmId("vm".into());
-    Vm { name, id, status, created_at: None, shape: None, scope: None, address: None }
+    Vm { name, id, status, created_at: None, shape: None, scope: None, address: None, task: None }
 }
 
 fn registration(online: bool) -> Registration {

@@ -41,6 +41,7 @@ fn vm(status: VmStatus) -> Vm {
         shape: None,
         scope: None,
         address: None,
+        task: None,
     }
 }
 

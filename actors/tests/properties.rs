@@ -62,6 +62,7 @@ fn vm() -> impl Strategy<Value = Vm> {
         shape: None,
         scope: None,
         address: None,
+        task: None,
     })
 }
 

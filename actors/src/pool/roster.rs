@@ -185,6 +185,7 @@ impl Roster {
             shape: None,
             scope: None,
             address: None,
+            task: None,
         };
         Some(Observation {
             vm: Sighting::Seen(vm),

@@ -42,6 +42,7 @@ impl TrueVm {
             shape: Some(self.shape.clone()),
             scope: None,
             address: None,
+            task: None,
         }
     }
 }

@@ -190,6 +190,7 @@ impl Provider for World {
                 shape: Some(order.shape.digest()),
                 scope: Some(order.scope.clone()),
                 address: None,
+                task: None,
             };
             outside.vms.insert(order.name.clone(), vm);
             id

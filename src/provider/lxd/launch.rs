@@ -122,6 +122,7 @@ fn as_ordered(order: &LaunchOrder) -> Vm {
         shape: Some(order.shape.digest()),
         scope: Some(order.scope.clone()),
         address: None,
+        task: None,
     }
 }
 

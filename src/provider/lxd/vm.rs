@@ -91,6 +91,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId, now: Time) -> Seen {
                 shape: own(SHAPE).map(str::to_owned),
                 scope: own(SCOPE).and_then(|t| t.parse().ok()),
                 address: None,
+                task: None,
                 name,
             },
             started: was_started(element),

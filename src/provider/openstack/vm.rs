@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use runner_fleet_actors::{
     name::{FleetId, PoolName, RunnerName, VmId},
-    port::{LaunchOrder, Vm, VmStatus},
+    port::{LaunchOrder, Vm, VmStatus, VmTask},
 };
 use serde_json::{Value, json};
 
@@ -93,7 +93,16 @@ pub(super) fn read(element: &Value, fleet: &FleetId) -> Seen {
         shape: metadata(SHAPE).map(str::to_owned),
         scope: metadata(SCOPE).and_then(|t| t.parse().ok()),
         address: address(element),
+        task: task(element),
     }))
+}
+
+/// What Nova is doing with the VM. It has no time of a task; `updated` is when the record last changed,
+/// which is when the task began where nothing moves any more (Compute API, "List Servers Detailed").
+fn task(element: &Value) -> Option<VmTask> {
+    let word = element.get("OS-EXT-STS:task_state").and_then(Value::as_str)?;
+    let since = element.get("updated").and_then(Value::as_str).and_then(|t| t.parse().ok());
+    Some(VmTask { word: tidy(word, &[]), since })
 }
 
 /// Nova's word as the house's. Only SHUTOFF means that the guest has powered off: a PAUSED or
@@ -170,6 +179,17 @@ mod tests {
     fn a_vm_being_deleted_still_says_active_and_is_read_by_its_task() {
         let status = vm(&json!({"OS-EXT-STS:task_state": "deleting"})).status;
         assert_eq!(status, VmStatus::Deleting);
+    }
+
+    #[test]
+    fn a_deletion_that_does_not_end_shows_novas_word_and_since_when() {
+        let stuck = json!({"OS-EXT-STS:task_state": "deleting", "updated": "2026-11-28T10:00:00Z"});
+        let task = vm(&stuck).task.unwrap();
+        assert_eq!(task.word, "deleting");
+        assert_eq!(task.since, "2026-11-28T10:00:00Z".parse().ok());
+        assert_eq!(vm(&json!({"OS-EXT-STS:task_state": null})).task, None);
+        let odd = vm(&json!({"OS-EXT-STS:task_state": "spawning", "updated": 7})).task.unwrap();
+        assert_eq!((odd.word.as_str(), odd.since), ("spawning", None));
     }
 
     #[test]
