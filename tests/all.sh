@@ -113,6 +113,12 @@ export RUST_BACKTRACE=0
 # --show-output: else the line that says why a test was skipped would not be seen.
 all_tests() { cargo test --workspace --no-fail-fast -- --show-output; }
 
+# server_tests NAME: what is ignored elsewhere, because it needs that server. The test of that name is
+# a process that another test starts and kills.
+server_tests() {
+  cargo test --test "$1" -- --ignored --show-output --skip the_daemon_that_is_killed
+}
+
 simulation() {
   RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} \
     cargo test --release -p runner-fleet-actors --features sim --test simulation -- --nocapture
@@ -207,19 +213,27 @@ phase fmt "formatting" cargo fmt --all --check
 phase lock "Cargo.lock is current" lock_file
 phase clippy "clippy" cargo clippy --workspace --all-targets -- -D warnings
 phase doc "documentation" documentation
+# The servers that are up.
+up=()
 if [ -n "$servers" ]; then
   if phase openstack "OpenStack is up" is_up openstack; then
     clouds=${RUNNER_FLEET_TEST_OPENSTACK:-/var/tmp/runner-fleet-openstack}/clouds.yaml
     export RUNNER_FLEET_TEST_CLOUDS_YAML=$clouds
+    up+=(openstack)
   fi
   if phase lxd "LXD is up" is_up lxd; then
     export RUNNER_FLEET_TEST_LXD_SOCKET=$lxd_socket
+    up+=(lxd)
   fi
   if phase queue "the queues are up" is_up queue; then
     while read -r setting; do export "${setting?}"; done < <(grep ^RUNNER_FLEET_TEST_ "$logs/queue.log")
+    up+=(queue)
   fi
 fi
-phase tests "tests${servers:+, also on the real OpenStack, LXD and queues}" all_tests
+phase tests "tests" all_tests
+for server in "${up[@]}"; do
+  phase "$server-tests" "tests on the real $server" server_tests "$server"
+done
 phase simulation "simulation" simulation
 
 failed=$(($(count failed) + failed_phases))

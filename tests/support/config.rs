@@ -1,11 +1,4 @@
 //! A small configuration that is right, and ways to make it wrong.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::path::Path;
 

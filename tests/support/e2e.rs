@@ -1,12 +1,4 @@
 //! A real daemon process and the command line that talks to it, in a folder of their own.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::{
     fs::{self, OpenOptions},

@@ -1,11 +1,4 @@
 //! The outside of a fleet on loopback: a GitHub, a cloud, and guests that run jobs in its VMs.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

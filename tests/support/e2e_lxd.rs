@@ -1,12 +1,5 @@
 //! A real LXD, seen from beside the daemon: through its own command line client, so that what the
 //! tests see does not come from the code that they test.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::{net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 
@@ -16,16 +9,9 @@ use tokio::{process::Command, sync::OnceCell};
 /// How long one call of the client may take.
 const CALL: Duration = Duration::from_secs(120);
 
-/// Where the LXD for tests listens; `None` where there is none, after a word on it.
-#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub fn socket() -> Option<PathBuf> {
-    let socket = std::env::var_os("RUNNER_FLEET_TEST_LXD_SOCKET").map(PathBuf::from);
-    if socket.is_none() {
-        eprintln!(
-            "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set (tests/lxd/up.sh starts one)"
-        );
-    }
-    socket
+/// Where the LXD for tests listens.
+pub fn socket() -> PathBuf {
+    std::env::var_os("RUNNER_FLEET_TEST_LXD_SOCKET").expect(super::lxd::NAMED).into()
 }
 
 /// An instance as LXD shows it.

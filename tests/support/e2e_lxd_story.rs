@@ -1,12 +1,4 @@
 //! What the stories on a real LXD share: a fake GitHub that containers reach, a daemon, its pools.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::{
     collections::BTreeSet,
@@ -134,7 +126,7 @@ rate = 100
 "#,
             fleet = self.lxd.fleet,
             github = self.github.url(),
-            socket = socket().unwrap().display(),
+            socket = socket().display(),
         );
         for pool in pools {
             let Pool { name, min, max, more, limits, .. } = pool;

@@ -4,13 +4,6 @@
 //! reads its user data as only an administrator may (Nova, microversion 2.3,
 //! `OS-EXT-SRV-ATTR:user_data`), connects to the fake GitHub with the JIT config in it, runs one job
 //! and stops the VM (`os-stop`), which Nova then shows as a guest that has powered off: SHUTOFF.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},

@@ -1,5 +1,4 @@
 //! A fleet that only remembers what it was asked, behind the real router.
-#![allow(dead_code, reason = "each test file uses another part")]
 
 use std::sync::{Arc, Mutex, OnceLock};
 

@@ -1,11 +1,4 @@
 //! The door that guests speak through, over real sockets: the daemon's side and a guest's.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::{
     collections::BTreeSet,

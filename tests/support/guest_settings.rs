@@ -1,5 +1,4 @@
 //! What a real guest in a container is told, so that it finds the world of its test.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use runner_fleet::guest::{Application, Guest, Home, Settings};
 use runner_fleet_actors::{

@@ -3,13 +3,6 @@
 //! Both are as small as they can be and both keep the truth of what happened, so that a test can
 //! ask whether a job was lost. The fake GitHub of the library is not used: a guest's tests must not
 //! fail because of it.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,11 +1,4 @@
 //! A journal, read and judged.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::collections::BTreeMap;
 

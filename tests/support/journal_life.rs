@@ -1,9 +1,4 @@
 //! Lives of one runner, as events, and the lines that a journal has of them.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, and each test file uses another part"
-)]
 
 use std::time::Duration;
 

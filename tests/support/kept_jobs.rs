@@ -1,5 +1,4 @@
 //! Jobs that are kept, and the desk that knows them.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses another part")]
 
 use std::{path::Path, sync::Arc};
 

@@ -1,7 +1,5 @@
 //! The real LXD of the tests, asked directly: what a provider does is judged by what LXD shows.
 
-#![allow(dead_code, reason = "each suite uses its part")]
-
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,8 +21,9 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 /// The line that says that there is none.
-pub const SKIPPED: &str = "skipped, because RUNNER_FLEET_TEST_LXD_SOCKET is not set \
-                           (tests/lxd/up.sh starts one)";
+/// What who runs these tests has to do.
+pub const NAMED: &str =
+    "RUNNER_FLEET_TEST_LXD_SOCKET names the socket of an LXD; tests/lxd/up.sh starts one";
 
 /// How long a busy machine may take for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,13 +42,10 @@ pub struct RealLxd {
 }
 
 impl RealLxd {
-    /// The one that the environment names, or a word that this test is skipped.
-    pub fn found() -> Option<Self> {
-        let Some(socket) = std::env::var_os("RUNNER_FLEET_TEST_LXD_SOCKET") else {
-            eprintln!("{SKIPPED}");
-            return None;
-        };
-        Some(Self { socket: socket.into(), project: "default".to_owned() })
+    /// The one that the environment names.
+    pub fn found() -> Self {
+        let socket = std::env::var_os("RUNNER_FLEET_TEST_LXD_SOCKET").expect(NAMED);
+        Self { socket: socket.into(), project: "default".to_owned() }
     }
 
     pub fn access(&self) -> LxdAccess {

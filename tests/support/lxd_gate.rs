@@ -1,6 +1,5 @@
 //! A gate before the LXD of the tests: a Unix socket that passes everything on, and can lose an
 //! answer, or cut every connection, when a test says so.
-#![allow(dead_code, reason = "each test file uses another part")]
 
 use std::{
     path::PathBuf,

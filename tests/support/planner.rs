@@ -1,7 +1,6 @@
 //! A planner on loopback that answers as Canonical's does (its `internal/planner/server.go`): who may
 //! ask, the whole map of pressures in each line, at once, at each change that changes it, and as a
 //! heartbeat that reaches one stream only.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
     collections::BTreeMap,

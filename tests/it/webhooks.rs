@@ -1,0 +1,273 @@
+//! GitHub's deliveries at the daemon's door, over HTTP: what is taken, what is refused, what is kept.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use hmac::{Hmac, Mac};
+use reqwest::{Client, StatusCode};
+use runner_fleet::{
+    demand::{JobEars, desk::Desk, ledger::Ledger},
+    github::webhook::{
+        door::{BODY_MAX, Door, router},
+        signature::Secrets,
+    },
+    http::strangers::{self, Bounds},
+};
+use runner_fleet_actors::{
+    event::{Job, JobEnd},
+    job::{JobWord, Serves},
+    name::RunnerName,
+    port::{Clock, DemandSource, Secret, TokioClock},
+};
+use sha2::Sha256;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const SECRET: &str = "kept between GitHub and us";
+const OLD_SECRET: &str = "kept there until last year";
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl JobEars for Heard {
+    fn job_started(&self, runner: &RunnerName, job: Job) {
+        self.0.lock().unwrap().push(format!("{runner} runs {}", job.run_id.unwrap()));
+    }
+
+    fn job_ended(&self, runner: &RunnerName, end: JobEnd) {
+        self.0.lock().unwrap().push(format!("{runner} ended: {}", end.conclusion.unwrap()));
+    }
+}
+
+/// A door with everything behind it but a fleet.
+struct House {
+    state: tempfile::TempDir,
+    desk: Arc<Desk>,
+    door: Arc<Door>,
+    heard: Arc<Heard>,
+    url: String,
+    client: Client,
+    _stop: DropGuard,
+}
+
+impl House {
+    async fn open() -> Self {
+        Self::open_in(tempfile::tempdir().unwrap(), Bounds::default()).await
+    }
+
+    async fn open_in(state: tempfile::TempDir, bounds: Bounds) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+        let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());
+        let serves = ["large", "gpu"].map(|label| Serves {
+            pool: label.parse().unwrap(),
+            scope: "octo-org".parse().unwrap(),
+            labels: vec!["self-hosted".to_owned(), label.to_owned()],
+            priority: 0,
+        });
+        let (desk, serving) = Desk::open(ledger, serves.into(), Arc::clone(&clock)).await.unwrap();
+        let secrets = Secrets::new(Secret::new(SECRET), Some(Secret::new(OLD_SECRET)));
+        let door = Arc::new(Door::new(Arc::clone(&desk), secrets, clock));
+        let heard = Arc::new(Heard::default());
+        door.listen_for(Arc::clone(&heard) as Arc<dyn JobEars>);
+        let stop = CancellationToken::new();
+        tokio::spawn(serving.run(stop.clone()));
+        let router = router(Arc::clone(&door), bounds.patience);
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let serving =
+            strangers::serve("webhooks", any, None, router, bounds, stop.clone()).await.unwrap();
+        let url = format!("http://{}/webhooks/github", serving.address);
+        let client = Client::new();
+        Self { state, desk, door, heard, url, client, _stop: stop.drop_guard() }
+    }
+
+    fn demand(&self, pool: &str) -> (u32, u32) {
+        let demand = self.desk.watch(&pool.parse().unwrap()).borrow().unwrap();
+        (demand.waiting, demand.running)
+    }
+}
+
+fn signature(secret: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(body);
+    let digest = mac.finalize().into_bytes();
+    digest.iter().fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn payload(id: u64, action: &str, labels: &[&str]) -> serde_json::Value {
+    let runner = (action != "queued").then(|| format!("ci--large--{id:012x}"));
+    serde_json::json!({
+        "action": action,
+        "workflow_job": {
+            "id": id, "run_id": 77, "run_attempt": 1, "name": "build", "workflow_name": "CI",
+            "status": action, "labels": labels, "runner_name": runner,
+            "created_at": "2026-11-21T10:00:00Z", "started_at": "2026-11-21T10:00:05Z",
+            "completed_at": (action == "completed").then_some("2026-11-21T10:01:00Z"),
+            "conclusion": (action == "completed").then_some("success"),
+        },
+        "repository": { "full_name": "octo-org/app" },
+        "organization": { "login": "octo-org" },
+    })
+}
+
+struct Delivery<'a> {
+    event: &'a str,
+    guid: &'a str,
+    secret: Option<&'a str>,
+    body: Vec<u8>,
+}
+
+impl House {
+    async fn deliver(&self, delivery: Delivery<'_>) -> (StatusCode, String) {
+        let Delivery { event, guid, secret, body } = delivery;
+        let mut request = self
+            .client
+            .post(&self.url)
+            .header("x-github-event", event)
+            .header("x-github-delivery", guid)
+            .header("x-github-hook-id", "41")
+            .header("x-github-hook-installation-target-type", "organization");
+        if let Some(secret) = secret {
+            request = request.header("x-hub-signature-256", signature(secret, &body));
+        }
+        let answer = request.body(body).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    async fn job(&self, id: u64, action: &str, labels: &[&str]) -> StatusCode {
+        let guid = format!("{id}-{action}");
+        let body = serde_json::to_vec(&payload(id, action, labels)).unwrap();
+        self.deliver(Delivery { event: "workflow_job", guid: &guid, secret: Some(SECRET), body })
+            .await
+            .0
+    }
+}
+
+#[tokio::test]
+async fn a_jobs_life_is_demand_from_its_queueing_to_its_end_and_its_runner_is_told() {
+    let house = House::open().await;
+    for (action, wanted) in [("queued", (1, 0)), ("in_progress", (0, 1)), ("completed", (0, 0))] {
+        assert_eq!(house.job(1, action, &["Self-Hosted", "LARGE"]).await, StatusCode::OK);
+        assert_eq!(house.demand("large"), wanted, "{action}");
+    }
+    let runner = "ci--large--000000000001";
+    let heard = house.heard.0.lock().unwrap().clone();
+    assert_eq!(heard, [format!("{runner} runs 77"), format!("{runner} ended: success")]);
+    let job = house.desk.job(&1.into()).await.unwrap().unwrap();
+    assert_eq!(job.facts.runner.as_deref(), Some(runner));
+    assert_eq!(job.facts.conclusion.as_deref(), Some("success"));
+}
+
+#[tokio::test]
+async fn what_was_answered_for_is_known_by_the_next_daemon() {
+    let house = House::open().await;
+    for id in 1..=30 {
+        assert_eq!(house.job(id, "queued", &["large"]).await, StatusCode::OK);
+    }
+    // The process is gone at once: nothing is closed, nothing flushed.
+    let state = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(house.state.path()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, state.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let next = House::open_in(state, Bounds::default()).await;
+    assert_eq!(next.demand("large"), (30, 0));
+    assert_eq!(next.job(30, "queued", &["large"]).await, StatusCode::OK);
+    assert_eq!(next.door.status().repeated, 1, "the same delivery once more");
+    assert_eq!(next.demand("large"), (30, 0));
+}
+
+#[tokio::test]
+async fn without_a_good_signature_nothing_is_read() {
+    let house = House::open().await;
+    let body = serde_json::to_vec(&payload(1, "queued", &["large"])).unwrap();
+    let with = |secret| Delivery { event: "workflow_job", guid: "g", secret, body: body.clone() };
+    let (status, why) = house.deliver(with(None)).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(why.contains("X-Hub-Signature-256"), "{why}");
+    let (status, why) = house.deliver(with(Some("a guess"))).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(why.contains("signature is wrong") && !why.contains(SECRET), "{why}");
+    assert_eq!(house.demand("large"), (0, 0));
+    assert_eq!(house.door.status().refused, 2);
+}
+
+#[tokio::test]
+async fn while_a_secret_is_exchanged_both_are_good_and_afterwards_one() {
+    let house = House::open().await;
+    let body = serde_json::to_vec(&payload(1, "queued", &["large"])).unwrap();
+    let old = || Delivery {
+        event: "workflow_job",
+        guid: "g",
+        secret: Some(OLD_SECRET),
+        body: body.clone(),
+    };
+    assert_eq!(house.deliver(old()).await.0, StatusCode::OK);
+    house.door.renew(Secrets::new(Secret::new(SECRET), None));
+    assert_eq!(house.deliver(old()).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_ping_and_other_events_are_welcome_and_say_nothing_about_demand() {
+    let house = House::open().await;
+    let of = |event, guid| Delivery {
+        event,
+        guid,
+        secret: Some(SECRET),
+        body: b"{\"zen\": \"Keep it logically awesome.\"}".to_vec(),
+    };
+    assert_eq!(house.deliver(of("ping", "1")).await.0, StatusCode::OK);
+    assert_eq!(house.deliver(of("push", "2")).await.0, StatusCode::ACCEPTED);
+    assert_eq!(house.door.status().ignored, 2);
+    assert!(house.door.status().last_at.is_some());
+}
+
+#[tokio::test]
+async fn jobs_on_githubs_own_machines_are_left_out_and_those_nobody_can_serve_are_shown() {
+    let house = House::open().await;
+    assert_eq!(house.job(1, "queued", &["ubuntu-latest"]).await, StatusCode::OK);
+    assert_eq!(house.job(2, "queued", &["self-hosted", "riscv"]).await, StatusCode::OK);
+    assert_eq!(house.desk.job(&1.into()).await.unwrap(), None);
+    assert_eq!(house.door.status().foreign, 1);
+    let lonely = house.desk.job(&2.into()).await.unwrap().unwrap();
+    assert_eq!((lonely.word, lonely.pool), (JobWord::Queued, None));
+    assert!(lonely.unserved.unwrap().contains("riscv"));
+}
+
+#[tokio::test]
+async fn what_is_no_delivery_is_told_what_is_wrong_and_changes_nothing() {
+    let house = House::open().await;
+    let of = |body: &[u8]| Delivery {
+        event: "workflow_job",
+        guid: "g",
+        secret: Some(SECRET),
+        body: body.to_vec(),
+    };
+    let (status, why) = house.deliver(of(b"{\"action\":\"queued\"}")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(why.contains("has no workflow_job"), "{why}");
+    let (status, why) = house.deliver(of(&vec![b' '; BODY_MAX + 1])).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{why}");
+    let answer = house.client.get(&house.url).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let elsewhere = house.url.replace("/webhooks/github", "/v1/status");
+    let answer = house.client.get(elsewhere).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND, "no operator's door here");
+}
+
+#[tokio::test]
+async fn a_sender_that_never_ends_is_cut_off() {
+    let state = tempfile::tempdir().unwrap();
+    let bounds = Bounds { patience: Duration::from_millis(300), ..Bounds::default() };
+    let house = House::open_in(state, bounds).await;
+    let endless = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let request = house
+        .client
+        .post(&house.url)
+        .header("x-hub-signature-256", signature(SECRET, b""))
+        .body(reqwest::Body::wrap_stream(endless))
+        .send();
+    let answer = tokio::time::timeout(Duration::from_secs(20), request).await.unwrap();
+    assert!(answer.is_err() || answer.unwrap().status() == StatusCode::REQUEST_TIMEOUT);
+}
