@@ -1,7 +1,7 @@
 //! Names, parsed once at the edge and trusted afterwards.
 //!
 //! A runner's name is chosen before any call is made and is at once the VM's name, the forge's
-//! name and the key that makes a repeated call harmless (rule 1 of the README). It reads
+//! name and the key that makes a repeated call harmless (rule 1 of this crate's README). It reads
 //! `FLEET--POOL--TOKEN`. Neither fleet nor pool may hold a double dash, nor begin or end with a
 //! dash, so a name can be split in one way only and no fleet can mistake another's runners for its
 //! own. The alternative, a bare prefix, makes the fleet `ci` claim the runners of a fleet `ci-big`.

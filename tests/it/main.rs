@@ -50,6 +50,7 @@ mod lxd_absent;
 mod openstack_faults;
 mod planner;
 mod provider_contract;
+mod readme;
 mod scale_set;
 mod scale_set_faults;
 mod scale_set_listener;
