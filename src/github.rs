@@ -27,6 +27,7 @@ pub mod planner;
 pub mod queue;
 mod reading;
 pub mod records;
+pub mod refusal;
 mod register;
 pub mod route;
 pub mod scale_set;
@@ -44,6 +45,8 @@ use runner_fleet_actors::{
 
 pub use auth::{Auth, TokenSource};
 pub use check::Access;
+
+use crate::redirect;
 
 use self::{
     applications::Offer,
@@ -104,6 +107,7 @@ pub struct Github {
     client: client::Client,
     /// For what is not the REST API: GitHub's actions service.
     http: reqwest::Client,
+    moves: redirect::Said,
     timeouts: Timeouts,
     fleet: FleetId,
     groups: groups::Groups,
@@ -142,6 +146,7 @@ impl Github {
                 config.minute,
             ),
             http,
+            moves: redirect::Said::default(),
             timeouts: config.timeouts,
             fleet: config.fleet,
             groups: groups::Groups::default(),

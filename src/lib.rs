@@ -13,4 +13,6 @@ pub mod home;
 pub mod http;
 pub mod journal;
 pub mod log;
+mod pause;
 pub mod provider;
+mod redirect;

@@ -26,6 +26,8 @@ use std::{
 
 use runner_fleet_actors::port::Time;
 
+use crate::pause;
+
 /// What a call is for: decides who goes first when little is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallKind {
@@ -41,13 +43,13 @@ pub enum CallKind {
 pub const LIST_FLOOR: u64 = 20;
 /// Deregistrations stop when less than this share of the limit is left, in per cent.
 pub const DEREGISTER_FLOOR: u64 = 5;
-/// How long nothing is asked after a secondary limit that names no time (GitHub docs: "wait for at
-/// least one minute"); doubled with each further refusal.
+/// How long nothing is asked after a secondary limit at least, and where a refusal names no time that is
+/// still to come (GitHub docs: "wait for at least one minute"); doubled with each further refusal.
 pub const SECONDARY_HOLD: Duration = Duration::from_secs(60);
 /// Shortest hold after a used-up primary limit, for a clock of ours that runs ahead of GitHub's and
 /// takes the reset for past.
 pub const PRIMARY_HOLD_MIN: Duration = Duration::from_secs(10);
-/// Longest hold after repeated secondary limits that name no time.
+/// Longest hold after repeated limits that name no time.
 pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
 
 /// Calls that create something, in any minute.
@@ -55,6 +57,8 @@ pub const CREATIONS_A_MINUTE: usize = 80;
 /// The time in which these are counted.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
+/// Resources whose limits are kept; GitHub has about a dozen.
+const RESOURCES_MAX: usize = 64;
 const CORE: &str = "core";
 const REGISTRATION: &str = "actions_runner_registration";
 
@@ -94,12 +98,22 @@ pub struct Seen {
     pub remaining: Option<u64>,
     /// `x-ratelimit-reset`.
     pub reset: Option<Time>,
-    /// `retry-after`.
-    pub retry_after: Option<Duration>,
+    /// Until when, by `retry-after`.
+    pub retry_at: Option<Time>,
     /// Whether the answer is 403 or 429.
     pub refused: bool,
-    /// Whether its message speaks of a rate limit.
-    pub says_limit: bool,
+    /// Which limit its words or its status speak of.
+    pub says: Option<Limit>,
+}
+
+/// A limit, as GitHub's words tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// One that is not named.
+    Some,
+    /// Too fast, or too much at once. Its time is not believed where it is less than
+    /// [`SECONDARY_HOLD`]: `retry-after: 0` was seen, and who comes back at once is banned.
+    Secondary,
 }
 
 impl Budget {
@@ -112,39 +126,68 @@ impl Budget {
 
     /// Takes in an answer. Returns until when nothing may be asked, if the answer is a refusal for
     /// a rate limit; `None` for every other answer, also for a 403 for want of a permission.
+    ///
+    /// Nothing that an answer says holds longer than [`pause::LONGEST`], and a newer answer counts for
+    /// more than an older one: one odd answer must not stop the fleet.
     pub fn take_in(&mut self, seen: &Seen, now: Time) -> Option<Time> {
+        let latest = pause::after(now, pause::LONGEST);
+        let told_reset = seen.reset.map(|reset| reset.min(latest));
         if let (Some(limit), Some(remaining), Some(reset)) =
-            (seen.limit, seen.remaining, seen.reset)
+            (seen.limit, seen.remaining, told_reset)
         {
             let name = seen.resource.clone().unwrap_or_else(|| CORE.to_owned());
             let window = Window { limit, remaining, reset };
-            // Answers arrive in any order: within one window only the lowest number is news.
             self.windows
                 .entry(name)
-                .and_modify(|old| match old.reset.cmp(&reset) {
-                    std::cmp::Ordering::Less => *old = window,
-                    std::cmp::Ordering::Equal => old.remaining = old.remaining.min(remaining),
-                    std::cmp::Ordering::Greater => {}
+                .and_modify(|old| {
+                    if old.reset == reset {
+                        // Answers arrive in any order: within one window only the lowest is news.
+                        old.remaining = old.remaining.min(remaining);
+                    } else if reset > now || old.reset <= now {
+                        // Otherwise it is a late answer of a window that is over.
+                        *old = window;
+                    }
                 })
                 .or_insert(window);
+            self.bound_windows(now);
         }
+        let held = self.held_until.is_some_and(|until| until > now);
         if !seen.refused {
-            self.strikes = 0;
+            // What succeeds during a hold was asked before it.
+            if !held {
+                self.strikes = 0;
+            }
             return None;
         }
-        let until = if let Some(after) = seen.retry_after {
-            now + after
-        } else if let (Some(0), Some(reset)) = (seen.remaining, seen.reset) {
-            reset.max(now + PRIMARY_HOLD_MIN)
-        } else if seen.says_limit {
-            let doubled = SECONDARY_HOLD.saturating_mul(1 << self.strikes.min(8));
-            now + doubled.min(SECONDARY_HOLD_MAX)
-        } else {
-            return None;
+        // Calls that were under way together are refused together: that is one refusal.
+        let before = if held { self.strikes.saturating_sub(1) } else { self.strikes };
+        let doubled = SECONDARY_HOLD.saturating_mul(1 << before.min(8)).min(SECONDARY_HOLD_MAX);
+        let doubled = pause::after(now, doubled);
+        let retry_at = seen.retry_at.map(|until| until.min(latest));
+        let until = match (retry_at, seen.says) {
+            (Some(told), Some(Limit::Secondary)) => told.max(doubled),
+            (Some(told), _) if told > now => told,
+            (Some(_), _) => doubled,
+            (None, says) => match (seen.remaining, told_reset, says) {
+                (_, _, Some(Limit::Secondary)) => doubled,
+                (Some(0), Some(reset), _) => reset.max(pause::after(now, PRIMARY_HOLD_MIN)),
+                (_, _, Some(Limit::Some)) => doubled,
+                (_, _, None) => return None,
+            },
         };
-        self.strikes = self.strikes.saturating_add(1);
-        self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
+        self.strikes = before.saturating_add(1);
+        self.held_until = Some(until);
         Some(until)
+    }
+
+    /// Names of resources come from outside. Windows that are over go first.
+    fn bound_windows(&mut self, now: Time) {
+        if self.windows.len() > RESOURCES_MAX {
+            self.windows.retain(|_, window| window.reset > now);
+        }
+        while self.windows.len() > RESOURCES_MAX {
+            self.windows.pop_last();
+        }
     }
 
     /// Counts a call that creates something and is about to be made, if it may be made now.

@@ -22,12 +22,15 @@ use url::Url;
 use super::{
     auth::{AppKey, Credentials, Minted, Token},
     budget::{self, Budget, CallKind},
-    reading::{Permission, lacking, said, seen},
+    reading::{Permission, cause, lacking, said, seen},
     route,
     transport::{Answer, NoAnswer, Outgoing, Transport},
     wire,
 };
-use crate::calls::Calls;
+use crate::{
+    calls::Calls,
+    redirect::{self, Redirect},
+};
 
 /// Calls under way at once. GitHub's secondary limit is 100 for all that share the credentials
 /// (GitHub docs, "About secondary rate limits").
@@ -91,6 +94,7 @@ pub struct Client {
     at_once: Semaphore,
     patience: Duration,
     calls: Calls,
+    moves: redirect::Said,
     /// Permissions of the installation, as the last minted token told.
     permissions: Mutex<Option<Value>>,
 }
@@ -127,6 +131,7 @@ impl Client {
             at_once: Semaphore::new(AT_ONCE),
             patience,
             calls: Calls::default(),
+            moves: redirect::Said::default(),
             permissions: Mutex::default(),
         }
     }
@@ -167,21 +172,17 @@ impl Client {
             ));
         };
         let token = self.token(call, None).await?;
-        let mut answer = self.send(call, &call.path, &token.secret, Counts::ForUs).await?;
+        let mut answer = self.follow(call, &token.secret, Counts::ForUs).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             tracing::info!(call = %call.what, "github refused the token, renewing it");
             let fresh = self.token(call, Some(token.generation)).await?;
-            answer = self.send(call, &call.path, &fresh.secret, Counts::ForUs).await?;
+            answer = self.follow(call, &fresh.secret, Counts::ForUs).await?;
             if answer.status == StatusCode::UNAUTHORIZED {
                 return Err(call.failed(
                     ErrorClass::Auth,
                     "GitHub refuses a token that was renewed just now (401); check the credentials",
                 ));
             }
-        }
-        if let Some(path) = self.moved(&answer) {
-            let token = self.token(call, None).await?;
-            answer = self.send(call, &path, &token.secret, Counts::ForUs).await?;
         }
         self.judge(call, answer)
     }
@@ -201,47 +202,59 @@ impl Client {
                 .map_err(|until| call.failed(ErrorClass::RateLimited { until }, "not tried"))?;
         }
         let jwt = key.jwt(now)?;
-        let answer = self.send(call, &call.path, &jwt, Counts::ForTheApp).await?;
+        let answer = self.follow(call, &jwt, Counts::ForTheApp).await?;
         self.judge(call, answer)
     }
 
-    /// The same-host path that a redirect leads to. GitHub answers so for renamed repositories, and
-    /// asks for the same method again (GitHub docs, "Follow redirects").
-    fn moved(&self, answer: &Answer) -> Option<String> {
-        if !matches!(answer.status.as_u16(), 301 | 302 | 307 | 308) {
-            return None;
+    /// One call, followed where it has moved. GitHub answers so for what was renamed, and asks for the
+    /// same method again (GitHub docs, "Follow redirects").
+    async fn follow(
+        &self,
+        call: &Call<'_>,
+        bearer: &Secret,
+        counts: Counts,
+    ) -> Result<Answer, PortError> {
+        let mut target = call.path.clone();
+        for _ in 0..=redirect::HOPS {
+            let answer = self.send(call, &target, bearer, counts).await?;
+            let location = answer.headers.get(header::LOCATION).and_then(|v| v.to_str().ok());
+            let from = self.address(&target);
+            match redirect::judge(&from, &call.method, answer.status, location) {
+                Redirect::Stay => return Ok(answer),
+                // The API's own prefix is put before whatever lacks it.
+                Redirect::Follow(to) if to.path().starts_with(self.base.path()) => {
+                    self.moves.once(&call.scope.to_string(), &from, &to);
+                    target = to.into();
+                }
+                Redirect::Follow(to) => {
+                    let why = redirect::elsewhere(&from, &to, "which is not below the API's address");
+                    return Err(call.failed(ErrorClass::Invalid, &why));
+                }
+                Redirect::Refuse(why) => return Err(call.failed(ErrorClass::Invalid, &why)),
+            }
         }
-        let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
-        let target = self.base.join(location).ok()?;
-        if target.origin() != self.base.origin() {
-            return None;
-        }
-        Some(match target.query() {
-            Some(query) => format!("{}?{query}", target.path()),
-            None => target.path().to_owned(),
-        })
+        let why = redirect::circle(&self.address(&call.path), &self.address(&target));
+        Err(call.failed(ErrorClass::Invalid, &why))
+    }
+
+    /// Where a path below the API's base is, or what is an address already.
+    fn address(&self, target: &str) -> Url {
+        let below = || format!("{}{target}", self.base.as_str().trim_end_matches('/'));
+        let address = Url::parse(target).or_else(|_| Url::parse(&below()));
+        address.unwrap_or_else(|_| self.base.clone())
     }
 
     fn judge(&self, call: &Call<'_>, answer: Answer) -> Result<Answer, PortError> {
         let status = answer.status;
-        if status == StatusCode::FORBIDDEN {
-            return Err(call.failed(
-                ErrorClass::Auth,
-                &format!(
-                    "{}; {}",
-                    said(&answer),
-                    lacking(call.permission, call.scope, &answer.headers)
-                ),
-            ));
+        if matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS) {
+            let why = match cause(&answer) {
+                Some(cause) => cause.to_string(),
+                None => lacking(call.permission, call.scope, &answer.headers),
+            };
+            return Err(call.failed(ErrorClass::Auth, &format!("{}; {why}", said(&answer))));
         }
         if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
             return Err(call.lost(&format!("{}; it is tried again later", said(&answer))));
-        }
-        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
-            return Err(call.failed(
-                ErrorClass::Invalid,
-                &format!("GitHub redirects to another place ({status}); correct the address"),
-            ));
         }
         Ok(answer)
     }
@@ -267,7 +280,7 @@ impl Client {
             route::installation_token(key.installation),
         );
         let jwt = key.jwt(now)?;
-        let answer = self.send(&mint, &mint.path, &jwt, Counts::ForTheApp).await?;
+        let answer = self.follow(&mint, &jwt, Counts::ForTheApp).await?;
         let refused =
             |why: &str| mint.failed(ErrorClass::Auth, &format!("{}; {why}", said(&answer)));
         match answer.status {
@@ -282,7 +295,10 @@ impl Client {
                 return Err(refused("check installation_id: the App is not installed there"));
             }
             StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY => {
-                return Err(refused("check whether the installation is suspended"));
+                return Err(match cause(&answer) {
+                    Some(cause) => refused(&cause.to_string()),
+                    None => refused("check whether the installation is suspended"),
+                });
             }
             _ => return Err(mint.lost(&said(&answer))),
         }
@@ -324,7 +340,7 @@ impl Client {
         };
         let now = self.clock.now();
         tracing::debug!(call = %call.what, status = answer.status.as_u16(), "github answered");
-        let mut seen = seen(&answer);
+        let mut seen = seen(&answer, now);
         if counts == Counts::ForTheApp {
             seen.limit = None;
         }

@@ -51,7 +51,10 @@ pub use self::{
     stream::Pace,
 };
 use super::transport::{causes, trusting};
-use crate::config::{Env, PlannerAccess, SecretSource};
+use crate::{
+    config::{Env, PlannerAccess, SecretSource},
+    redirect,
+};
 
 /// What the planner's source says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -87,6 +90,7 @@ pub struct Planner {
     pace: Pace,
     seed: u64,
     board: Mutex<Board>,
+    moves: redirect::Said,
     /// A job may have ended.
     ended: Notify,
     notes: Mutex<PlannerStatus>,
@@ -114,7 +118,7 @@ impl Planner {
             .user_agent(concat!("runner-fleet/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(pace.patience)
             .tcp_keepalive(Duration::from_secs(30))
-            // A token is for the host that it was given for.
+            // Followed by `redirect`: a token is for the host that it was given for.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never());
         if let Some(ca) = &access.ca_file {
@@ -134,6 +138,7 @@ impl Planner {
             // Units that lose their planner together must not come back together.
             seed: rand::random(),
             board: Mutex::new(Board::new(access.unit, access.units)),
+            moves: redirect::Said::default(),
             ended: Notify::new(),
             notes: Mutex::default(),
         }))

@@ -229,8 +229,9 @@ impl<P: Provider + ?Sized> Limited<P> {
             breaker::after(std::mem::take(&mut state.history), error, now, &self.limits.breaker);
         let Some(error) = error else { return };
         match error.class {
+            // The newest word counts, also where it is a shorter one.
             ErrorClass::RateLimited { until }
-                if state.pause.as_ref().is_none_or(|(present, _)| *present < until) =>
+                if state.pause.as_ref().is_none_or(|(present, _)| *present != until) =>
             {
                 tracing::warn!(%until, error = %error, "cloud wants a pause");
                 state.pause = Some((until, error.what.clone()));

@@ -92,7 +92,7 @@ fn an_answer_that_names_no_limit_is_only_heard_where_it_refuses() {
 fn retry_after_holds_everything_although_much_is_left() {
     let mut budget = Budget::default();
     let seen =
-        Seen { refused: true, retry_after: Some(Duration::from_secs(30)), ..left(900, 3600) };
+        Seen { refused: true, retry_at: Some(at(30)), ..left(900, 3600) };
     assert_eq!(budget.take_in(&seen, at(0)), Some(at(30)));
     assert_eq!(allowed(&budget, 29), [false; 3]);
     assert_eq!(budget.held_until(at(29)), Some(at(30)));
@@ -100,17 +100,59 @@ fn retry_after_holds_everything_although_much_is_left() {
 }
 
 #[test]
-fn a_secondary_limit_without_a_time_holds_a_minute_and_longer_each_time() {
-    let mut budget = Budget::default();
-    let seen = Seen { refused: true, says_limit: true, ..left(900, 36_000) };
-    assert_eq!(budget.take_in(&seen, at(0)), Some(at(60)));
-    assert_eq!(budget.take_in(&seen, at(60)), Some(at(180)));
-    for _ in 0..40 {
-        budget.take_in(&seen, at(200));
+fn a_limit_without_a_time_holds_a_minute_and_longer_each_time() {
+    for says in [Limit::Some, Limit::Secondary] {
+        let mut budget = Budget::default();
+        let seen = Seen { refused: true, says: Some(says), ..left(900, 36_000) };
+        assert_eq!(budget.take_in(&seen, at(0)), Some(at(60)));
+        assert_eq!(budget.take_in(&seen, at(60)), Some(at(180)));
+        for turn in 1..40 {
+            budget.take_in(&seen, at(1000 * turn));
+        }
+        let last = budget.take_in(&seen, at(50_000));
+        assert_eq!(last, Some(at(50_900)), "never more than 15 minutes");
+        budget.take_in(&left(900, 96_000), at(51_000));
+        assert_eq!(budget.take_in(&seen, at(51_000)), Some(at(51_060)), "a success starts anew");
     }
-    assert_eq!(budget.take_in(&seen, at(2000)), Some(at(2900)), "never more than 15 minutes");
-    budget.take_in(&left(900, 36_000), at(3000));
-    assert_eq!(budget.take_in(&seen, at(3000)), Some(at(3060)), "a success starts anew");
+}
+
+#[test]
+fn calls_that_are_refused_together_are_one_refusal() {
+    let mut budget = Budget::default();
+    let seen = Seen { refused: true, says: Some(Limit::Secondary), ..left(900, 3600) };
+    for _ in 0..50 {
+        assert_eq!(budget.take_in(&seen, at(0)), Some(at(60)));
+    }
+    budget.take_in(&left(899, 3600), at(1));
+    assert_eq!(budget.take_in(&seen, at(60)), Some(at(180)), "a success of before is none");
+}
+
+#[test]
+fn one_odd_answer_holds_for_an_hour_at_most_and_a_newer_one_counts_for_more() {
+    let far = Time::MAX_UTC;
+    let odd = Seen { refused: true, retry_at: Some(far), ..Seen::default() };
+    let mut budget = Budget::default();
+    assert_eq!(budget.take_in(&odd, at(0)), Some(at(3600)));
+    let newer = Seen { refused: true, retry_at: Some(at(40)), ..Seen::default() };
+    assert_eq!(budget.take_in(&newer, at(10)), Some(at(40)));
+    assert_eq!(allowed(&budget, 40), [true; 3]);
+
+    let mut budget = Budget::default();
+    budget.take_in(&Seen { reset: Some(far), ..left(0, 0) }, at(0));
+    assert_eq!(allow(CallKind::Launch, &budget, at(1)), Err(at(3600)));
+    budget.take_in(&left(900, 1800), at(2));
+    assert_eq!(allowed(&budget, 3), [true; 3]);
+    assert_eq!(budget.remaining(at(3)), Some(900));
+}
+
+#[test]
+fn names_of_resources_fill_no_memory() {
+    let mut budget = Budget::default();
+    for number in 0..1000 {
+        let resource = Some(format!("resource {number}"));
+        budget.take_in(&Seen { resource, ..left(900, 3600) }, at(0));
+    }
+    assert!(budget.windows.len() <= RESOURCES_MAX);
 }
 
 #[test]

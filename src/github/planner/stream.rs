@@ -14,7 +14,11 @@ use super::{
     Planner,
     lines::{Lines, Malformed, Pressures, pressures},
 };
-use crate::github::transport::causes;
+use crate::{
+    github::transport::causes,
+    pause::{self, Told},
+    redirect,
+};
 
 /// How long is waited for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +101,9 @@ impl Planner {
                 ErrorClass::Auth | ErrorClass::Invalid => self.pace.refused,
                 _ => self.pace.again,
             };
-            tokio::time::sleep(backoff::delay(failed, self.seed, curve)).await;
+            let now = self.clock.now();
+            let again = backoff::retry_at(error.class, failed, self.seed, curve, now);
+            tokio::time::sleep((again - now).to_std().unwrap_or_default()).await;
         }
     }
 
@@ -169,11 +175,17 @@ impl Planner {
             PortError::certain(ErrorClass::Auth, what)
         })?;
         bearer.set_sensitive(true);
+        let lost = |error: reqwest::Error| self.transient(&causes(&error));
         let request = self.client.get(self.url.clone()).header(header::AUTHORIZATION, bearer);
-        let response = request.send().await.map_err(|error| self.transient(&causes(&error)))?;
-        match response.status() {
-            StatusCode::OK => Ok(response),
-            status => Err(self.refusal(status)),
+        let request = request.build().map_err(lost)?;
+        let arrived = redirect::send(&self.client, request, &self.moves).await.map_err(lost)?;
+        if let Some(moved) = arrived.refused {
+            let what = format!("GET {}: {moved} (planner.url)", self.url);
+            return Err(PortError::certain(ErrorClass::Invalid, what));
+        }
+        match arrived.response.status() {
+            StatusCode::OK => Ok(arrived.response),
+            status => Err(self.refusal(status, arrived.response.headers())),
         }
     }
 
@@ -188,7 +200,10 @@ impl Planner {
         PortError::certain(ErrorClass::Transient, format!("GET {}: {why}", self.url))
     }
 
-    fn refusal(&self, status: StatusCode) -> PortError {
+    fn refusal(&self, status: StatusCode, headers: &header::HeaderMap) -> PortError {
+        let now = self.clock.now();
+        let told = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let told = told.and_then(|text| pause::until(Told::RetryAfter(text), now));
         let (class, hint) = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
                 ErrorClass::Auth,
@@ -198,6 +213,10 @@ impl Planner {
                 ErrorClass::NotFound,
                 "; it has no flavor at all, or this is not a planner's address".to_owned(),
             ),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE if told.is_some() => {
+                let until = pause::or_after(told, now, self.pace.again.base);
+                (ErrorClass::RateLimited { until }, format!("; it is asked again at {until}"))
+            }
             StatusCode::TOO_MANY_REQUESTS => (ErrorClass::Transient, String::new()),
             status if status.is_server_error() => (ErrorClass::Transient, String::new()),
             _ => (ErrorClass::Invalid, "; correct planner.url".to_owned()),

@@ -126,7 +126,7 @@ impl Admin {
                 capacity: None,
                 within: github.timeouts.whole,
             };
-            let failed = match request.send(&github.http, github.client.clock.now()).await {
+            let failed = match request.send(&github, github.client.clock.now()).await {
                 Err(failed) if failed.token_refused() && ask.token.is_none() => failed,
                 sent => return sent,
             };
@@ -205,7 +205,7 @@ impl Admin {
         };
         let mut attempt = 1;
         let answer = loop {
-            match request.send(&github.http, github.client.clock.now()).await {
+            match request.send(github, github.client.clock.now()).await {
                 Ok(answer) => break answer,
                 Err(failed)
                     if failed.error.class == ErrorClass::Auth && attempt < REGISTER_TRIES =>

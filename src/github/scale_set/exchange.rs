@@ -14,9 +14,17 @@ use super::{
     listener::Failure,
     wire::{self, Refusal},
 };
-use crate::github::transport::{BODY_MAX, causes};
+use crate::{
+    github::{
+        Github,
+        refusal::{self, Cause},
+        transport::{BODY_MAX, causes},
+    },
+    pause::{self, Told},
+    redirect,
+};
 
-/// How long a 429 without a word about it keeps silence.
+/// How long a limit keeps silence that names no time.
 const LIMITED_FOR: Duration = Duration::from_secs(60);
 
 /// A request.
@@ -46,6 +54,13 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its body. May hold a token or JIT config: never logged.
     pub body: Vec<u8>,
+}
+
+/// What came back.
+enum Came {
+    Answer(StatusCode, HeaderMap, Vec<u8>),
+    /// It is elsewhere now; for a person.
+    Moved(String),
 }
 
 /// A call that failed.
@@ -109,11 +124,15 @@ impl Request<'_> {
     ///
     /// # Errors
     /// No answer, or any other than 2xx.
-    pub async fn send(&self, client: &reqwest::Client, now: Time) -> Result<Answer, Failed> {
+    pub async fn send(&self, github: &Github, now: Time) -> Result<Answer, Failed> {
         let host = self.url.host_str().unwrap_or_default().to_owned();
-        let sent = tokio::time::timeout(self.within, self.exchange(client)).await;
+        let sent = tokio::time::timeout(self.within, self.exchange(github)).await;
         let (status, headers, body) = match sent {
-            Ok(Ok(parts)) => parts,
+            Ok(Ok(Came::Answer(status, headers, body))) => (status, headers, body),
+            Ok(Ok(Came::Moved(why))) => {
+                let what = format!("{}: {why}", self.what);
+                return Err(PortError::certain(ErrorClass::Invalid, what).into());
+            }
             Ok(Err(error)) if error.is_connect() || error.is_builder() => {
                 let why = causes(&error.without_url());
                 let what = format!(
@@ -138,11 +157,9 @@ impl Request<'_> {
         Err(self.refused(status, &headers, &body, now))
     }
 
-    async fn exchange(
-        &self,
-        client: &reqwest::Client,
-    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), reqwest::Error> {
-        let mut request = client
+    async fn exchange(&self, github: &Github) -> Result<Came, reqwest::Error> {
+        let mut request = github
+            .http
             .request(self.method.clone(), self.url.clone())
             .header(header::USER_AGENT, concat!("runner-fleet/", env!("CARGO_PKG_VERSION")))
             .header(header::ACCEPT, "application/json; api-version=6.0-preview")
@@ -158,7 +175,11 @@ impl Request<'_> {
         if let Some(body) = &self.body {
             request = request.body(body.to_string());
         }
-        let mut response = request.send().await?;
+        let arrived = redirect::send(&github.http, request.build()?, &github.moves).await?;
+        if let Some(why) = arrived.refused {
+            return Ok(Came::Moved(why));
+        }
+        let mut response = arrived.response;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
@@ -167,13 +188,13 @@ impl Request<'_> {
                 break;
             }
         }
-        Ok((status, headers, body))
+        Ok(Came::Answer(status, headers, body))
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Time) -> Failed {
         let (refusal, words) = wire::refusal(body);
         let number = status.as_u16();
-        let mut said = match words {
+        let mut said = match &words {
             Some(words) => format!("GitHub says {number}, {words:?}"),
             None => format!("GitHub says {number}"),
         };
@@ -183,26 +204,42 @@ impl Request<'_> {
                 said = format!("{said} ({name} {id})");
             }
         }
-        let retry_after = headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
+        let told = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let told = told.and_then(|text| pause::until(Told::RetryAfter(text), now));
+        let pause = |least: Duration| pause::or_after(told, now, least);
+        let cause = match status {
+            StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+                refusal::cause(headers, words.as_deref().unwrap_or_default())
+            }
+            _ => None,
+        };
         let class = match (refusal, status) {
             (Refusal::JobStillRunning, _) => ErrorClass::Busy,
             (Refusal::AgentNotFound, _) | (_, StatusCode::NOT_FOUND | StatusCode::GONE) => {
                 ErrorClass::NotFound
             }
+            // A minute at least, whatever it names: who comes back at once is banned.
+            _ if cause == Some(Cause::SecondaryLimit) => {
+                let minute = pause::after(now, LIMITED_FOR);
+                ErrorClass::RateLimited { until: pause(LIMITED_FOR).max(minute) }
+            }
+            _ if cause == Some(Cause::PrimaryLimit) => {
+                ErrorClass::RateLimited { until: pause(LIMITED_FOR) }
+            }
             (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => ErrorClass::Auth,
             (_, StatusCode::TOO_MANY_REQUESTS) => {
-                ErrorClass::RateLimited { until: now + retry_after.unwrap_or(LIMITED_FOR) }
+                ErrorClass::RateLimited { until: pause(LIMITED_FOR) }
             }
-            (_, StatusCode::SERVICE_UNAVAILABLE) if retry_after.is_some() => {
-                ErrorClass::RateLimited { until: now + retry_after.unwrap_or_default() }
+            (_, StatusCode::SERVICE_UNAVAILABLE) if told.is_some() => {
+                ErrorClass::RateLimited { until: pause(LIMITED_FOR) }
             }
             (_, StatusCode::REQUEST_TIMEOUT) => ErrorClass::Transient,
             _ if status.is_server_error() => ErrorClass::Transient,
             _ => ErrorClass::Invalid,
         };
+        if let Some(cause) = cause {
+            said = format!("{said}; {cause}");
+        }
         let certain = class != ErrorClass::Transient || self.method != Method::POST;
         let error = PortError { class, what: format!("{}: {said}", self.what), certain };
         Failed { refusal, status: Some(status), error }

@@ -59,7 +59,7 @@ impl Queue {
         let url = address::next_message(&self.url, last);
         let request =
             Request { capacity: Some(capacity), ..self.request(what, Method::GET, url, POLL) };
-        let answer = request.send(&github.http, github.client.clock.now()).await?;
+        let answer = request.send(&github, github.client.clock.now()).await?;
         if matches!(answer.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Ok(None);
         }
@@ -77,6 +77,6 @@ impl Queue {
         let what = format!("acknowledge message {message} of {}", admin.scope());
         let url = address::message(&self.url, message);
         let request = self.request(what, Method::DELETE, url, github.timeouts.whole);
-        request.send(&github.http, github.client.clock.now()).await.map(|_| ())
+        request.send(&github, github.client.clock.now()).await.map(|_| ())
     }
 }

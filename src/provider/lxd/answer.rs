@@ -6,16 +6,15 @@
 //! only for what nobody else can say; what is missing (image, profile, pool, network) is found out by
 //! asking for it (`check.rs`), not by reading words.
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
 use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 use serde_json::Value;
 
-use crate::provider::text::tidy;
+use crate::{pause, provider::text::tidy};
 
 /// How long a proxy in front that asks for a pause and does not say how long is left alone.
-const DEFAULT_PAUSE: TimeDelta = TimeDelta::seconds(30);
-/// Longest `Retry-After` that is believed.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
+const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the call was for: decides what its failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +30,8 @@ pub(super) enum Purpose {
 /// A complete answer of any status.
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// `Retry-After` in seconds.
-    pub(super) retry_after: Option<u32>,
+    /// Until when it wants no calls, by its `Retry-After`.
+    pub(super) retry_at: Option<Time>,
     pub(super) body: Value,
     /// When it arrived.
     pub(super) at: Time,
@@ -93,10 +92,8 @@ impl Answer {
             404 => (ErrorClass::NotFound, true),
             409 | 412 | 423 => (ErrorClass::Busy, true),
             413 => (ErrorClass::Quota, true),
-            429 => (self.pause().unwrap_or(ErrorClass::Transient), true),
-            503 if self.retry_after.is_some() => {
-                (self.pause().unwrap_or(ErrorClass::Transient), harmless)
-            }
+            429 => (self.pause(), true),
+            503 if self.retry_at.is_some() => (self.pause(), harmless),
             507 => (ErrorClass::NoCapacity, true),
             // LXD refuses by 500 what has nothing to do with its own health; then it has not begun.
             500 => match fault_class(text) {
@@ -108,9 +105,8 @@ impl Answer {
         }
     }
 
-    fn pause(&self) -> Option<ErrorClass> {
-        let pause = self.retry_after.map_or(DEFAULT_PAUSE, |s| TimeDelta::seconds(s.into()));
-        Some(ErrorClass::RateLimited { until: self.at + pause.min(LONGEST_PAUSE) })
+    fn pause(&self) -> ErrorClass {
+        ErrorClass::RateLimited { until: pause::or_after(self.retry_at, self.at, DEFAULT_PAUSE) }
     }
 }
 
@@ -161,7 +157,7 @@ mod tests {
 
     fn class(status: u16, text: &str) -> (ErrorClass, bool) {
         let at = "2026-11-20T10:00:00Z".parse().unwrap();
-        let answer = Answer { status, retry_after: None, body: json!({ "error": text }), at };
+        let answer = Answer { status, retry_at: None, body: json!({ "error": text }), at };
         let error = answer.failure("x", Purpose::Create, &["s3cr3t"]);
         assert!(!error.what.contains("s3cr3t"));
         (error.class, error.certain)
@@ -200,7 +196,7 @@ mod tests {
         let at = "2026-11-20T10:00:00Z".parse().unwrap();
         for path in ["/1.0/operations/9b18", "/1.0/operations/9b18?project=ci"] {
             let body = json!({ "type": "async", "operation": path });
-            let answer = Answer { status: 202, retry_after: None, body, at };
+            let answer = Answer { status: 202, retry_at: None, body, at };
             assert_eq!(answer.operation(), Some("9b18"));
         }
     }

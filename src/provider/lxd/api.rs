@@ -15,7 +15,12 @@ use super::{
     answer::{Answer, Purpose},
     transport::{Way, Wire},
 };
-use crate::{calls::Calls, config::LxdAccess, provider::text::tidy};
+use crate::{
+    calls::Calls,
+    config::LxdAccess,
+    pause::{self, Told},
+    provider::text::tidy,
+};
 
 /// Longest answer that is read: a thousand instances with all their details take about 6 MB.
 const BODY_MAX: usize = 64 << 20;
@@ -218,11 +223,19 @@ impl Api {
         let exchange = async {
             let response = sender.send_request(request).await.map_err(lost)?;
             let status = response.status().as_u16();
-            let retry_after = response.headers().get(header::RETRY_AFTER);
-            let retry_after = retry_after.and_then(|v| v.to_str().ok()?.trim().parse().ok());
+            let of = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
+            let retry_after = of(header::RETRY_AFTER).map(str::to_owned);
+            let location = of(header::LOCATION).map(|to| tidy(to, &[]));
             let body = Limited::new(response.into_body(), BODY_MAX).collect().await;
             let body = body.map_err(|error| format!("connection lost: {error}"))?.to_bytes();
             let at = self.clock.now();
+            let retry_at = retry_after.and_then(|t| pause::until(Told::RetryAfter(&t), at));
+            // LXD moves nothing: somebody in between does, and the client's certificate is not theirs.
+            if let (301 | 302 | 303 | 307 | 308, Some(to)) = (status, location) {
+                let text = format!("it has moved to {to}, which is not followed: correct the address");
+                let body = serde_json::json!({ "error": text });
+                return Ok(Answer { status, retry_at, body, at });
+            }
             match serde_json::from_slice::<Value>(&body) {
                 Ok(body) => {
                     // Where LXD had begun to answer before it failed, the status is in the body.
@@ -230,13 +243,13 @@ impl Api {
                     let code = body.get("error_code").and_then(Value::as_u64);
                     let code = code.and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
                     let status = if late && status < 400 { code } else { status };
-                    Ok(Answer { status, retry_after, body, at })
+                    Ok(Answer { status, retry_at, body, at })
                 }
                 // A proxy's page for a failure is an answer; nonsense for a success is none.
                 Err(_) if status >= 400 => {
                     let text = tidy(&String::from_utf8_lossy(&body), &[]);
                     let body = serde_json::json!({ "error": text });
-                    Ok(Answer { status, retry_after, body, at })
+                    Ok(Answer { status, retry_at, body, at })
                 }
                 Err(error) => Err(format!("the answer is not LXD's: {error}")),
             }

@@ -5,17 +5,17 @@
 //! the fault of a VM in ERROR can be told apart by their text only; those texts are looked at here
 //! and nowhere else.
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
 use reqwest::{StatusCode, header::HeaderMap};
 use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 use serde_json::Value;
 
+use crate::pause::{self, Told};
 pub(super) use crate::provider::text::tidy;
 
 /// How long a limiter without `Retry-After` is left alone.
-const DEFAULT_PAUSE: TimeDelta = TimeDelta::seconds(30);
-/// Longest `Retry-After` that is believed: a clock far off must not switch a cloud off for a day.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
+const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 
 /// A complete answer of any status.
 pub(super) struct Answer {
@@ -62,7 +62,8 @@ impl Answer {
         let harmless = purpose == Purpose::Read;
         match (self.status.as_u16(), self.retry_at()) {
             (429, until) => {
-                (ErrorClass::RateLimited { until: until.unwrap_or(self.at + DEFAULT_PAUSE) }, true)
+                let until = pause::or_after(until, self.at, DEFAULT_PAUSE);
+                (ErrorClass::RateLimited { until }, true)
             }
             (413, Some(until)) => (ErrorClass::RateLimited { until }, true),
             (503, Some(until)) => (ErrorClass::RateLimited { until }, harmless),
@@ -80,14 +81,10 @@ impl Answer {
         }
     }
 
-    /// `Retry-After` (RFC 9110, 10.2.3: seconds or a date), at most an hour from now.
+    /// `Retry-After`, at most an hour from now.
     fn retry_at(&self) -> Option<Time> {
-        let text = self.headers.get("retry-after")?.to_str().ok()?.trim();
-        let until = match text.parse::<u32>() {
-            Ok(seconds) => self.at + TimeDelta::seconds(seconds.into()),
-            Err(_) => chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc(),
-        };
-        Some(until.clamp(self.at, self.at + LONGEST_PAUSE))
+        let text = self.headers.get("retry-after")?.to_str().ok()?;
+        pause::until(Told::RetryAfter(text), self.at)
     }
 
     /// The other side's own words: `{"forbidden": {"message": …}}` (Nova),
@@ -168,7 +165,10 @@ mod tests {
         assert_eq!(until("7"), "2026-11-20T10:00:07+00:00");
         assert_eq!(until("Fri, 20 Nov 2026 10:01:00 GMT"), "2026-11-20T10:01:00+00:00");
         assert_eq!(until("864000"), "2026-11-20T11:00:00+00:00");
-        assert_eq!(until("soon"), "2026-11-20T10:00:30+00:00");
+        for odd in ["soon", "-1", "0", ""] {
+            assert_eq!(until(odd), "2026-11-20T10:00:30+00:00", "{odd:?}");
+        }
+        assert_eq!(until("18446744073709551615"), "2026-11-20T11:00:00+00:00");
         assert!(!class(503, Some("7"), "").1, "a 503 may hide a VM that was made");
     }
 

@@ -23,7 +23,7 @@ use super::{
     cloud::CloudConfig,
     keystone::Keystone,
 };
-use crate::calls::Calls;
+use crate::{calls::Calls, redirect};
 
 /// The Compute microversion that every call asks for: 2.52, the first that takes tags when a VM is
 /// made (Nova's "REST API Version History"), and so the one that most clouds can serve (Pike, 2017).
@@ -113,6 +113,7 @@ pub(super) struct Api {
     keystone: Keystone,
     clock: Arc<dyn Clock>,
     calls: Calls,
+    moves: redirect::Said,
 }
 
 impl Api {
@@ -129,7 +130,8 @@ impl Api {
             .await
             .map_err(|e| invalid(e.to_string()))?
             .with_endpoint_filters(keystone.filters());
-        Ok(Self { session, keystone, clock, calls: Calls::default() })
+        let (calls, moves) = (Calls::default(), redirect::Said::default());
+        Ok(Self { session, keystone, clock, calls, moves })
     }
 
     /// Makes the call and returns whatever was answered, also a failure.
@@ -195,7 +197,13 @@ impl Api {
             let certain = call.purpose == Purpose::Read || e.is_connect() || e.is_builder();
             PortError { class: ErrorClass::Transient, what, certain }
         };
-        receive(request.send().await.map_err(lost)?, self.clock.as_ref()).await.map_err(lost)
+        let request = request.build().map_err(lost)?;
+        let arrived = redirect::send(client.inner(), request, &self.moves).await.map_err(lost)?;
+        if let Some(moved) = arrived.refused {
+            let what = format!("{}: {moved} in the cloud's catalog", call.tried);
+            return Err(PortError::certain(ErrorClass::Invalid, what));
+        }
+        receive(arrived.response, self.clock.as_ref()).await.map_err(lost)
     }
 
     /// The failure of what comes before the call itself; the token was there a moment ago.
@@ -237,6 +245,9 @@ fn client(cloud: &CloudConfig, timeouts: Timeouts) -> Result<Client, String> {
     let mut builder = Client::builder()
         .connect_timeout(timeouts.connect)
         .timeout(timeouts.call)
+        // Followed by `redirect`, which keeps the method and the place.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
         .user_agent(concat!("runner-fleet/", env!("CARGO_PKG_VERSION")));
     if on_loopback(&cloud.auth_url) {
         // A proxy for the outside cannot reach what runs on this machine (the demo, a test cloud).

@@ -28,6 +28,7 @@ use super::{
     answer::{Answer, Purpose},
     cloud::{CloudConfig, Credentials, Named, Owned},
 };
+use crate::redirect;
 
 /// A token is renewed when less than this is left of it, or a tenth of its life where that is less.
 const EARLY: TimeDelta = TimeDelta::minutes(5);
@@ -82,6 +83,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     token: RwLock<Option<Arc<Token>>>,
     renewals: Mutex<Renewals>,
+    moves: redirect::Said,
 }
 
 impl fmt::Debug for Keystone {
@@ -98,6 +100,7 @@ impl Keystone {
             clock,
             token: RwLock::default(),
             renewals: Mutex::default(),
+            moves: redirect::Said::default(),
         }))
     }
 
@@ -137,13 +140,19 @@ impl Keystone {
         let cloud = &self.0.cloud;
         let url = tokens_url(&cloud.auth_url);
         let tried = format!("logging in to OpenStack {:?} at {url}", cloud.name);
-        let sent = self.0.client.post(url).json(&login(&cloud.credentials)).send().await;
         let lost = |e: reqwest::Error| {
             let why = super::api::reason(&e);
             PortError::certain(ErrorClass::Transient, format!("{tried}: {why}"))
         };
-        let answer =
-            super::api::receive(sent.map_err(lost)?, self.0.clock.as_ref()).await.map_err(lost)?;
+        let request = self.0.client.post(url).json(&login(&cloud.credentials)).build();
+        let sent = redirect::send(&self.0.client, request.map_err(lost)?, &self.0.moves).await;
+        let arrived = sent.map_err(lost)?;
+        if let Some(moved) = arrived.refused {
+            let what = format!("{tried}: {moved} (auth_url)");
+            return Err(PortError::certain(ErrorClass::Invalid, what));
+        }
+        let received = super::api::receive(arrived.response, self.0.clock.as_ref()).await;
+        let answer = received.map_err(lost)?;
         if !answer.status.is_success() {
             return Err(self.refused(&answer, &tried));
         }
