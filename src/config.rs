@@ -123,9 +123,13 @@ impl Config {
     #[must_use]
     pub fn restart_needed(&self, new: &Self) -> Vec<&'static str> {
         let (old_fleet, new_fleet) = (&self.fleet, &new.fleet);
+        let api = |config: &Self| config.api.listen.as_ref().map(|listen| listen.address);
         let listen = |config: &Self| config.guests.as_ref().map(|guests| guests.listen);
         let tls = |config: &Self| config.guests.as_ref().and_then(|guests| guests.tls.clone());
         let certificate = |config: &Self| tls(config).map(|tls| tls.certificate);
+        let planner = |config: &Self| {
+            config.planner.as_ref().map(|planner| (planner.url.clone(), planner.unit, planner.units))
+        };
         let hooked = |config: &Self| config.webhooks.as_ref().map(|hooks| hooks.listen);
         let hooks_tls =
             |config: &Self| config.webhooks.as_ref().and_then(|hooks| hooks.tls.clone());
@@ -137,13 +141,13 @@ impl Config {
             ("fleet.journal_max_mib", old_fleet.journal_max_mib != new_fleet.journal_max_mib),
             ("fleet.log_format", old_fleet.log_format != new_fleet.log_format),
             ("api.socket", self.api.socket != new.api.socket),
-            ("api.listen", self.api.listen != new.api.listen),
+            ("api.listen", api(self) != api(new)),
             ("guests.listen", listen(self) != listen(new)),
             ("guests.certificate_file", certificate(self) != certificate(new)),
             ("guests.key_file", key(self) != key(new)),
             ("webhooks.listen", hooked(self) != hooked(new)),
             ("webhooks.certificate_file and key_file", hooks_tls(self) != hooks_tls(new)),
-            ("planner", self.planner != new.planner),
+            ("planner", planner(self) != planner(new)),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

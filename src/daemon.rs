@@ -9,10 +9,12 @@
 
 mod assemble;
 mod control;
+mod held;
 mod lock;
 mod online;
 mod reception;
 mod renewable;
+mod rotation;
 mod scopes;
 mod sources;
 mod targets;
@@ -44,8 +46,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::online::check_online;
 use self::{
-    assemble::Ports, control::Door, lock::StateLock, reception::Reception, renewable::Renewable,
-    scopes::Scopes, sources::Sources, targets::Targets, user_data::Makings,
+    assemble::Ports, control::Door, held::Held, lock::StateLock, reception::Reception,
+    renewable::Renewable, rotation::{Origin, Rotating}, scopes::Scopes, sources::Sources, targets::Targets, user_data::Makings,
 };
 use crate::{
     config::{Config, Env},
@@ -58,7 +60,7 @@ use crate::{
         webhook::repair,
     },
     home,
-    http::{self, Control, api::FleetInfo},
+    http::{self, ApiToken, Control, api::FleetInfo},
     journal::Journal,
     log::LogControl,
 };
@@ -189,6 +191,8 @@ impl Daemon {
             }
             None => None,
         };
+        // Before anything is made of it: what is replaced from here on is another one at a reload.
+        let held = Held::read(&config);
         let ports = {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
             let made =
@@ -200,9 +204,12 @@ impl Daemon {
         let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
         let catalogue: Arc<Renewable<dyn Catalogue>> = Arc::new(Renewable::new(catalogue));
         let downloads = Arc::new(Downloads::new(Arc::clone(&clock)));
-        let providers: BTreeMap<String, Arc<Renewable<dyn Provider>>> = providers
+        let providers: BTreeMap<String, Arc<Rotating>> = providers
             .into_iter()
-            .map(|(name, port)| (name, Arc::new(Renewable::new(port))))
+            .filter_map(|(name, port)| {
+                let origin = Origin::of(&name, &config, &held, &clock)?;
+                Some((name, Arc::new(Rotating::new(port, origin))))
+            })
             .collect();
         let makings =
             Makings::new(config.guests.as_ref(), reception.as_deref(), Arc::clone(&downloads))?;
@@ -251,12 +258,13 @@ impl Daemon {
             forge_cadence: pace.forge,
             intensity: Intensity::default(),
         });
-        let listen = match &config.api.listen {
+        let (listen, api_token) = match &config.api.listen {
             Some(listen) => {
                 let token = listen.token.read(&Env::of_process()).map_err(|e| e.to_string())?;
-                Some((listen.address, token))
+                let kept = ApiToken::open(listen.token.clone()).map_err(|e| e.to_string())?;
+                (Some((listen.address, token)), Some(kept))
             }
-            None => None,
+            None => (None, None),
         };
         let info = FleetInfo {
             id: config.fleet.id.clone(),
@@ -284,6 +292,8 @@ impl Daemon {
             records: Arc::clone(&records),
             sources: Arc::clone(&sources),
             providers: Mutex::new(providers),
+            held: Mutex::new(held),
+            api_token,
             reception,
             journal: journal.clone(),
             log,

@@ -14,6 +14,7 @@
 //! number of runners for an hour, so a job that reads one can register runners of its own. They are
 //! not supported.
 
+pub mod app_key;
 pub mod applications;
 pub mod auth;
 pub mod budget;

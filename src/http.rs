@@ -17,6 +17,7 @@ mod serve;
 mod socket;
 pub mod strangers;
 pub mod tls;
+mod token;
 
 use async_trait::async_trait;
 use runner_fleet_actors::{
@@ -29,6 +30,7 @@ pub use self::{
     refusal::Refusal,
     routes::router,
     serve::{Serving, serve},
+    token::ApiToken,
 };
 use crate::demand::desk::Desk;
 
@@ -43,6 +45,11 @@ pub trait Control: Send + Sync {
 
     /// Whether the fleet can do its work.
     fn readiness(&self) -> Readiness;
+
+    /// The token of the API over TCP, where it may be replaced while it is in use.
+    fn api_token(&self) -> Option<&ApiToken> {
+        None
+    }
 
     /// What the sources of demand say of themselves.
     fn sources(&self) -> Vec<SourceStatus> {

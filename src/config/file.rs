@@ -16,12 +16,24 @@ pub(super) struct FileUse {
     pub path: PathBuf,
     /// Whether it holds a secret, which nobody but its owner and group may read.
     pub secret: bool,
+    /// Whether it holds the right thing; what it is instead is said and not shown.
+    pub holds: Option<Holds>,
 }
+
+/// Looks at what a place holds.
+pub(super) type Holds = fn(&str) -> Result<(), String>;
 
 impl FileUse {
     pub fn fault(&self) -> Option<Fault> {
-        let what = check(&self.path, self.secret).err()?;
+        let what = check(&self.path, self.secret).and_then(|()| self.look()).err()?;
         Some(Fault { line: self.line, key: self.key.clone(), what })
+    }
+
+    fn look(&self) -> Result<(), String> {
+        let Some(holds) = self.holds else { return Ok(()) };
+        let name = self.path.display();
+        let text = std::fs::read(&self.path).map_err(|e| format!("{name} cannot be read: {e}"))?;
+        holds(&String::from_utf8_lossy(&text)).map_err(|why| format!("{name}: {why}"))
     }
 }
 

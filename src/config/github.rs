@@ -8,6 +8,7 @@ use super::{
     read::{SecretKeys, Section},
     secret::SecretSource,
 };
+use crate::github::app_key;
 
 /// Who we are at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub enum GithubAuth {
     Token(SecretSource),
     /// A GitHub App's installation.
     App {
-        /// The App's number.
-        id: u64,
+        /// The App's number or its client id; GitHub takes either as issuer.
+        id: String,
         /// The installation's number.
         installation_id: u64,
         /// The App's private key in PEM.
@@ -68,20 +69,43 @@ pub(super) fn read(section: Option<Section<'_>>, root: &Section<'_>) -> Option<G
 }
 
 fn app(section: Section<'_>) -> Option<GithubAuth> {
-    for key in ["id", "installation_id"] {
+    for (key, what) in [
+        ("id", "the App's client id or number, see its settings page"),
+        ("installation_id", "a number, see the App's settings page"),
+    ] {
         if !section.has(key) {
-            section.missing(key, "a number, see the App's settings page");
+            section.missing(key, what);
         }
     }
-    let id = section.number("id", 1..=u64::MAX);
+    let id = section.has("id").then(|| app_id(&section)).flatten();
     let installation_id = section.number("installation_id", 1..=u64::MAX);
     let given = SecretKeys::PRIVATE_KEY.all().into_iter().any(|key| section.has(key));
-    let private_key = section.secret(SecretKeys::PRIVATE_KEY);
+    let private_key = section.secret_that(SecretKeys::PRIVATE_KEY, Some(app_key::check));
     if !given && !section.has_inline_secret() {
         section.missing("private_key_file", "the App's private key in PEM");
     }
     section.finish();
     Some(GithubAuth::App { id: id?, installation_id: installation_id?, private_key: private_key? })
+}
+
+/// A number, or a client id such as `Iv1.8a61f9b3a7aba766` and `Iv23li8ZcVbxyQTnUWXe`.
+fn app_id(section: &Section<'_>) -> Option<String> {
+    if section.text_of("id").is_none() {
+        return section.number("id", 1..=u64::MAX).map(|id| id.to_string());
+    }
+    let text = section.text("id")?.trim();
+    let number = text.parse::<u64>().is_ok_and(|id| id > 0);
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    if number || (text.starts_with("Iv") && plain && text.len() <= 40) {
+        return Some(text.to_owned());
+    }
+    // Not shown: it may be a secret that was taken for the id.
+    section.fault(
+        "id",
+        "this is no App's id: its client id, such as \"Iv23li8ZcVbxyQTnUWXe\", or its number, see the \
+         App's settings page",
+    );
+    None
 }
 
 /// An address with https; plain http only over loopback, for a token travels on it. Other addresses of

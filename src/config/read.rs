@@ -25,7 +25,7 @@ use toml::{
 use super::{
     duration::{format_duration, parse_duration},
     fault::Fault,
-    file::FileUse,
+    file::{FileUse, Holds},
     secret::Env,
     size::{format_size, parse_size},
 };
@@ -178,7 +178,8 @@ impl<'a> Section<'a> {
     }
 
     /// Whatever text is there, without a word on it.
-    fn text_of(&self, key: &str) -> Option<&'a str> {
+    /// A key's text, where it is one.
+    pub fn text_of(&self, key: &str) -> Option<&'a str> {
         self.table.get(key).and_then(|value| value.get_ref().as_str())
     }
 
@@ -361,13 +362,13 @@ impl<'a> Section<'a> {
     /// A path of a file that must be there and readable.
     pub fn file(&self, key: &'static str, secret: bool) -> Option<PathBuf> {
         let path = self.path(key)?;
-        self.note_file(key, path.clone(), secret);
+        self.note_file(key, path.clone(), secret, None);
         Some(path)
     }
 
-    fn note_file(&self, key: &str, path: PathBuf, secret: bool) {
+    fn note_file(&self, key: &str, path: PathBuf, secret: bool, holds: Option<Holds>) {
         let (line, key) = (self.line_of(key), self.full(key));
-        self.reader.files.borrow_mut().push(FileUse { line, key, path, secret });
+        self.reader.files.borrow_mut().push(FileUse { line, key, path, secret, holds });
     }
 
     fn child(&self, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Section<'a>> {

@@ -13,7 +13,7 @@ use runner_fleet_actors::{
 
 use super::{Pace, targets::Targets, user_data::Makings};
 use crate::{
-    config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind},
+    config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind, SecretSource},
     github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue, records::Records},
     provider::{
         Finding, Limited, Limits as Rates,
@@ -28,20 +28,18 @@ pub(super) fn github(
     clock: &Arc<dyn Clock>,
     minute: Duration,
 ) -> Result<Github, PortError> {
-    let env = Env::of_process();
+    let place = |source: &SecretSource| {
+        let (source, env) = (source.clone(), Env::of_process());
+        TokenSource::from_fn(move || {
+            source.read(&env).map_err(|error| io::Error::other(error.to_string()))
+        })
+    };
     let auth = match &config.github.auth {
-        GithubAuth::Token(source) => {
-            let source = source.clone();
-            Auth::Token(TokenSource::from_fn(move || {
-                source.read(&env).map_err(|error| io::Error::other(error.to_string()))
-            }))
-        }
+        GithubAuth::Token(source) => Auth::Token(place(source)),
         GithubAuth::App { id, installation_id, private_key } => Auth::App {
-            id: id.to_string(),
+            id: id.clone(),
             installation_id: *installation_id,
-            private_key: private_key
-                .read(&env)
-                .map_err(|error| PortError::certain(ErrorClass::Auth, error.to_string()))?,
+            private_key: place(private_key),
         },
     };
     let github = GithubConfig {

@@ -16,8 +16,15 @@ use runner_fleet_actors::{
 };
 
 use super::{
-    Pace, assemble, reception::Reception, renewable::Renewable, scopes::Scopes, sources::Sources,
-    targets::Targets, user_data::Makings,
+    Pace, assemble,
+    held::{self, Held},
+    reception::Reception,
+    renewable::Renewable,
+    rotation::{Origin, Rotating},
+    scopes::Scopes,
+    sources::Sources,
+    targets::Targets,
+    user_data::Makings,
 };
 use crate::{
     config::Config,
@@ -27,7 +34,7 @@ use crate::{
         records::Records,
     },
     http::{
-        Control, Refusal,
+        ApiToken, Control, Refusal,
         api::{self, FleetInfo, Readiness},
     },
     journal::Journal,
@@ -50,7 +57,10 @@ pub(super) struct Door {
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub records: Arc<Renewable<dyn Records>>,
     pub sources: Arc<Sources>,
-    pub providers: Mutex<std::collections::BTreeMap<String, Arc<Renewable<dyn Provider>>>>,
+    pub providers: Mutex<std::collections::BTreeMap<String, Arc<Rotating>>>,
+    /// What the places of `config` held when it was taken over.
+    pub held: Mutex<Held>,
+    pub api_token: Option<ApiToken>,
     pub reception: Option<Arc<Reception>>,
     pub journal: Option<Arc<Journal>>,
     pub log: Option<LogControl>,
@@ -79,28 +89,53 @@ impl Door {
         self.fleet.send(Route { pool, order }).await.map_err(gone)?.map_err(refusal)
     }
 
-    /// Renews the ports whose configuration changed, and says which.
-    async fn renew_ports(&self, old: &Config, new: &Config) -> Result<Vec<String>, Refusal> {
+    /// Renews whatever another configuration is made of, or other secrets, keys and certificates in the
+    /// same places, and says which.
+    async fn renew_ports(
+        &self,
+        old: &Config,
+        new: &Config,
+        held: &Held,
+    ) -> Result<Vec<String>, Refusal> {
         let invalid =
             |fault: runner_fleet_actors::port::PortError| Refusal::Invalid(fault.to_string());
+        let was = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut renewed = Vec::new();
         // All are made before any is put in place: a fault changes nothing.
         let mut providers = Vec::new();
         for (name, provider) in &new.providers {
-            if old.providers.get(name) != Some(provider) {
-                let port = assemble::limited(name, provider, &new.fleet.id, &self.clock)
-                    .await
-                    .map_err(invalid)?;
-                providers.push((name.clone(), port));
+            let same = old.providers.get(name) == Some(provider)
+                && was.providers.get(name) == held.providers.get(name);
+            if !same && let Some(origin) = Origin::of(name, new, held, &self.clock) {
+                let port = origin.make().await.map_err(invalid)?;
+                providers.push((name.clone(), port, origin));
             }
+        }
+        let github = match old.github != new.github || was.github != held.github {
+            true => {
+                let github = assemble::github(new, &self.clock, self.pace.minute);
+                Some(Arc::new(github.map_err(invalid)?))
+            }
+            false => None,
+        };
+        if let Some((token, listen)) = self.api_token.as_ref().zip(new.api.listen.as_ref()) {
+            let other = token.renew(&listen.token);
+            let other = other.map_err(|error| Refusal::Invalid(format!("api: {error}")))?;
+            renewed.extend(other.then(|| "the api's token is renewed".to_owned()));
         }
         if let Some(reception) = &self.reception {
             reception.renew_certificate().map_err(Refusal::Invalid)?;
         }
-        self.sources.renew(new).map_err(Refusal::Invalid)?;
-        if old.github != new.github {
-            let github = assemble::github(new, &self.clock, self.pace.minute).map_err(invalid)?;
-            let github = Arc::new(github);
+        self.sources.renew(new, was.planner != held.planner).map_err(Refusal::Invalid)?;
+        for (what, was, is) in [
+            ("the guests' certificate is renewed", was.guests, held.guests),
+            ("the webhooks' secrets and certificate are renewed", was.webhooks, held.webhooks),
+            ("the planner's token and authorities are renewed", was.planner, held.planner),
+            ("the queue's address and authorities are renewed", was.queue, held.queue),
+        ] {
+            renewed.extend((was != is).then(|| what.to_owned()));
+        }
+        if let Some(github) = github {
             self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
             self.records.renew(Arc::clone(&github) as Arc<dyn Records>);
             self.sources.renew_github(Arc::clone(&github));
@@ -108,12 +143,12 @@ impl Door {
             renewed.push("github is renewed".to_owned());
         }
         let mut known = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, port) in providers {
+        for (name, port, origin) in providers {
             renewed.push(format!("provider {name} is renewed"));
             match known.get(&name) {
-                Some(renewable) => renewable.renew(port),
+                Some(rotating) => rotating.renew(port, origin),
                 None => {
-                    known.insert(name, Arc::new(Renewable::new(port)));
+                    known.insert(name, Arc::new(Rotating::new(port, origin)));
                 }
             }
         }
@@ -141,7 +176,8 @@ impl Door {
         // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
         let kept = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
         kept.map_err(|error| Refusal::Unavailable(format!("nothing was changed: {error}")))?;
-        let mut done = self.renew_ports(&current, &new).await?;
+        let held = Held::read(&new);
+        let mut done = self.renew_ports(&current, &new, &held).await?;
         self.sources.reload(&new).map_err(Refusal::Invalid)?;
         let pools = new
             .pools
@@ -165,6 +201,11 @@ impl Door {
         if !restart.is_empty() {
             done.push(format!("waiting for a restart: {}", restart.join(", ")));
         }
+        let given = held::given_at_the_start(&new);
+        if !given.is_empty() {
+            done.push(format!("read at the start only, a new value needs a restart: {}", given.join(", ")));
+        }
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *current = new;
         Ok(done.join("\n"))
     }
@@ -174,6 +215,10 @@ impl Door {
 impl Control for Door {
     fn model(&self) -> &ReadModel {
         &self.model
+    }
+
+    fn api_token(&self) -> Option<&ApiToken> {
+        self.api_token.as_ref()
     }
 
     fn sources(&self) -> Vec<api::SourceStatus> {

@@ -6,11 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use runner_fleet_actors::{
     job::JobNews,
-    name::{RegistrationId, RunnerName, Scope, VmId},
-    port::{
-        Change, Deletion, Forge, LaunchOrder, Listing, PortError, PortStatus, Provider,
-        RegisterOrder, Registered, Registration, Vm,
-    },
+    name::{RegistrationId, RunnerName, Scope},
+    port::{Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration},
 };
 
 use crate::github::{
@@ -36,31 +33,6 @@ impl<P: ?Sized> Renewable<P> {
 
     fn now(&self) -> Arc<P> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-#[async_trait]
-impl Provider for Renewable<dyn Provider> {
-    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
-        self.now().launch(order).await
-    }
-
-    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
-        self.now().delete(name, id).await
-    }
-
-    async fn list(&self) -> Result<Listing<Vm>, PortError> {
-        self.now().list().await
-    }
-
-    fn status(&self) -> PortStatus {
-        self.now().status()
-    }
-
-    /// Those of the provider that is set now. They end when it is replaced and dropped; whoever
-    /// listens then asks again.
-    fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
-        self.now().changes()
     }
 }
 

@@ -20,6 +20,7 @@ use runner_fleet_actors::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::held::{self, Mark};
 use crate::{
     config::{self, Config, DemandKind, Env, Pool},
     demand::{
@@ -82,6 +83,8 @@ pub(super) struct Queues {
     pub(super) access: config::Queue,
     pub(super) github: String,
     pub(super) pools: Vec<QueuePool>,
+    /// What the broker's address and authorities are.
+    pub(super) held: Mark,
 }
 
 struct Webhooks {
@@ -127,7 +130,8 @@ pub(super) fn queues(config: &Config) -> Option<Queues> {
         serves: served(pool),
         max: pool.max,
     });
-    Some(Queues { access, github: config.github.url.to_string(), pools: pools.collect() })
+    let (github, held) = (config.github.url.to_string(), held::of_queue(config));
+    Some(Queues { access, github, pools: pools.collect(), held })
 }
 
 fn details(status: &impl serde::Serialize) -> serde_json::Value {
@@ -351,11 +355,17 @@ impl Sources {
         self.sets.renew(github);
     }
 
-    /// Reads secrets and certificates again. On an error the old ones stay.
+    /// Reads secrets and certificates again; the planner is asked anew where what it wants is another
+    /// one. On an error the old ones stay.
     ///
     /// # Errors
     /// What is wrong with which file.
-    pub(super) fn renew(&self, config: &Config) -> Result<(), String> {
+    pub(super) fn renew(&self, config: &Config, planner_anew: bool) -> Result<(), String> {
+        if let Some((planner, access)) = self.planner.as_ref().zip(config.planner.as_ref())
+            && planner_anew
+        {
+            planner.renew(access).map_err(|error| format!("planner: {}", error.what))?;
+        }
         let (Some(old), Some(new)) = (&self.webhooks, &config.webhooks) else { return Ok(()) };
         let secrets = secrets(new).map_err(|why| format!("webhooks: {why}"))?;
         old.tls.as_ref().map_or(Ok(()), |tls| tls.renew())?;

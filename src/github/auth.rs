@@ -8,7 +8,7 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,6 +19,8 @@ use runner_fleet_actors::port::{ErrorClass, PortError, Secret, Time};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::app_key;
+
 /// An installation token is renewed this long before it expires, so that no call meets its end.
 pub const RENEW_EARLY: Duration = Duration::from_secs(300);
 /// How long a JWT is good. GitHub takes ten minutes at most.
@@ -26,7 +28,7 @@ const JWT_LIFE: Duration = Duration::from_secs(540);
 /// How far back a JWT is dated, against clocks that differ (GitHub docs, "Generating a JWT").
 const JWT_BACK: Duration = Duration::from_secs(60);
 
-/// Where a token comes from. Read at the start and again after each 401, so a rotated token is
+/// Where a token or a key comes from. Read at the start and again after each 401, so a rotated one is
 /// taken up without a restart.
 #[derive(Clone)]
 pub struct TokenSource(Arc<dyn Fn() -> io::Result<Secret> + Send + Sync>);
@@ -80,8 +82,8 @@ pub enum Auth {
         id: String,
         /// The number of the installation.
         installation_id: u64,
-        /// The App's private key, PEM.
-        private_key: Secret,
+        /// The App's private key in PEM, in any of the forms that [`app_key`] takes.
+        private_key: TokenSource,
     },
 }
 
@@ -120,15 +122,10 @@ struct Claims<'a> {
 }
 
 impl AppKey {
-    fn new(id: &str, installation: u64, key: &Secret) -> Result<Self, PortError> {
-        let key = EncodingKey::from_rsa_pem(key.expose().as_bytes()).map_err(|_| {
-            PortError::certain(
-                ErrorClass::Invalid,
-                format!(
-                    "the private key of GitHub App {id} is not an RSA key in PEM form; \
-                     generate one on the App's settings page and give that file unchanged"
-                ),
-            )
+    fn read(id: &str, installation: u64, text: &Secret) -> Result<Self, PortError> {
+        let key = app_key::read(text.expose()).map_err(|why| {
+            let what = format!("the private key of GitHub App {id} cannot be used: {why}");
+            PortError::certain(ErrorClass::Invalid, what)
         })?;
         Ok(Self { id: id.to_owned(), installation, key })
     }
@@ -161,7 +158,53 @@ impl fmt::Display for AppKey {
 
 enum Kind {
     Token(TokenSource),
-    App(Arc<AppKey>),
+    App(AppKeys),
+}
+
+/// The key of an App, and where the next one will be.
+struct AppKeys {
+    id: String,
+    installation: u64,
+    source: TokenSource,
+    /// The key, and the text that it was read from.
+    now: RwLock<(Arc<AppKey>, Secret)>,
+}
+
+impl AppKeys {
+    fn text(id: &str, source: &TokenSource) -> Result<Secret, PortError> {
+        source.read().map_err(|error| {
+            let what = format!("the private key of GitHub App {id} cannot be read: {error}");
+            PortError::certain(ErrorClass::Auth, what)
+        })
+    }
+
+    fn new(id: &str, installation: u64, source: &TokenSource) -> Result<Self, PortError> {
+        let text = Self::text(id, source)?;
+        let key = Arc::new(AppKey::read(id, installation, &text)?);
+        let (id, source) = (id.to_owned(), source.clone());
+        Ok(Self { id, installation, source, now: RwLock::new((key, text)) })
+    }
+
+    fn now(&self) -> Arc<AppKey> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Reads the place again: the key, where it holds another one than `refused`.
+    fn after(&self, refused: &Arc<AppKey>) -> Result<Option<Arc<AppKey>>, PortError> {
+        let present = self.now();
+        if !Arc::ptr_eq(&present, refused) {
+            return Ok(Some(present));
+        }
+        let text = Self::text(&self.id, &self.source)?;
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        if now.1 == text {
+            return Ok(None);
+        }
+        let key = Arc::new(AppKey::read(&self.id, self.installation, &text)?);
+        tracing::info!(app = %self.id, "the private key of the github app was replaced; taken up");
+        *now = (Arc::clone(&key), text);
+        Ok(Some(key))
+    }
 }
 
 #[derive(Default)]
@@ -189,12 +232,12 @@ impl Credentials {
     /// Checks the form of the credentials; makes no call.
     ///
     /// # Errors
-    /// `Invalid` where an App's key is none.
+    /// `Invalid` where an App's key is none, `Auth` where it cannot be read.
     pub fn new(auth: &Auth) -> Result<Self, PortError> {
         let kind = match auth {
             Auth::Token(source) => Kind::Token(source.clone()),
             Auth::App { id, installation_id, private_key } => {
-                Kind::App(Arc::new(AppKey::new(id, *installation_id, private_key)?))
+                Kind::App(AppKeys::new(id, *installation_id, private_key)?)
             }
         };
         Ok(Self { kind, held: Mutex::default(), tries: AtomicU64::new(0) })
@@ -206,10 +249,22 @@ impl Credentials {
     }
 
     /// The App's key, where these are an App's credentials.
-    pub fn app(&self) -> Option<&Arc<AppKey>> {
+    pub fn app(&self) -> Option<Arc<AppKey>> {
         match &self.kind {
-            Kind::App(key) => Some(key),
+            Kind::App(keys) => Some(keys.now()),
             Kind::Token(_) => None,
+        }
+    }
+
+    /// The App's key that takes the place of the one that GitHub has just refused; `None` where there is
+    /// no other.
+    ///
+    /// # Errors
+    /// Its place cannot be read, or holds no key.
+    pub fn app_after(&self, refused: &Arc<AppKey>) -> Result<Option<Arc<AppKey>>, PortError> {
+        match &self.kind {
+            Kind::App(keys) => keys.after(refused),
+            Kind::Token(_) => Ok(None),
         }
     }
 
@@ -243,8 +298,8 @@ impl Credentials {
         let old = held.token.as_ref().filter(|token| refused == Some(token.generation));
         let got = match &self.kind {
             Kind::Token(source) => read(source, old).map(|secret| (secret, None)),
-            Kind::App(key) => {
-                mint(Arc::clone(key)).await.map(|new| (new.secret, Some(new.expires)))
+            Kind::App(keys) => {
+                mint(keys.now()).await.map(|new| (new.secret, Some(new.expires)))
             }
         };
         self.tries.fetch_add(1, Ordering::AcqRel);

@@ -201,9 +201,29 @@ impl Client {
                 .create(now)
                 .map_err(|until| call.failed(ErrorClass::RateLimited { until }, "not tried"))?;
         }
-        let jwt = key.jwt(now)?;
-        let answer = self.follow(call, &jwt, Counts::ForTheApp).await?;
+        let answer = self.as_app(call, key, now).await?;
         self.judge(call, answer)
+    }
+
+    /// One call with a JWT. Where GitHub refuses it, the key's place is read again, and a key that was
+    /// replaced is tried once.
+    async fn as_app(
+        &self,
+        call: &Call<'_>,
+        key: Arc<AppKey>,
+        now: Time,
+    ) -> Result<Answer, PortError> {
+        let answer = self.follow(call, &key.jwt(now)?, Counts::ForTheApp).await?;
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        match self.credentials.app_after(&key) {
+            Ok(Some(other)) => self.follow(call, &other.jwt(now)?, Counts::ForTheApp).await,
+            Ok(None) => Ok(answer),
+            Err(error) => {
+                Err(call.failed(error.class, &format!("{}; {}", said(&answer), error.what)))
+            }
+        }
     }
 
     /// One call, followed where it has moved. GitHub answers so for what was renamed, and asks for the
@@ -279,8 +299,7 @@ impl Client {
             Method::POST,
             route::installation_token(key.installation),
         );
-        let jwt = key.jwt(now)?;
-        let answer = self.follow(&mint, &jwt, Counts::ForTheApp).await?;
+        let answer = self.as_app(&mint, key, now).await?;
         let refused =
             |why: &str| mint.failed(ErrorClass::Auth, &format!("{}; {why}", said(&answer)));
         match answer.status {

@@ -31,7 +31,7 @@ mod stream;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -83,9 +83,10 @@ pub struct PlannerStatus {
 /// events must reach it as an [`Observer`].
 pub struct Planner {
     url: Url,
-    token: SecretSource,
+    way: RwLock<Way>,
+    /// Another way was set.
+    renewed: Notify,
     env: Env,
-    client: reqwest::Client,
     clock: Arc<dyn Clock>,
     pace: Pace,
     seed: u64,
@@ -94,6 +95,31 @@ pub struct Planner {
     /// A job may have ended.
     ended: Notify,
     notes: Mutex<PlannerStatus>,
+}
+
+/// How the planner is reached.
+#[derive(Clone)]
+struct Way {
+    token: SecretSource,
+    client: reqwest::Client,
+}
+
+fn client(access: &PlannerAccess, pace: &Pace) -> Result<reqwest::Client, PortError> {
+    let mut client = reqwest::Client::builder()
+        .user_agent(concat!("runner-fleet/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(pace.patience)
+        .tcp_keepalive(Duration::from_secs(30))
+        // Followed by `redirect`: a token is for the host that it was given for.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never());
+    if let Some(ca) = &access.ca_file {
+        client = trusting(client, ca)?;
+    }
+    client.build().map_err(|error| {
+        let url = &access.url;
+        let what = format!("the client for {url} cannot be built: {}", causes(&error));
+        PortError::certain(ErrorClass::Invalid, what)
+    })
 }
 
 impl fmt::Debug for Planner {
@@ -114,25 +140,12 @@ impl Planner {
         pace: Pace,
     ) -> Result<Arc<Self>, PortError> {
         let url = stream_of(&access.url);
-        let mut client = reqwest::Client::builder()
-            .user_agent(concat!("runner-fleet/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(pace.patience)
-            .tcp_keepalive(Duration::from_secs(30))
-            // Followed by `redirect`: a token is for the host that it was given for.
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never());
-        if let Some(ca) = &access.ca_file {
-            client = trusting(client, ca)?;
-        }
-        let client = client.build().map_err(|error| {
-            let what = format!("the client for {url} cannot be built: {}", causes(&error));
-            PortError::certain(ErrorClass::Invalid, what)
-        })?;
+        let client = client(access, &pace)?;
         Ok(Arc::new(Self {
             url,
-            token: access.token.clone(),
+            way: RwLock::new(Way { token: access.token.clone(), client }),
+            renewed: Notify::new(),
             env,
-            client,
             clock,
             pace,
             // Units that lose their planner together must not come back together.
@@ -142,6 +155,22 @@ impl Planner {
             ended: Notify::new(),
             notes: Mutex::default(),
         }))
+    }
+
+    /// Asks with another token and other authorities from now on; the stream is opened anew, and what it
+    /// told stands until then.
+    ///
+    /// # Errors
+    /// `Invalid` where the CA file cannot be used; the old way stays.
+    pub fn renew(&self, access: &PlannerAccess) -> Result<(), PortError> {
+        let way = Way { token: access.token.clone(), client: client(access, &self.pace)? };
+        *self.way.write().unwrap_or_else(PoisonError::into_inner) = way;
+        self.renewed.notify_one();
+        Ok(())
+    }
+
+    fn way(&self) -> Way {
+        self.way.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on `pool` follows `flavor` instead of the one of its own name.

@@ -7,7 +7,7 @@ use runner_fleet_actors::{
     name::Scope,
     port::{ErrorClass, PortError, Time},
 };
-use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 
 /// One attempt to deliver, as GitHub logs it (GitHub docs, "List deliveries for an organization
 /// webhook").
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// GitHub's number of the attempt.
     pub id: u64,
@@ -31,14 +31,26 @@ pub struct Delivery {
     /// When it was tried.
     pub delivered_at: Time,
     /// What was answered; 0 where nothing was.
-    #[serde(default)]
     pub status_code: i64,
     /// Its event, such as `workflow_job`.
-    #[serde(default)]
     pub event: String,
 }
 
 impl Delivery {
+    /// An element of the log; `None` where it lacks what tells it from others.
+    fn read(element: &Value) -> Option<Self> {
+        let text = |key: &str| element.get(key).and_then(Value::as_str);
+        let at = chrono::DateTime::parse_from_rfc3339(text("delivered_at")?).ok()?;
+        Some(Self {
+            id: element.get("id")?.as_u64()?,
+            guid: text("guid").filter(|guid| !guid.is_empty())?.to_owned(),
+            delivered_at: at.to_utc(),
+            // Of one whose answer cannot be read it is not known that it arrived.
+            status_code: element.get("status_code").and_then(Value::as_i64).unwrap_or(0),
+            event: text("event").unwrap_or_default().to_owned(),
+        })
+    }
+
     /// Whether it arrived.
     #[must_use]
     pub fn arrived(&self) -> bool {
@@ -136,7 +148,7 @@ async fn deliveries(client: &Client, hook: &Hook, cursor: Option<&str>) -> Resul
     let what = format!("list the deliveries of {hook}");
     let path = route::deliveries(hook, cursor);
     let answer = about(client, hook, what.clone(), Method::GET, path).await?;
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).map_err(|error| {
+    let rows: Vec<Value> = serde_json::from_slice(&answer.body).map_err(|error| {
         let what = format!("{what}: GitHub's answer is no list: {error}");
         PortError::certain(ErrorClass::Transient, what)
     })?;
@@ -146,7 +158,7 @@ async fn deliveries(client: &Client, hook: &Hook, cursor: Option<&str>) -> Resul
         .and_then(|value| value.to_str().ok())
         .and_then(|links| next_cursor(links, &client.base));
     // One that cannot be read costs itself.
-    let deliveries = rows.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect();
+    let deliveries = rows.iter().filter_map(Delivery::read).collect();
     Ok(Page { deliveries, next })
 }
 
@@ -181,6 +193,32 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
 
     use super::*;
+
+    #[test]
+    fn an_odd_field_costs_a_delivery_at_most_itself() {
+        let good = serde_json::json!({"id": 1, "guid": "g", "delivered_at": "2026-11-20T10:00:00Z",
+                                      "status_code": 200, "event": "workflow_job"});
+        assert!(Delivery::read(&good).unwrap().arrived());
+        let odd = serde_json::json!([null, -1.5, "x", [], {}, true]);
+        for (field, needed) in [
+            ("id", true),
+            ("guid", true),
+            ("delivered_at", true),
+            ("status_code", false),
+            ("event", false),
+            ("redelivery", false),
+        ] {
+            for value in odd.as_array().unwrap() {
+                let mut element = good.clone();
+                element[field] = value.clone();
+                match Delivery::read(&element) {
+                    Some(read) => assert!(field != "status_code" || !read.arrived(), "{element}"),
+                    None => assert!(needed, "{element}"),
+                }
+            }
+        }
+        assert_eq!(Delivery::read(&Value::Null), None);
+    }
 
     #[test]
     fn the_next_page_is_found_in_the_link_header() {

@@ -47,20 +47,16 @@ pub fn registered(body: &[u8]) -> Option<Registered> {
 
 /// An installation token and the permissions that go with it.
 pub fn installation_token(body: &[u8], now: Time) -> Option<(Minted, Option<Value>)> {
-    #[derive(Deserialize)]
-    struct Body {
-        token: String,
-        expires_at: Option<String>,
-        permissions: Option<Value>,
-    }
     /// Installation tokens live an hour (GitHub docs).
     const LIFE: Duration = Duration::from_secs(3600);
-    let body: Body = serde_json::from_slice(body).ok()?;
-    let expires = body
-        .expires_at
-        .and_then(|text| chrono::DateTime::parse_from_rfc3339(&text).ok())
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let token = body.get("token")?.as_str().filter(|token| !token.is_empty())?;
+    let expires = body.get("expires_at").and_then(Value::as_str);
+    let expires = expires
+        .and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok())
         .map_or(now + LIFE, |end| end.with_timezone(&chrono::Utc));
-    Some((Minted { secret: Secret::new(body.token), expires }, body.permissions))
+    let permissions = body.get("permissions").filter(|told| told.is_object()).cloned();
+    Some((Minted { secret: Secret::new(token), expires }, permissions))
 }
 
 /// One page of runners: ours, and enough of the others to know whether the sweep saw everything.
@@ -80,18 +76,14 @@ pub struct RunnerPage {
 
 /// Reads a page of runners. `None` where it is no such page at all.
 pub fn runner_page(body: &[u8], fleet: &FleetId) -> Option<RunnerPage> {
-    #[derive(Deserialize)]
-    struct Body {
-        total_count: Option<u64>,
-        runners: Vec<Value>,
-    }
-    let body: Body = serde_json::from_slice(body).ok()?;
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let runners = body.get("runners")?.as_array()?;
     let mut page = RunnerPage {
-        total: body.total_count,
-        elements: body.runners.len(),
+        total: body.get("total_count").and_then(Value::as_u64),
+        elements: runners.len(),
         ..RunnerPage::default()
     };
-    for element in &body.runners {
+    for element in runners {
         let id = element.get("id").and_then(Value::as_u64);
         page.ids.extend(id);
         let Some(name) = element.get("name").and_then(Value::as_str) else {
@@ -194,6 +186,86 @@ mod tests {
         assert_eq!(seen, [(1, true, Some(false)), (7, false, None)]);
         assert_eq!(page.faults.len(), 3, "{:?}", page.faults);
         assert_eq!((page.total, page.elements, page.ids.len()), (Some(7), 7, 5));
+    }
+
+    /// What stands where something else should: `None` is nothing at all.
+    fn odd_values() -> Vec<Option<Value>> {
+        let odd = serde_json::json!([null, 0, -1, 1.5, 1e300, "", "x", [], [null], {}, {"id": 1}, true]);
+        let odd = odd.as_array().cloned().unwrap_or_default();
+        std::iter::once(None).chain(odd.into_iter().map(Some)).collect()
+    }
+
+    fn with(element: &Value, field: &str, value: &Option<Value>) -> Value {
+        let mut element = element.clone();
+        let fields = element.as_object_mut().unwrap();
+        match value {
+            Some(value) => drop(fields.insert(field.to_owned(), value.clone())),
+            None => drop(fields.remove(field)),
+        }
+        element
+    }
+
+    #[test]
+    fn an_odd_field_of_one_runner_costs_no_other_runner() {
+        let fleet: FleetId = "ci".parse().unwrap();
+        let runner = |id: u64| {
+            let name = RunnerName::new(&fleet, &"small".parse().unwrap(), id);
+            serde_json::json!({"id": id, "name": name.to_string(), "status": "online", "busy": false,
+                               "os": "linux", "labels": [{"id": 1, "name": "x", "type": "custom"}]})
+        };
+        for field in ["id", "name", "status", "busy", "os", "labels"] {
+            for value in odd_values() {
+                let odd = with(&runner(1), field, &value);
+                let body = serde_json::json!({"total_count": 3, "runners": [runner(2), odd, runner(3)]});
+                let page = runner_page(body.to_string().as_bytes(), &fleet).unwrap();
+                let seen: Vec<u64> = page.ours.iter().map(|one| one.id.0).collect();
+                assert!(seen.contains(&2) && seen.contains(&3), "{field} = {value:?}: {seen:?}");
+                assert_eq!(page.elements, 3);
+                // What may be ours and is not read is told: it must not pass for "not there".
+                let told = page.ours.len() == 3 || page.faults.len() == 1 || field == "name";
+                assert!(told, "{field} = {value:?}: {page:?}");
+            }
+        }
+        for value in odd_values() {
+            let body = with(&serde_json::json!({"runners": [runner(1)]}), "total_count", &value);
+            assert_eq!(runner_page(body.to_string().as_bytes(), &fleet).unwrap().ours.len(), 1);
+            let odd = value.as_ref().is_none_or(|value| !value.is_array());
+            let body = with(&serde_json::json!({"total_count": 1}), "runners", &value);
+            let page = runner_page(body.to_string().as_bytes(), &fleet);
+            assert_eq!(page.is_none(), odd, "no list must not pass for an empty one: {value:?}");
+        }
+    }
+
+    #[test]
+    fn an_odd_field_of_one_group_costs_no_other_group() {
+        let group = |id: u64| serde_json::json!({"id": id, "name": "g", "default": false});
+        for field in ["id", "name", "default"] {
+            for value in odd_values() {
+                let odd = with(&group(1), field, &value);
+                let body = serde_json::json!({"runner_groups": [group(2), odd, group(3)]});
+                let (groups, elements) = group_page(body.to_string().as_bytes()).unwrap();
+                let ids: Vec<u64> = groups.iter().map(|group| group.id).collect();
+                assert!(ids.contains(&2) && ids.contains(&3), "{field} = {value:?}: {ids:?}");
+                assert_eq!(elements, 3);
+            }
+        }
+    }
+
+    #[test]
+    fn an_odd_field_beside_a_token_costs_no_token() {
+        let now = Time::default();
+        let token = serde_json::json!({"token": "t", "expires_at": "2026-11-20T10:00:00Z",
+                                       "permissions": {"administration": "write"}});
+        for field in ["expires_at", "permissions", "repositories"] {
+            for value in odd_values() {
+                let body = with(&token, field, &value);
+                assert!(installation_token(body.to_string().as_bytes(), now).is_some(), "{body}");
+            }
+        }
+        for value in odd_values().iter().filter(|value| **value != Some("x".into())) {
+            let body = with(&token, "token", value);
+            assert!(installation_token(body.to_string().as_bytes(), now).is_none(), "{body}");
+        }
     }
 
     #[test]

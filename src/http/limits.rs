@@ -1,6 +1,9 @@
 //! What every call must keep to: a size, a time, and over TCP a token.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{Request, State},
@@ -12,7 +15,7 @@ use runner_fleet_actors::port::Secret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::api::Problem;
+use super::{Control, api::Problem};
 
 /// Largest body of a call: every request document fits a hundred times.
 pub(super) const BODY_MAX: usize = 16 * 1024;
@@ -35,12 +38,16 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// A bearer token, kept as its digest so that a comparison takes the same time whatever comes.
-pub(super) struct Guard([u8; 32]);
+/// A bearer token, kept as its digest so that a comparison takes the same time whatever comes; and who
+/// knows whether it was replaced.
+pub(super) struct Guard {
+    first: [u8; 32],
+    control: Arc<dyn Control>,
+}
 
 impl Guard {
-    pub fn new(token: &Secret) -> Arc<Self> {
-        Arc::new(Self(Sha256::digest(token.expose()).into()))
+    pub fn new(token: &Secret, control: Arc<dyn Control>) -> Arc<Self> {
+        Arc::new(Self { first: Sha256::digest(token.expose()).into(), control })
     }
 
     fn admits(&self, request: &Request) -> bool {
@@ -51,7 +58,11 @@ impl Guard {
         };
         // Digests, because the comparison of unequal lengths would tell the token's length.
         let digest: [u8; 32] = Sha256::digest(token.trim()).into();
-        scheme.eq_ignore_ascii_case("bearer") && bool::from(digest.ct_eq(&self.0))
+        let admits = match self.control.api_token() {
+            Some(token) => token.admits(&digest, Instant::now()),
+            None => bool::from(digest.ct_eq(&self.first)),
+        };
+        scheme.eq_ignore_ascii_case("bearer") && admits
     }
 }
 

@@ -26,6 +26,7 @@ type Daemon = Arc<dyn Control>;
 
 /// The whole API over `control`. With `token` every call but `/healthz` must carry it.
 pub fn router(control: Arc<dyn Control>, token: Option<&Secret>) -> Router {
+    let guard = token.map(|token| Guard::new(token, Arc::clone(&control)));
     let router = Router::new()
         .route("/healthz", get(look::healthz))
         .route("/readyz", get(look::readyz))
@@ -48,8 +49,8 @@ pub fn router(control: Arc<dyn Control>, token: Option<&Secret>) -> Router {
         .with_state(control)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn(in_time));
-    match token {
-        Some(token) => router.layer(from_fn_with_state(Guard::new(token), with_token)),
+    match guard {
+        Some(guard) => router.layer(from_fn_with_state(guard, with_token)),
         None => router,
     }
 }

@@ -215,7 +215,11 @@ fn github_wants_exactly_one_kind_of_credentials() {
     let app = parse(&github("app = { id = 1, installation_id = 2, private_key_file = \"/k\" }"));
     assert_eq!(
         app.unwrap().github.auth,
-        GithubAuth::App { id: 1, installation_id: 2, private_key: SecretSource::File("/k".into()) }
+        GithubAuth::App {
+            id: "1".to_owned(),
+            installation_id: 2,
+            private_key: SecretSource::File("/k".into())
+        }
     );
 }
 

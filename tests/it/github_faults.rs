@@ -253,7 +253,7 @@ async fn an_app_that_github_does_not_know_is_told_what_to_check() {
     let wrong = |id: &str, installation_id: u64| Auth::App {
         id: id.to_owned(),
         installation_id,
-        private_key: Secret::new(APP_KEY),
+        private_key: TokenSource::fixed(Secret::new(APP_KEY)),
     };
     for (auth, hint) in [(wrong("other", INSTALLATION), "belong"), (wrong(APP_ID, 1), "installed")]
     {
@@ -269,7 +269,7 @@ async fn an_unusable_private_key_is_refused_at_the_start() {
     let auth = Auth::App {
         id: "1".to_owned(),
         installation_id: 1,
-        private_key: Secret::new("-----BEGIN hunter2"),
+        private_key: TokenSource::fixed(Secret::new("-----BEGIN hunter2")),
     };
     let error = Github::new(GithubConfig::new(auth, fleet()), HandClock::new()).unwrap_err();
     assert_eq!(error.class, ErrorClass::Invalid);

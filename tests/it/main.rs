@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod app_keys;
 mod cli_jobs;
 mod config;
 mod config_examples;
@@ -51,6 +52,8 @@ mod openstack_faults;
 mod planner;
 mod provider_contract;
 mod readme;
+mod redirects;
+mod rotations;
 mod scale_set;
 mod scale_set_faults;
 mod scale_set_listener;

@@ -88,7 +88,7 @@ pub fn app_auth() -> Auth {
     Auth::App {
         id: APP_ID.to_owned(),
         installation_id: INSTALLATION,
-        private_key: Secret::new(APP_KEY),
+        private_key: TokenSource::fixed(Secret::new(APP_KEY)),
     }
 }
 

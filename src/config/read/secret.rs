@@ -1,7 +1,10 @@
 //! One secret under exactly one of three keys.
 
 use super::{
-    super::secret::{SecretSource, no_directory},
+    super::{
+        file::Holds,
+        secret::{SecretSource, no_directory},
+    },
     Section,
     unknown::NO_INLINE_SECRET,
 };
@@ -49,6 +52,11 @@ impl Section<'_> {
     /// A secret under exactly one of three keys. `None` where there is none (not a fault by
     /// itself) or a fault was noted.
     pub fn secret(&self, keys: SecretKeys) -> Option<SecretSource> {
+        self.secret_that(keys, None)
+    }
+
+    /// As [`Section::secret`], for one whose form can be told: whether the place `holds` the right thing.
+    pub fn secret_that(&self, keys: SecretKeys, holds: Option<Holds>) -> Option<SecretSource> {
         let given: Vec<&str> = keys.all().into_iter().filter(|key| self.has(key)).collect();
         if let [first, rest @ ..] = given.as_slice()
             && !rest.is_empty()
@@ -65,15 +73,22 @@ impl Section<'_> {
             self.fault(key, NO_INLINE_SECRET);
             return None;
         }
-        if let Some(path) = self.file(keys.file, true) {
+        if let Some(path) = self.path(keys.file) {
+            self.note_file(keys.file, path.clone(), true, holds);
             return Some(SecretSource::File(path));
         }
         if let Some(name) = self.text(keys.env) {
-            if self.reader.env.get(name).is_none() {
+            let value = self.reader.env.get(name);
+            if value.is_none() {
                 self.fault(
                     keys.env,
                     format_args!("the environment variable {name:?} is not set, or empty"),
                 );
+            }
+            if let Some((holds, value)) = holds.zip(value)
+                && let Err(why) = holds(value)
+            {
+                self.fault(keys.env, format_args!("environment variable {name:?}: {why}"));
             }
             return Some(SecretSource::Env(name.to_owned()));
         }
@@ -84,7 +99,7 @@ impl Section<'_> {
         }
         let source = SecretSource::Credential(name.to_owned());
         match source.path(self.reader.env) {
-            Some(path) => self.note_file(keys.credential, path, true),
+            Some(path) => self.note_file(keys.credential, path, true, holds),
             None => self.fault(keys.credential, no_directory()),
         }
         Some(source)

@@ -85,6 +85,8 @@ pub(crate) struct State {
     /// What becomes of any delivery, with its share of them.
     deliveries: Vec<(Mishap, f64)>,
     pub(crate) stale_approvals: bool,
+    /// The App's public key, where it was replaced.
+    pub(crate) app_key: Option<String>,
 }
 
 impl State {
@@ -109,6 +111,7 @@ impl State {
             next_deliveries: VecDeque::new(),
             deliveries: Vec::new(),
             stale_approvals: false,
+            app_key: None,
         }
     }
 
@@ -201,6 +204,11 @@ impl Faults {
     /// Refuses a token with 401 from now on.
     pub fn revoke(&self, token: &str) {
         self.0.faults().refused_tokens.insert(token.to_owned());
+    }
+
+    /// The App has another key from now on, whose public half this is, and no longer the one before.
+    pub fn replace_app_key(&self, public_key: &str) {
+        self.0.faults().app_key = Some(public_key.to_owned());
     }
 
     /// Accepts one more token.

@@ -18,6 +18,7 @@ pub(super) struct FaultState {
     pub(super) boot_fault: String,
     pub(super) quota: u32,
     pub(super) refuse_logins: bool,
+    pub(super) password: String,
     pub(super) limited: u32,
     pub(super) retry_after: Duration,
     pub(super) frozen: Option<Vec<Value>>,
@@ -39,6 +40,7 @@ impl FaultState {
             boot_fault: String::new(),
             quota,
             refuse_logins: false,
+            password: super::PASSWORD.to_owned(),
             limited: 0,
             retry_after: Duration::ZERO,
             frozen: None,
@@ -121,6 +123,11 @@ impl Faults {
     /// Log-ins are refused with 401, as after a change of the password.
     pub fn refuse_logins(&self, on: bool) {
         self.set(|f| f.refuse_logins = on);
+    }
+
+    /// The user has another password from now on.
+    pub fn replace_password(&self, password: &str) {
+        self.set(|f| password.clone_into(&mut f.password));
     }
 
     /// The next `count` calls are answered with 429 and this `Retry-After`, in whole seconds.

@@ -15,7 +15,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use super::{
-    PASSWORD, USER,
+    USER,
     cloud::{Cloud, Thing, new_id},
     nova,
 };
@@ -111,10 +111,11 @@ async fn gate(Shared(cloud): Here, request: Request, next: Next) -> Response {
 async fn login(Shared(cloud): Here, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let user = &body["auth"]["identity"]["password"]["user"];
-    let right = user["name"] == USER && user["password"] == PASSWORD;
+    let (refused, password) =
+        cloud.with(|state| (state.faults.refuse_logins, state.faults.password.clone()));
+    let right = user["name"] == USER && user["password"] == *password;
     let secret = &body["auth"]["identity"]["application_credential"]["secret"];
-    let refused = cloud.with(|state| state.faults.refuse_logins);
-    if refused || !(right || *secret == PASSWORD) {
+    if refused || !(right || *secret == *password) {
         return refusal(401, "error", UNAUTHORIZED).into_response();
     }
     let token = new_id();

@@ -11,10 +11,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Planner,
+    Planner, Way,
     lines::{Lines, Malformed, Pressures, pressures},
 };
 use crate::{
+    config::SecretSource,
     github::transport::causes,
     pause::{self, Told},
     redirect,
@@ -103,7 +104,10 @@ impl Planner {
             };
             let now = self.clock.now();
             let again = backoff::retry_at(error.class, failed, self.seed, curve, now);
-            tokio::time::sleep((again - now).to_std().unwrap_or_default()).await;
+            tokio::select! {
+                () = tokio::time::sleep((again - now).to_std().unwrap_or_default()) => {}
+                () = self.renewed.notified() => {}
+            }
         }
     }
 
@@ -118,7 +122,11 @@ impl Planner {
         let mut heard = false;
         let mut until = Instant::now() + self.pace.patience;
         loop {
-            let chunk = match timeout_at(until, response.chunk()).await {
+            let chunk = tokio::select! {
+                chunk = timeout_at(until, response.chunk()) => chunk,
+                () = self.renewed.notified() => return End::Silent,
+            };
+            let chunk = match chunk {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return End::Failed(self.transient("the planner ended the stream")),
                 Ok(Err(error)) => return End::Failed(self.transient(&causes(&error))),
@@ -168,7 +176,8 @@ impl Planner {
     }
 
     async fn open(&self) -> Result<Response, PortError> {
-        let token = self.token()?;
+        let Way { token, client } = self.way();
+        let token = self.token(&token)?;
         let bearer = header::HeaderValue::try_from(format!("Bearer {}", token.expose()));
         let mut bearer = bearer.map_err(|_| {
             let what = format!("{}: its token holds a character that no header may", self.url);
@@ -176,9 +185,9 @@ impl Planner {
         })?;
         bearer.set_sensitive(true);
         let lost = |error: reqwest::Error| self.transient(&causes(&error));
-        let request = self.client.get(self.url.clone()).header(header::AUTHORIZATION, bearer);
+        let request = client.get(self.url.clone()).header(header::AUTHORIZATION, bearer);
         let request = request.build().map_err(lost)?;
-        let arrived = redirect::send(&self.client, request, &self.moves).await.map_err(lost)?;
+        let arrived = redirect::send(&client, request, &self.moves).await.map_err(lost)?;
         if let Some(moved) = arrived.refused {
             let what = format!("GET {}: {moved} (planner.url)", self.url);
             return Err(PortError::certain(ErrorClass::Invalid, what));
@@ -189,9 +198,9 @@ impl Planner {
         }
     }
 
-    fn token(&self) -> Result<Secret, PortError> {
+    fn token(&self, token: &SecretSource) -> Result<Secret, PortError> {
         // Read at each connection, so that a renewed token works without a restart.
-        self.token.read(&self.env).map_err(|error| {
+        token.read(&self.env).map_err(|error| {
             PortError::certain(ErrorClass::Auth, format!("planner at {}: {error}", self.url))
         })
     }
@@ -207,7 +216,7 @@ impl Planner {
         let (class, hint) = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
                 ErrorClass::Auth,
-                format!("; the planner refuses the token of {}: have a new one made", self.token),
+                format!("; the planner refuses the token of {}: have a new one made", self.way().token),
             ),
             StatusCode::NOT_FOUND => (
                 ErrorClass::NotFound,

@@ -245,3 +245,6 @@ impl Request<'_> {
         Failed { refusal, status: Some(status), error }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,9 +137,12 @@ pub fn scale_set(body: &[u8]) -> Option<ScaleSet> {
     of_set(&json(body)?)
 }
 
-/// A list of scale sets. `None` also where one cannot be read: it must not pass for "there is none".
+/// A list of scale sets, as far as they can be read. `None` where none of them can: that must not pass
+/// for "there is none".
 pub fn scale_sets(body: &[u8]) -> Option<Vec<ScaleSet>> {
-    elements(body)?.iter().map(of_set).collect()
+    let elements = elements(body)?;
+    let read: Vec<_> = elements.iter().filter_map(of_set).collect();
+    (elements.is_empty() || !read.is_empty()).then_some(read)
 }
 
 /// The numbers of a list: runner groups, or requests that were acquired.

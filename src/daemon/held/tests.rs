@@ -1,0 +1,126 @@
+use std::fs;
+
+use super::*;
+
+const CONFIG: &str = r#"
+[fleet]
+id = "ci"
+[api]
+listen = "127.0.0.1:0"
+token_file = "api-token"
+[github]
+ca_file = "github-ca"
+app = { id = 1, installation_id = 1, private_key_env = "APP_KEY" }
+[guests]
+listen = "127.0.0.1:0"
+url = "https://127.0.0.1:1"
+certificate_file = "guests-cert"
+key_file = "guests-key"
+ca_file = "guests-ca"
+[webhooks]
+listen = "127.0.0.1:0"
+secret_file = "webhook-secret"
+previous_secret_file = "webhook-previous"
+certificate_file = "webhook-cert"
+key_file = "webhook-key"
+[queue]
+kind = "amqp"
+url_file = "queue-url"
+ca_file = "queue-ca"
+[planner]
+url = "http://127.0.0.1:1"
+token_file = "planner-token"
+ca_file = "planner-ca"
+[providers.nova]
+kind = "openstack"
+cloud = "nova"
+clouds_file = "clouds.yaml"
+[providers.lxd]
+kind = "lxd"
+url = "https://127.0.0.1:8443"
+client_certificate = "lxd-cert"
+client_key = "lxd-key"
+server_certificate = "lxd-server"
+"#;
+
+const CLOUDS: &str = "clouds:\n  nova:\n    cacert: CACERT\n    auth:\n      auth_url: http://h/v3\n      \
+                      username: u\n      password: PASSWORD\n      project_name: p\n      \
+                      user_domain_name: d\n      project_domain_name: d\n";
+
+/// Which parts of what is held differ.
+fn changed(was: &Held, is: &Held) -> Vec<String> {
+    let mut changed: Vec<String> = [
+        ("github", was.github != is.github),
+        ("webhooks", was.webhooks != is.webhooks),
+        ("guests", was.guests != is.guests),
+        ("planner", was.planner != is.planner),
+        ("queue", was.queue != is.queue),
+    ]
+    .into_iter()
+    .filter_map(|(part, differs)| differs.then(|| part.to_owned()))
+    .collect();
+    let differs = |name: &&String| was.providers.get(*name) != is.providers.get(*name);
+    changed.extend(is.providers.keys().filter(differs).cloned());
+    changed
+}
+
+#[test]
+fn whatever_is_replaced_in_its_place_is_seen_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let places = [
+        ("github-token", "github"),
+        ("github-ca", "github"),
+        ("guests-cert", "guests"),
+        ("guests-key", "guests"),
+        ("guests-ca", "guests"),
+        ("webhook-secret", "webhooks"),
+        ("webhook-previous", "webhooks"),
+        ("webhook-cert", "webhooks"),
+        ("webhook-key", "webhooks"),
+        ("queue-url", "queue"),
+        ("queue-ca", "queue"),
+        ("planner-token", "planner"),
+        ("planner-ca", "planner"),
+        ("cacert", "nova"),
+        ("lxd-cert", "lxd"),
+        ("lxd-key", "lxd"),
+        ("lxd-server", "lxd"),
+    ];
+    for (name, _) in places {
+        write(name, "one");
+    }
+    let cacert = folder.path().join("cacert");
+    let clouds = CLOUDS.replace("CACERT", &cacert.to_string_lossy());
+    write("clouds.yaml", &clouds);
+    let by_token = CONFIG.replace(
+        "app = { id = 1, installation_id = 1, private_key_env = \"APP_KEY\" }",
+        "token_file = \"github-token\"",
+    );
+    let path = folder.path().join("fleet.toml");
+    let config = Config::parse(&by_token, &path, &Env::default()).unwrap();
+
+    let mut was = Held::read(&config);
+    assert_eq!(changed(&was, &Held::read(&config)), Vec::<String>::new());
+    for (name, part) in places {
+        write(name, "two");
+        let is = Held::read(&config);
+        assert_eq!(changed(&was, &is), [part], "{name} was replaced");
+        fs::remove_file(folder.path().join(name)).unwrap();
+        assert_eq!(changed(&is, &Held::read(&config)), [part], "{name} is gone");
+        write(name, "two");
+        was = is;
+    }
+    write("clouds.yaml", &clouds.replace("PASSWORD", "other"));
+    assert_eq!(changed(&was, &Held::read(&config)), ["nova"]);
+}
+
+#[test]
+fn what_only_a_restart_reads_again_is_named() {
+    let env: Env = [("APP_KEY", include_str!("../../../tests/data/app-keys/pkcs1.pem"))]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into_iter()
+        .collect();
+    let config = Config::parse(CONFIG, Path::new("/etc/fleet.toml"), &env).unwrap();
+    assert_eq!(given_at_the_start(&config), ["github.app.private_key_env"]);
+}

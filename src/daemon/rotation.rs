@@ -1,0 +1,188 @@
+//! A provider whose credentials may be replaced while it is in use: at a reload, and where the cloud
+//! refuses those that it was made with.
+//!
+//! Passwords and certificates of clouds expire on a date, and whoever replaces the file does not always
+//! reload as well. So after a refusal the places are read again, at most once in [`LOOK_AGAIN`]; where
+//! they hold something else, the provider is made anew and the call repeated once. A refused call has
+//! certainly done nothing, and nobody is asked more often than before while the places hold the same:
+//! wrong log-ins lock accounts.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use runner_fleet_actors::{
+    name::{FleetId, RunnerName, VmId},
+    port::{
+        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
+        Time, Vm,
+    },
+};
+use tokio::sync::Mutex;
+
+use super::{
+    assemble,
+    held::{Held, OfProvider},
+};
+use crate::config;
+
+/// How often refusals make the places be read again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What a provider is made of.
+pub(super) struct Origin {
+    name: String,
+    provider: config::Provider,
+    fleet: FleetId,
+    clock: Arc<dyn Clock>,
+    /// What its places held when it was made.
+    held: OfProvider,
+}
+
+impl Origin {
+    /// Of the provider of that name; `None` where there is none.
+    pub(super) fn of(
+        name: &str,
+        config: &config::Config,
+        held: &Held,
+        clock: &Arc<dyn Clock>,
+    ) -> Option<Self> {
+        Some(Self {
+            name: name.to_owned(),
+            provider: config.providers.get(name)?.clone(),
+            fleet: config.fleet.id.clone(),
+            clock: Arc::clone(clock),
+            held: held.providers.get(name)?.clone(),
+        })
+    }
+
+    /// Makes the provider, as its places are now.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) async fn make(&self) -> Result<Arc<dyn Provider>, PortError> {
+        assemble::limited(&self.name, &self.provider, &self.fleet, &self.clock).await
+    }
+}
+
+struct Now {
+    port: Arc<dyn Provider>,
+    origin: Arc<Origin>,
+}
+
+/// A provider that stands for whichever was made last. Calls under way end with the one they began with.
+pub(super) struct Rotating {
+    now: RwLock<Now>,
+    looked: Mutex<Option<Time>>,
+}
+
+impl Rotating {
+    pub(super) fn new(port: Arc<dyn Provider>, origin: Origin) -> Self {
+        let now = Now { port, origin: Arc::new(origin) };
+        Self { now: RwLock::new(now), looked: Mutex::default() }
+    }
+
+    pub(super) fn renew(&self, port: Arc<dyn Provider>, origin: Origin) {
+        let now = Now { port, origin: Arc::new(origin) };
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn now(&self) -> (Arc<dyn Provider>, Arc<Origin>) {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&now.port), Arc::clone(&now.origin))
+    }
+
+    /// The provider to ask once more after `refused` was, if there is another one.
+    async fn other_than(
+        &self,
+        refused: &Arc<dyn Provider>,
+        error: &PortError,
+    ) -> Option<Arc<dyn Provider>> {
+        if !error.certain || !matches!(error.class, ErrorClass::Auth | ErrorClass::Transient) {
+            return None;
+        }
+        // Whoever waits here finds what the first one got.
+        let mut looked = self.looked.lock().await;
+        let (port, origin) = self.now();
+        if !Arc::ptr_eq(&port, refused) {
+            return Some(port);
+        }
+        let now = origin.clock.now();
+        if looked.is_some_and(|at| now < at + LOOK_AGAIN) {
+            return None;
+        }
+        *looked = Some(now);
+        let held = OfProvider::read(&origin.provider);
+        if held == origin.held {
+            return None;
+        }
+        let (provider, name) = (origin.provider.clone(), origin.name.clone());
+        let (fleet, clock) = (origin.fleet.clone(), Arc::clone(&origin.clock));
+        let origin = Origin { name, provider, fleet, clock, held };
+        match origin.make().await {
+            Ok(port) => {
+                tracing::info!(provider = %origin.name, "what it is reached with was replaced; taken up");
+                self.renew(Arc::clone(&port), origin);
+                Some(port)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    provider = %origin.name, %error,
+                    "what it is reached with was replaced by what cannot be used; the old stays"
+                );
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Rotating {
+    async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
+        let (port, _) = self.now();
+        let error = match port.launch(order.clone()).await {
+            Err(error) => error,
+            made => return made,
+        };
+        match self.other_than(&port, &error).await {
+            Some(port) => port.launch(order).await,
+            None => Err(error),
+        }
+    }
+
+    async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
+        let (port, _) = self.now();
+        let error = match port.delete(name, id).await {
+            Err(error) => error,
+            done => return done,
+        };
+        match self.other_than(&port, &error).await {
+            Some(port) => port.delete(name, id).await,
+            None => Err(error),
+        }
+    }
+
+    async fn list(&self) -> Result<Listing<Vm>, PortError> {
+        let (port, _) = self.now();
+        let error = match port.list().await {
+            Err(error) => error,
+            seen => return seen,
+        };
+        match self.other_than(&port, &error).await {
+            Some(port) => port.list().await,
+            None => Err(error),
+        }
+    }
+
+    fn status(&self) -> PortStatus {
+        self.now().0.status()
+    }
+
+    /// Those of the provider that is set now. They end when it is replaced and dropped; whoever
+    /// listens then asks again.
+    fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
+        self.now().0.changes()
+    }
+}
