@@ -128,7 +128,10 @@ impl Config {
         let tls = |config: &Self| config.guests.as_ref().and_then(|guests| guests.tls.clone());
         let certificate = |config: &Self| tls(config).map(|tls| tls.certificate);
         let planner = |config: &Self| {
-            config.planner.as_ref().map(|planner| (planner.url.clone(), planner.unit, planner.units))
+            config
+                .planner
+                .as_ref()
+                .map(|planner| (planner.url.clone(), planner.unit, planner.units))
         };
         let hooked = |config: &Self| config.webhooks.as_ref().map(|hooks| hooks.listen);
         let hooks_tls =

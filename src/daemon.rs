@@ -46,8 +46,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::online::check_online;
 use self::{
-    assemble::Ports, control::Door, held::Held, lock::StateLock, reception::Reception,
-    renewable::Renewable, rotation::{Origin, Rotating}, scopes::Scopes, sources::Sources, targets::Targets, user_data::Makings,
+    assemble::Ports,
+    control::Door,
+    held::Held,
+    lock::StateLock,
+    reception::Reception,
+    renewable::Renewable,
+    rotation::{Origin, Rotating},
+    scopes::Scopes,
+    sources::Sources,
+    targets::Targets,
+    user_data::Makings,
 };
 use crate::{
     config::{Config, Env},

@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn what_is_not_followed_says_where_it_moved_and_shows_no_secret() {
         let to = "https://u:hunter2@new.example/v3?token=hunter3#hunter4";
-        let Redirect::Refuse(why) = is("https://old.example/v3?k=hunter5", Method::POST, 307, Some(to))
+        let Redirect::Refuse(why) =
+            is("https://old.example/v3?k=hunter5", Method::POST, 307, Some(to))
         else {
             panic!("it was followed");
         };

@@ -13,7 +13,10 @@ use runner_fleet_actors::{
 
 use super::{Pace, targets::Targets, user_data::Makings};
 use crate::{
-    config::{Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind, SecretSource},
+    config::{
+        Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind,
+        SecretSource,
+    },
     github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue, records::Records},
     provider::{
         Finding, Limited, Limits as Rates,

@@ -203,7 +203,10 @@ impl Door {
         }
         let given = held::given_at_the_start(&new);
         if !given.is_empty() {
-            done.push(format!("read at the start only, a new value needs a restart: {}", given.join(", ")));
+            done.push(format!(
+                "read at the start only, a new value needs a restart: {}",
+                given.join(", ")
+            ));
         }
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
         *current = new;

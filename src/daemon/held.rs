@@ -14,7 +14,9 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    config::{Certificate, Config, Env, GithubAuth, LxdReach, Provider, ProviderKind, SecretSource},
+    config::{
+        Certificate, Config, Env, GithubAuth, LxdReach, Provider, ProviderKind, SecretSource,
+    },
     provider::openstack::cloud::{CloudConfig, CloudFaults},
 };
 
@@ -82,9 +84,9 @@ impl OfProvider {
                 let marker = Marker::default();
                 let files = match &access.reach {
                     LxdReach::Socket(_) => marker,
-                    LxdReach::Https { client_certificate, client_key, server_certificate, .. } => {
-                        marker.file(client_certificate).file(client_key).files(server_certificate)
-                    }
+                    LxdReach::Https {
+                        client_certificate, client_key, server_certificate, ..
+                    } => marker.file(client_certificate).file(client_key).files(server_certificate),
                 };
                 Self { cloud: None, files: files.done() }
             }
@@ -156,7 +158,9 @@ pub(super) fn given_at_the_start(config: &Config) -> Vec<String> {
     let mut sources = Vec::new();
     match &config.github.auth {
         GithubAuth::Token(source) => sources.push(("github.token", source)),
-        GithubAuth::App { private_key, .. } => sources.push(("github.app.private_key", private_key)),
+        GithubAuth::App { private_key, .. } => {
+            sources.push(("github.app.private_key", private_key))
+        }
     }
     if let Some(listen) = &config.api.listen {
         sources.push(("api.token", &listen.token));

@@ -54,7 +54,8 @@ fn pem_of(text: &str) -> Option<String> {
     }
     let packed: String = text.split_whitespace().collect();
     let packed = packed.trim_end_matches('=');
-    let plain = BASE64_STANDARD_NO_PAD.decode(packed).or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(packed));
+    let plain =
+        BASE64_STANDARD_NO_PAD.decode(packed).or_else(|_| BASE64_URL_SAFE_NO_PAD.decode(packed));
     let plain = String::from_utf8(plain.ok()?).ok()?;
     plain.contains(BEGIN).then(|| plain.replace("\\n", "\n"))
 }
@@ -71,13 +72,17 @@ fn of_pem(pem: &str) -> Result<EncodingKey, String> {
     // A certificate may stand before the key.
     let private = blocks(pem).find(|block| block.label.ends_with("PRIVATE KEY"));
     let Some(Block { label, inside }) = private.or_else(|| blocks(pem).next()) else {
-        return Err("it begins as a key in PEM form and has no end: it was cut; give the whole file"
-            .to_owned());
+        return Err(
+            "it begins as a key in PEM form and has no end: it was cut; give the whole file"
+                .to_owned(),
+        );
     };
     if label == "ENCRYPTED PRIVATE KEY" || inside.contains("ENCRYPTED") {
-        return Err("it is encrypted with a passphrase, which nobody can type here: openssl rsa -in \
+        return Err(
+            "it is encrypted with a passphrase, which nobody can type here: openssl rsa -in \
                     KEY -out PLAIN, and guard that file by its mode"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let what = match label {
         "RSA PRIVATE KEY" | "PRIVATE KEY" => None,
@@ -158,7 +163,11 @@ mod tests {
                 ("in base64 of URLs", BASE64_URL_SAFE.encode(key)),
                 ("in folded base64", {
                     let packed = BASE64_STANDARD.encode(key);
-                    packed.as_bytes().chunks(76).map(|l| format!("{}\n", String::from_utf8_lossy(l))).collect()
+                    packed
+                        .as_bytes()
+                        .chunks(76)
+                        .map(|l| format!("{}\n", String::from_utf8_lossy(l)))
+                        .collect()
                 }),
                 ("in base64 of CRLF", BASE64_STANDARD.encode(key.replace('\n', "\r\n"))),
                 ("behind a certificate", format!("{certificate}{key}")),

@@ -298,9 +298,7 @@ impl Credentials {
         let old = held.token.as_ref().filter(|token| refused == Some(token.generation));
         let got = match &self.kind {
             Kind::Token(source) => read(source, old).map(|secret| (secret, None)),
-            Kind::App(keys) => {
-                mint(keys.now()).await.map(|new| (new.secret, Some(new.expires)))
-            }
+            Kind::App(keys) => mint(keys.now()).await.map(|new| (new.secret, Some(new.expires))),
         };
         self.tries.fetch_add(1, Ordering::AcqRel);
         match got {

@@ -247,7 +247,8 @@ impl Client {
                     target = to.into();
                 }
                 Redirect::Follow(to) => {
-                    let why = redirect::elsewhere(&from, &to, "which is not below the API's address");
+                    let why =
+                        redirect::elsewhere(&from, &to, "which is not below the API's address");
                     return Err(call.failed(ErrorClass::Invalid, &why));
                 }
                 Redirect::Refuse(why) => return Err(call.failed(ErrorClass::Invalid, &why)),

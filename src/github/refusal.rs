@@ -175,10 +175,7 @@ mod tests {
             ("Repository was archived so is read-only.", Some(Cause::Archived)),
             ("This installation has been suspended", Some(Cause::SuspendedInstallation)),
             ("Sorry. Your account was suspended.", Some(Cause::SuspendedAccount)),
-            (
-                "The account is locked due to a billing issue.",
-                Some(Cause::Billing),
-            ),
+            ("The account is locked due to a billing issue.", Some(Cause::Billing)),
             ("Repository access blocked", Some(Cause::Blocked)),
             ("GitHub Actions is disabled for this repository", Some(Cause::ActionsOff)),
             (

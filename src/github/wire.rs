@@ -190,7 +190,8 @@ mod tests {
 
     /// What stands where something else should: `None` is nothing at all.
     fn odd_values() -> Vec<Option<Value>> {
-        let odd = serde_json::json!([null, 0, -1, 1.5, 1e300, "", "x", [], [null], {}, {"id": 1}, true]);
+        let odd =
+            serde_json::json!([null, 0, -1, 1.5, 1e300, "", "x", [], [null], {}, {"id": 1}, true]);
         let odd = odd.as_array().cloned().unwrap_or_default();
         std::iter::once(None).chain(odd.into_iter().map(Some)).collect()
     }
@@ -216,7 +217,8 @@ mod tests {
         for field in ["id", "name", "status", "busy", "os", "labels"] {
             for value in odd_values() {
                 let odd = with(&runner(1), field, &value);
-                let body = serde_json::json!({"total_count": 3, "runners": [runner(2), odd, runner(3)]});
+                let body =
+                    serde_json::json!({"total_count": 3, "runners": [runner(2), odd, runner(3)]});
                 let page = runner_page(body.to_string().as_bytes(), &fleet).unwrap();
                 let seen: Vec<u64> = page.ours.iter().map(|one| one.id.0).collect();
                 assert!(seen.contains(&2) && seen.contains(&3), "{field} = {value:?}: {seen:?}");

@@ -162,7 +162,8 @@ async fn a_cloud_behind_a_balancer_that_moves_paths_is_asked_the_same_there() {
 #[tokio::test]
 async fn github_keeps_tokens_to_itself_wherever_it_says_that_it_has_moved() {
     let (stranger, elsewhere) = Stranger::start().await;
-    let fake = github::start(GithubOptions { app: Some(github::app()), ..GithubOptions::default() }).await;
+    let fake =
+        github::start(GithubOptions { app: Some(github::app()), ..GithubOptions::default() }).await;
     let org = github::scope("octo-org");
     for (config, operation) in [
         (github::with_token(&fake), Operation::JitConfig),

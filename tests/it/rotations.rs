@@ -11,7 +11,9 @@ const OTHER_KEY: &str = include_str!("../data/app-keys/other.pem");
 const OTHER_PUBLIC_KEY: &str = include_str!("../data/app-keys/other.pub.pem");
 
 fn app() -> String {
-    format!("app = {{ id = 4711, installation_id = {INSTALLATION}, private_key_file = \"app.pem\" }}")
+    format!(
+        "app = {{ id = 4711, installation_id = {INSTALLATION}, private_key_file = \"app.pem\" }}"
+    )
 }
 
 async fn running(auth: &str) -> (Outside, Home, Daemon) {
@@ -95,7 +97,8 @@ async fn new_tokens_and_passwords_take_the_place_of_the_old_ones() {
     .await;
     assert!(daemon.said().contains("what it is reached with was replaced"));
     let mut secrets = outside.secrets();
-    secrets.extend(["second-password", "third-password", "pat_second", "pat_third"].map(String::from));
+    secrets
+        .extend(["second-password", "third-password", "pat_second", "pat_third"].map(String::from));
     nothing_secret_was_said(&home, &secrets);
 }
 

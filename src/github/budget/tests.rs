@@ -91,8 +91,7 @@ fn an_answer_that_names_no_limit_is_only_heard_where_it_refuses() {
 #[test]
 fn retry_after_holds_everything_although_much_is_left() {
     let mut budget = Budget::default();
-    let seen =
-        Seen { refused: true, retry_at: Some(at(30)), ..left(900, 3600) };
+    let seen = Seen { refused: true, retry_at: Some(at(30)), ..left(900, 3600) };
     assert_eq!(budget.take_in(&seen, at(0)), Some(at(30)));
     assert_eq!(allowed(&budget, 29), [false; 3]);
     assert_eq!(budget.held_until(at(29)), Some(at(30)));

@@ -216,7 +216,10 @@ impl Planner {
         let (class, hint) = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
                 ErrorClass::Auth,
-                format!("; the planner refuses the token of {}: have a new one made", self.way().token),
+                format!(
+                    "; the planner refuses the token of {}: have a new one made",
+                    self.way().token
+                ),
             ),
             StatusCode::NOT_FOUND => (
                 ErrorClass::NotFound,

@@ -232,7 +232,8 @@ impl Api {
             let retry_at = retry_after.and_then(|t| pause::until(Told::RetryAfter(&t), at));
             // LXD moves nothing: somebody in between does, and the client's certificate is not theirs.
             if let (301 | 302 | 303 | 307 | 308, Some(to)) = (status, location) {
-                let text = format!("it has moved to {to}, which is not followed: correct the address");
+                let text =
+                    format!("it has moved to {to}, which is not followed: correct the address");
                 let body = serde_json::json!({ "error": text });
                 return Ok(Answer { status, retry_at, body, at });
             }

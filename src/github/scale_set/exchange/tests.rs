@@ -83,7 +83,8 @@ async fn the_services_tokens_go_to_no_other_place_and_a_post_stays_one() {
 
     request(&format!("{base}/near"), &token).send(&github, now).await.unwrap();
     let body = "true {\"secret\":1}";
-    let seen = [format!("POST /away {body}"), format!("POST /near {body}"), format!("POST /there {body}")];
+    let seen =
+        [format!("POST /away {body}"), format!("POST /near {body}"), format!("POST /there {body}")];
     assert_eq!(*service.seen.lock().unwrap(), seen);
 }
 
