@@ -12,13 +12,13 @@ token_file = "api-token"
 ca_file = "github-ca"
 app = { id = 1, installation_id = 1, private_key_env = "APP_KEY" }
 [guests]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:8090"
 url = "https://127.0.0.1:1"
 certificate_file = "guests-cert"
 key_file = "guests-key"
 ca_file = "guests-ca"
 [webhooks]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:8091"
 secret_file = "webhook-secret"
 previous_secret_file = "webhook-previous"
 certificate_file = "webhook-cert"
