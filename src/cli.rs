@@ -26,7 +26,7 @@ pub use self::args::{
     Talk, TargetWord,
 };
 use self::client::CallError;
-use crate::{config::Config, daemon, demo, log};
+use crate::{config::Config, daemon, log};
 
 /// What was asked failed.
 pub(crate) const FAILED: u8 = 1;
@@ -50,7 +50,12 @@ pub fn main() -> ExitCode {
     match args.command {
         Command::Run(args) => run(&args.config),
         Command::Check(args) => check(&args),
-        Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => crate::demo::run(&args),
+        #[cfg(not(feature = "demo"))]
+        Command::Demo(_) => {
+            complain(WRONG, "this runner-fleet was built without the cargo feature \"demo\"")
+        }
         Command::Completions { shell } => completions(shell),
         talk => order::call(talk),
     }

@@ -12,6 +12,7 @@
 //! is wrong between two keys; the few lines of `read.rs` buy both.
 
 mod api;
+mod built;
 mod demand;
 mod duration;
 mod fault;

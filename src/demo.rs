@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     cli::{self, DemoArgs, DemoDemand, DemoProvider, Output},
-    config::Config,
+    config::{Config, Env},
     daemon::{self, Daemon},
     fake::github::JobRecord,
     http::Control,
@@ -138,7 +138,8 @@ fn demo(args: &DemoArgs) -> Result<Ended, String> {
     })?;
     let path = folder.path().join("demo.toml");
     configure(&path, &plan, &outside, &terms).map_err(|error| error.to_string())?;
-    let config = Config::load(&path).map_err(|faults| faults.to_string())?;
+    let config = Config::load_with(&path, &Env::of_process().built_with_everything())
+        .map_err(|faults| faults.to_string())?;
     io.block_on(outside.cloud.check(&config.pools))?;
     actix::System::new().block_on(async {
         let mut stop = StopWish::new()?;

@@ -5,7 +5,9 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demand;
+#[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(any(feature = "demo", test))]
 pub mod fake;
 pub mod github;
 pub mod guest;

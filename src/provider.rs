@@ -6,6 +6,7 @@ pub mod breaker;
 mod finding;
 pub mod limited;
 pub mod lxd;
+#[cfg(feature = "openstack")]
 pub mod openstack;
 mod text;
 

@@ -8,6 +8,8 @@
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
 # run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
 # tests/expected-skips.txt has it, so that nothing stops being tested in silence.
+# Everything is compiled first; then suites that mostly wait run beside each other, in three lanes. Each
+# phase has a budget in tests/README.md, and what it took is shown against it.
 # What is shown is short: a line for each file of tests, what was measured and, in the end, whatever
 # failed. The whole output of each phase: target/all-tests/.
 set -uo pipefail
@@ -29,12 +31,21 @@ esac
 logs=$PWD/target/all-tests
 rm -rf "$logs"
 mkdir -p "$logs"
-verdicts=()
-failed_phases=0
+# Lanes are processes of their own, so what they conclude is kept in files.
+verdicts=$logs/verdicts
+failed_phases=$logs/failed-phases
+: >"$verdicts" >"$failed_phases"
 
+# budget NAME: seconds, from the table in tests/README.md.
+budget() { awk -F '|' -v name="$1" '$2 ~ "^ *`?" name "`? *$" { print $4 + 0 }' tests/README.md; }
+
+# verdict NAME OUTCOME SECONDS
 verdict() {
-  verdicts+=("$(printf '%-44s %-8s %5d s' "$1" "$2" "$3")")
-  printf -- '---- %s: %s after %d s\n' "$1" "$2" "$3"
+  local budget note=
+  budget=$(budget "$1")
+  [ "$3" -le "${budget:-0}" ] || note=', over its budget'
+  printf '%-14s %-8s %5d s of %5d s%s\n' "$1" "$2" "$3" "${budget:-0}" "$note" >>"$verdicts"
+  printf -- '---- %s: %s after %d s of %d s%s\n' "$1" "$2" "$3" "${budget:-0}" "$note"
 }
 
 # What a person wants to see of cargo's output while it goes on. Not in awk: Debian's reads ahead, and
@@ -78,19 +89,34 @@ failures() {
   ' "$logs"/*.log
 }
 
-# phase LOG WHAT COMMAND...
+# phase NAME COMMAND...
 phase() {
-  local log=$logs/$1.log what=$2 began=$SECONDS
-  shift 2
-  printf '\n==== %s\n' "$what"
+  local name=$1 log=$logs/$1.log began=$SECONDS
+  shift
+  printf '\n==== %s\n' "$name"
   if "$@" </dev/null 2>&1 | tee "$log" | brief; then
-    verdict "$what" ok $((SECONDS - began))
+    verdict "$name" ok $((SECONDS - began))
     return 0
   fi
-  verdict "$what" FAILED $((SECONDS - began))
+  verdict "$name" FAILED $((SECONDS - began))
   # A failed test is counted by itself; what failed without one counts as one failure.
-  grep -q '^test result: FAILED' "$log" || failed_phases=$((failed_phases + 1))
+  grep -q '^test result: FAILED' "$log" || echo "$name" >>"$failed_phases"
   return 1
+}
+
+# beside LANE...: each a function that runs its phases one after the other; what they print is shown
+# lane by lane.
+beside() {
+  local lane
+  local -A running=()
+  for lane in "$@"; do
+    "$lane" >"$logs/$lane.lane" 2>&1 &
+    running[$lane]=$!
+  done
+  for lane in "$@"; do
+    wait "${running[$lane]}"
+    cat "$logs/$lane.lane"
+  done
 }
 
 # ---- the phases
@@ -110,18 +136,63 @@ documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace; }
 # A test's own words say where it failed; the way there through an executor says nothing.
 export RUST_BACKTRACE=0
 
-# --show-output: else the line that says why a test was skipped would not be seen.
-all_tests() { cargo test --workspace --no-fail-fast -- --show-output; }
+# All that is needed later, with the features that everything is built with.
+build() { cargo test --workspace --no-run; }
 
-# server_tests NAME: what is ignored elsewhere, because it needs that server. The test of that name is
-# a process that another test starts and kills.
-server_tests() {
-  cargo test --test "$1" -- --ignored --show-output --skip the_daemon_that_is_killed
+# --show-output: else the line that says why a test was skipped would not be seen. Most of `it` waits.
+all_tests() { RUST_TEST_THREADS=8 cargo test --workspace --no-fail-fast -- --show-output; }
+
+# Optimized, because it is of the package of actors (Cargo.toml).
+simulation() {
+  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} cargo test --test simulation -- --nocapture
 }
 
-simulation() {
-  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} \
-    cargo test --release -p runner-fleet-actors --features sim --test simulation -- --nocapture
+# server_tests NAME FILTER...: what is ignored elsewhere, because it needs that server. One test is a
+# process that another test starts and kills.
+server_tests() {
+  local name=$1
+  shift
+  cargo test --test "$name" -- --ignored --show-output --skip the_daemon_that_is_killed "$@"
+}
+
+# Each of LXD's suites has it for itself: some count its memory, some measure.
+lxd_suites() {
+  local file status=0
+  for file in tests/lxd/*.rs; do
+    file=${file##*/}
+    [ "$file" != main.rs ] || continue
+    server_tests lxd "${file%.rs}::" || status=1
+  done
+  return "$status"
+}
+
+# Features that leave big clients out must compile, and nothing may be left over in them.
+reduced() {
+  local features
+  for features in demo amqp,mongodb; do
+    RUSTFLAGS="-D warnings" cargo check -p runner-fleet --no-default-features --features "$features" || return
+  done
+}
+
+tests_lane() {
+  phase tests all_tests
+  phase simulation simulation
+}
+
+lxd_lane() {
+  phase lxd-up is_up lxd || return
+  export RUNNER_FLEET_TEST_LXD_SOCKET=$lxd_socket
+  phase lxd lxd_suites
+}
+
+openstack_queue_lane() {
+  if phase queue-up is_up queue; then
+    while read -r setting; do export "${setting?}"; done < <(grep ^RUNNER_FLEET_TEST_ "$logs/queue-up.log")
+    phase queue server_tests queue
+  fi
+  phase openstack-up is_up openstack || return
+  export RUNNER_FLEET_TEST_CLOUDS_YAML=${RUNNER_FLEET_TEST_OPENSTACK:-/var/tmp/runner-fleet-openstack}/clouds.yaml
+  phase openstack server_tests openstack
 }
 
 # ---- the servers: brought up while the compiler works, taken down only where they were not up before
@@ -140,7 +211,7 @@ bring_up() {
   if "$1_runs"; then
     echo "$1 is up already; it will be left up"
   else
-    setsid "tests/$1/up.sh" >"$logs/$1-up.log" 2>&1 </dev/null &
+    setsid "tests/$1/up.sh" >"$logs/$1-background.log" 2>&1 </dev/null &
     bring_up_jobs[$1]=$!
   fi
 }
@@ -158,7 +229,7 @@ take_down() {
 is_up() {
   "tests/$1/up.sh"
   local status=$?
-  [ ! -e "$logs/$1-up.log" ] || sed 's/^/  in the background: /' "$logs/$1-up.log"
+  [ ! -e "$logs/$1-background.log" ] || sed 's/^/  in the background: /' "$logs/$1-background.log"
   return "$status"
 }
 
@@ -208,38 +279,22 @@ if [ -n "$servers" ]; then
   bring_up queue
 fi
 
-phase scripts "scripts (shellcheck)" scripts
-phase fmt "formatting" cargo fmt --all --check
-phase lock "Cargo.lock is current" lock_file
-phase clippy "clippy" cargo clippy --workspace --all-targets -- -D warnings
-phase doc "documentation" documentation
-# The servers that are up.
-up=()
-if [ -n "$servers" ]; then
-  if phase openstack "OpenStack is up" is_up openstack; then
-    clouds=${RUNNER_FLEET_TEST_OPENSTACK:-/var/tmp/runner-fleet-openstack}/clouds.yaml
-    export RUNNER_FLEET_TEST_CLOUDS_YAML=$clouds
-    up+=(openstack)
-  fi
-  if phase lxd "LXD is up" is_up lxd; then
-    export RUNNER_FLEET_TEST_LXD_SOCKET=$lxd_socket
-    up+=(lxd)
-  fi
-  if phase queue "the queues are up" is_up queue; then
-    while read -r setting; do export "${setting?}"; done < <(grep ^RUNNER_FLEET_TEST_ "$logs/queue.log")
-    up+=(queue)
-  fi
+phase scripts scripts
+phase formatting cargo fmt --all --check
+phase lock lock_file
+phase clippy cargo clippy --workspace --all-targets -- -D warnings
+phase doc documentation
+phase reduced reduced
+if phase build build; then
+  lanes=(tests_lane)
+  [ -z "$servers" ] || lanes+=(lxd_lane openstack_queue_lane)
+  beside "${lanes[@]}"
 fi
-phase tests "tests" all_tests
-for server in "${up[@]}"; do
-  phase "$server-tests" "tests on the real $server" server_tests "$server"
-done
-phase simulation "simulation" simulation
 
-failed=$(($(count failed) + failed_phases))
+failed=$(($(count failed) + $(wc -l <"$failed_phases")))
 failures
 printf '\n'
-printf '%s\n' "${verdicts[@]}"
+cat "$verdicts"
 unexpected_skips || failed=$((failed + 1))
-printf '\n%d passed, %d failed, in %d s\n' "$(count passed)" "$failed" "$SECONDS"
+printf '\n%d passed, %d failed, in %d s of %d s\n' "$(count passed)" "$failed" "$SECONDS" "$(budget everything)"
 [ "$failed" -eq 0 ]

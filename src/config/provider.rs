@@ -108,7 +108,7 @@ fn read(section: Section<'_>) -> Option<Provider> {
     if !section.has("kind") {
         section.missing("kind", "it is \"openstack\" or \"lxd\"");
     }
-    let word = section.word("kind", &[("openstack", Word::OpenStack), ("lxd", Word::Lxd)]);
+    let word = section.kind(&[("openstack", Word::OpenStack), ("lxd", Word::Lxd)]);
     let kind = match word {
         Some(Word::OpenStack) => Some(openstack(&section)),
         Some(Word::Lxd) => Some(ProviderKind::Lxd(lxd(&section))),

@@ -54,7 +54,7 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<Queue> {
     if !section.has("kind") {
         section.missing("kind", "\"amqp\" or \"mongodb\"");
     }
-    let kind = section.word("kind", &kinds);
+    let kind = section.kind(&kinds);
     let given = SecretKeys::URL.all().into_iter().any(|key| section.has(key));
     let url = section.secret(SecretKeys::URL);
     if !given {

@@ -220,6 +220,22 @@ impl<'a> Section<'a> {
         found.map(|(_, meaning)| meaning.clone())
     }
 
+    /// As [`Section::word`], for kinds whose clients a build may lack.
+    pub fn kind<T: Clone>(&self, words: &[(&'static str, T)]) -> Option<T> {
+        let kind = self.word("kind", words)?;
+        let word = self.text_of("kind").unwrap_or_default();
+        if self.reader.env.lacks(word) {
+            self.fault(
+                "kind",
+                format_args!(
+                    "{word:?} is not in this runner-fleet, which was built without it: build it with \
+                     the cargo feature {word:?}, which is a default one"
+                ),
+            );
+        }
+        Some(kind)
+    }
+
     /// A whole number within bounds.
     pub fn number(&self, key: &'static str, allowed: RangeInclusive<u64>) -> Option<u64> {
         let value = self.value(key)?.get_ref();

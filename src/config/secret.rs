@@ -8,13 +8,18 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use runner_fleet_actors::port::Secret;
 
+use super::built::Lacking;
+
 /// The variable by which systemd tells a unit where its `LoadCredential=` files are
 /// (systemd.exec(5), "CREDENTIALS").
 pub(super) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
 /// An environment: the process's own, or a test's. Its `Debug` shows no value.
 #[derive(Clone, Default)]
-pub struct Env(BTreeMap<String, String>);
+pub struct Env {
+    variables: BTreeMap<String, String>,
+    lacking: Lacking,
+}
 
 impl Env {
     /// The variables of this process. What is not UTF-8 is left out.
@@ -28,19 +33,37 @@ impl Env {
     /// The value of a variable; an empty one counts as not set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// As in a build without the client of that kind of queue or provider: a configuration that names
+    /// it is refused.
+    #[must_use]
+    pub fn built_without(self, kind: &'static str) -> Self {
+        Self { lacking: Lacking::only(kind), ..self }
+    }
+
+    /// Where no client is needed, because what it would speak to is in this process.
+    #[must_use]
+    pub fn built_with_everything(self) -> Self {
+        Self { lacking: Lacking::nothing(), ..self }
+    }
+
+    /// Whether the client of that kind was left out.
+    pub(super) fn lacks(&self, kind: &str) -> bool {
+        self.lacking.has(kind)
     }
 }
 
 impl FromIterator<(String, String)> for Env {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
+        Self { variables: pairs.into_iter().collect(), lacking: Lacking::default() }
     }
 }
 
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Env({} variables)", self.0.len())
+        write!(f, "Env({} variables)", self.variables.len())
     }
 }
 

@@ -12,6 +12,8 @@ use runner_fleet_actors::{
 };
 
 use super::{Pace, targets::Targets, user_data::Makings};
+#[cfg(feature = "openstack")]
+use crate::provider::openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig};
 use crate::{
     config::{
         Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind,
@@ -21,7 +23,6 @@ use crate::{
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
-        openstack::{OpenStack, OpenStackConfig, cloud::CloudConfig},
     },
 };
 
@@ -56,6 +57,7 @@ pub(super) fn github(
 
 /// The client of one configured cloud, without its limits.
 pub(super) enum Cloud {
+    #[cfg(feature = "openstack")]
     OpenStack(Box<OpenStack>),
     Lxd(Lxd),
 }
@@ -71,12 +73,17 @@ impl Cloud {
             PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
         };
         match &provider.kind {
+            #[cfg(feature = "openstack")]
             ProviderKind::OpenStack { cloud, clouds_file } => {
                 let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref())
                     .map_err(|faults| invalid(faults.to_string()))?;
                 let config = OpenStackConfig::new(cloud, fleet.clone());
                 let connected = OpenStack::connect(config, Arc::clone(clock)).await;
                 connected.map(|cloud| Self::OpenStack(Box::new(cloud)))
+            }
+            #[cfg(not(feature = "openstack"))]
+            ProviderKind::OpenStack { .. } => {
+                Err(invalid("this runner-fleet was built without openstack".to_owned()))
             }
             ProviderKind::Lxd(access) => {
                 let config = LxdConfig::new(access.clone(), fleet.clone());
@@ -89,6 +96,7 @@ impl Cloud {
     /// Whether it could launch these shapes.
     pub(super) async fn check_online(&self, shapes: &[Shape]) -> Vec<Finding> {
         match self {
+            #[cfg(feature = "openstack")]
             Self::OpenStack(cloud) => cloud.check_online(shapes).await,
             Self::Lxd(cloud) => cloud.check_online(shapes).await,
         }
@@ -96,6 +104,7 @@ impl Cloud {
 
     fn into_provider(self) -> Arc<dyn Provider> {
         match self {
+            #[cfg(feature = "openstack")]
             Self::OpenStack(cloud) => Arc::new(*cloud),
             Self::Lxd(cloud) => Arc::new(cloud),
         }

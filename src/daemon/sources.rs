@@ -263,7 +263,10 @@ impl Sources {
             Some(config) => {
                 let stop = CancellationToken::new();
                 let access = QueueConfig::of(&config.access, &config.github, Env::of_process());
-                let broker = self.terms.broker.clone().unwrap_or_else(|| access.broker());
+                let broker = match self.terms.broker.clone() {
+                    Some(broker) => broker,
+                    None => access.broker().map_err(|error| format!("queue: {}", error.what))?,
+                };
                 let (source, watch) =
                     Queue::new(&access, broker, &config.pools, &self.around, stop.clone())
                         .map_err(|error| format!("queue: {}", error.what))?;

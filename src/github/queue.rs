@@ -20,11 +20,13 @@
 //! | `line.rs` | what is asked of a broker; `amqp.rs`, `mongo.rs` the two |
 //! | `watch.rs`, `status.rs` | the shell: one queue, from its connection to its demand; what it says of itself |
 
+#[cfg(feature = "amqp")]
 pub mod amqp;
 pub mod held;
 pub mod kombu;
 pub mod line;
 pub mod message;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 mod status;
 pub mod verdict;
@@ -77,12 +79,25 @@ impl QueueConfig {
     }
 
     /// The broker behind the address. Connects to nothing yet.
-    #[must_use]
-    pub fn broker(&self) -> Arc<dyn Broker> {
-        let (address, ca_file) = (self.address.clone(), self.ca_file.clone());
+    ///
+    /// # Errors
+    /// This build lacks the client of that kind; a configuration that names it is refused before.
+    pub fn broker(&self) -> Result<Arc<dyn Broker>, PortError> {
         match self.kind {
-            QueueKind::Amqp => Arc::new(amqp::Amqp::new(address, ca_file)),
-            QueueKind::Mongodb => Arc::new(mongo::Mongo::new(address, ca_file)),
+            #[cfg(feature = "amqp")]
+            QueueKind::Amqp => {
+                Ok(Arc::new(amqp::Amqp::new(self.address.clone(), self.ca_file.clone())))
+            }
+            #[cfg(feature = "mongodb")]
+            QueueKind::Mongodb => {
+                Ok(Arc::new(mongo::Mongo::new(self.address.clone(), self.ca_file.clone())))
+            }
+            #[cfg(not(all(feature = "amqp", feature = "mongodb")))]
+            kind => {
+                use runner_fleet_actors::port::ErrorClass;
+                let what = format!("this runner-fleet was built without {}", kind.as_str());
+                Err(PortError::certain(ErrorClass::Invalid, what))
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What a configuration may say of queues: where they are, and which one feeds a pool.
 
-use crate::support::config::{GOOD, assert_refused, parse, refused, with};
-use runner_fleet::config::{DemandKind, QueueKind, SecretSource};
+use std::path::Path;
+
+use crate::support::config::{GOOD, assert_refused, env, parse, refused, with};
+use runner_fleet::config::{Config, DemandKind, QueueKind, SecretSource};
 
 fn queued(section: &str, pool: &str) -> String {
     let text = with("[github]", &format!("[queue]\n{section}\n[github]"));
@@ -23,6 +25,21 @@ fn a_pool_reads_the_queue_of_its_name_unless_it_names_another() {
     assert_eq!(config.queue.unwrap().ca_file, Some("/etc/ca.pem".into()));
     assert_eq!(config.pools[0].queue, "github/large");
     assert_eq!(parse(GOOD).unwrap().queue, None);
+}
+
+#[test]
+fn what_this_build_cannot_speak_to_is_refused_where_it_is_named() {
+    let refused = |text: &str, kind: &'static str| {
+        let env = env(&[]).built_without(kind);
+        Config::parse(text, Path::new("/etc/fleet.toml"), &env).unwrap_err().to_string()
+    };
+    let amqp = refused(&queued(AMQP, ""), "amqp");
+    assert!(amqp.contains("queue.kind: \"amqp\" is not in this runner-fleet"), "{amqp}");
+    assert!(amqp.contains("cargo feature \"amqp\""), "{amqp}");
+    let mongo = queued("kind = \"mongodb\"\nurl_file = \"q\"", "");
+    assert!(refused(&mongo, "mongodb").contains("queue.kind: \"mongodb\" is not in"));
+    let cloud = refused(GOOD, "openstack");
+    assert!(cloud.contains("providers.cloud.kind: \"openstack\" is not in"), "{cloud}");
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Environment for Real {
 #[tokio::test]
 #[ignore = "needs a real OpenStack: tests/openstack/up.sh"]
 async fn the_contract_holds_on_a_real_openstack() {
+    let _alone = openstack::CLOUD.lock().await;
     let path = openstack::clouds_yaml();
     let name = std::env::var("RUNNER_FLEET_TEST_CLOUD").unwrap_or_else(|_| "ostest".to_owned());
     let cloud = CloudConfig::load(Some(&path), Some(&name)).unwrap();

@@ -267,6 +267,7 @@ limits = {{ launch = "5m", register = "5m", idle_proof = "2s", settle = "5s" }}
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a real OpenStack: tests/openstack/up.sh"]
 async fn twenty_runners_are_held_on_a_real_openstack_whatever_dies() {
+    let _alone = openstack::CLOUD.lock().await;
     let clouds = openstack::clouds_yaml();
     let ours = openstack::is_ours_to_break(&clouds);
     let name = |key: &str, default: &str| std::env::var(key).unwrap_or_else(|_| default.to_owned());

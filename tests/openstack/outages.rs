@@ -138,6 +138,7 @@ async fn a_vm_can_be_deleted_while_it_is_built(cloud: &CloudConfig) {
 #[tokio::test]
 #[ignore = "needs a real OpenStack: tests/openstack/up.sh"]
 async fn a_real_openstack_in_trouble_is_understood() {
+    let _alone = openstack::CLOUD.lock().await;
     let Some(cloud) = ours_to_break() else {
         eprintln!(
             "skipped, because RUNNER_FLEET_TEST_CLOUDS_YAML does not name the cloud of \

@@ -22,6 +22,7 @@ async fn jobs_in(home: &Home, state: &str) -> usize {
 #[ignore = "needs real queues: tests/queue/up.sh"]
 async fn jobs_of_a_queue_end_though_nobody_tells_of_it_and_are_no_demand_after_a_restart() {
     let broker = queue::RealBroker::found(QueueKind::Amqp);
+    let _shared = queue::BROKERS.read().await;
     let outside = Outside::start_with(31, Duration::ZERO).await;
     let home = Home::new();
     outside.furnish(&home);

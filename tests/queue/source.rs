@@ -9,14 +9,10 @@ use runner_fleet_actors::{
     job::{JobKey, JobWord},
     port::ErrorClass,
 };
-use tokio::sync::RwLock;
 
 use crate::support::queue::{
-    Fleet, Forge, RealBroker, eventually, large, message, pool, queue_name,
+    BROKERS, Fleet, Forge, RealBroker, eventually, large, message, pool, queue_name,
 };
-
-/// Stories share the brokers; one that takes a broker away has both for itself.
-static BROKERS: RwLock<()> = RwLock::const_new(());
 
 /// What the story of a killed daemon tells that daemon.
 const KILLED_QUEUE: &str = "RUNNER_FLEET_TEST_KILLED_QUEUE";
@@ -313,7 +309,7 @@ async fn the_gateways_events_move_a_job_from_waiting_to_running_to_its_end() {
 
 async fn a_look_at_a_queue_takes_no_message_and_makes_no_queue(broker: RealBroker) {
     let _shared = BROKERS.read().await;
-    let (queue, looker) = (queue_name(), broker.config().broker());
+    let (queue, looker) = (queue_name(), broker.config().broker().unwrap());
     // In MongoDB a queue is nothing but its messages.
     let none = (broker.kind == QueueKind::Mongodb).then_some(0);
     for _ in 0..2 {
@@ -344,7 +340,7 @@ async fn a_wrong_password_is_told_without_showing_it_and_demand_stays_unknown() 
     assert!(!format!("{status:?}").contains("s3cr3t"), "{status:?}");
     assert_eq!(*fleet.demand(&large()).borrow(), None);
     fleet.stop().await;
-    let refused = wrong.config().broker().waiting("large").await.unwrap_err();
+    let refused = wrong.config().broker().unwrap().waiting("large").await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Auth);
     assert!(!refused.what.contains("s3cr3t"), "{refused}");
 }

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::sync::Mutex;
+
+/// One test at a time: some take parts of the cloud away.
+pub static CLOUD: Mutex<()> = Mutex::const_new(());
+
 /// The clouds.yaml that the environment names.
 pub fn clouds_yaml() -> PathBuf {
     std::env::var_os("RUNNER_FLEET_TEST_CLOUDS_YAML").map(PathBuf::from).expect(

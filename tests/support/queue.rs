@@ -37,10 +37,17 @@ use runner_fleet_actors::{
     name::PoolName,
     port::{Clock, DemandSource, ErrorClass, Observer, PortError, Secret, TokioClock},
 };
-use tokio::{io::AsyncWriteExt, sync::watch, task::JoinSet};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{RwLock, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Stories share the brokers; one that takes a broker away has both for itself.
+pub static BROKERS: RwLock<()> = RwLock::const_new(());
 
 /// A broker that `tests/queue/up.sh` started.
 #[derive(Debug, Clone)]
@@ -333,7 +340,7 @@ impl Fleet {
             clock,
         };
         let (source, watching) =
-            Queue::new(&config, config.broker(), pools, &around, stop.clone()).unwrap();
+            Queue::new(&config, config.broker().unwrap(), pools, &around, stop.clone()).unwrap();
         tasks.spawn(watching);
         Self { desk, source, faults, stop, tasks }
     }

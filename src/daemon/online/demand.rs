@@ -78,7 +78,10 @@ async fn ask_scale_sets(config: &Config, github: &Arc<Github>) -> Vec<Asked> {
 async fn ask_queues(config: &Config) -> Vec<Asked> {
     let Some(queues) = sources::queues(config) else { return Vec::new() };
     let access = QueueConfig::of(&queues.access, &queues.github, Env::of_process());
-    let broker = access.broker();
+    let broker = match access.broker() {
+        Ok(broker) => broker,
+        Err(error) => return vec![asked("queue", "kind", fault(&error))],
+    };
     let names: BTreeSet<_> = queues.pools.iter().map(|pool| &pool.queue).collect();
     let mut all = Vec::new();
     for name in names {
