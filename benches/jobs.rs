@@ -10,6 +10,7 @@ use std::{
 use runner_fleet::demand::ledger::{Entry, Ledger, Wanted};
 use runner_fleet_actors::{
     job::{JobFacts, JobRecord, JobWord, Way},
+    name::RegistrationId,
     port::Time,
 };
 
@@ -51,6 +52,7 @@ fn job(number: u64) -> Entry {
             labels: ["self-hosted", "linux", "x64", "large"].map(str::to_owned).to_vec(),
             pool: None,
             runner: Some(format!("ci--pool-{}--{number:012x}", number % 5)),
+            runner_id: Some(RegistrationId(id)),
             queued_at: Some(ago(queued)),
             started_at: (word >= JobWord::Running).then_some(began),
             ended_at: (word == JobWord::Done).then(|| began + Duration::from_secs(300)),

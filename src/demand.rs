@@ -6,7 +6,7 @@
 
 use runner_fleet_actors::{
     event::{Job, JobEnd},
-    name::RunnerName,
+    name::{RegistrationId, RunnerName},
 };
 
 pub mod desk;
@@ -15,10 +15,14 @@ pub mod own;
 
 /// Who is told that a runner of this fleet has begun or ended a job, by the forge's own word. Must not
 /// block; what is said of a runner that is not there is dropped.
+///
+/// `registration` is the number that the word names its runner by. Names are unique within a scope only:
+/// a word with another number than the runner's own changes nothing. `None` where a source has none, or
+/// where its numbers are of another kind than the forge's; such a word is hearsay, which listings outlive.
 pub trait JobEars: Send + Sync {
     /// It has begun a job.
-    fn job_started(&self, runner: &RunnerName, job: Job);
+    fn job_started(&self, runner: &RunnerName, registration: Option<RegistrationId>, job: Job);
 
     /// Its job is over.
-    fn job_ended(&self, runner: &RunnerName, end: JobEnd);
+    fn job_ended(&self, runner: &RunnerName, registration: Option<RegistrationId>, end: JobEnd);
 }

@@ -64,6 +64,9 @@ impl std::fmt::Display for Phase {
 /// What is known of the job that a runner runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
+    /// GitHub's number of the job (`workflow_job.id`), where the source has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
     /// `owner/repo`.
     pub repository: Option<String>,
     /// The workflow's name.

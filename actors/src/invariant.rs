@@ -136,11 +136,13 @@ fn deleted_absorbs(before: &Before, after: &State, effects: &[Effect]) -> Option
 }
 
 /// Whether a state may follow another: forward with skips, and out of draining only where a drain is
-/// called off. Deleted is reached from draining alone.
+/// called off or a word of a job was about somebody else's. Deleted is reached from draining alone.
 #[must_use]
 pub fn arrow(from: Phase, to: Phase) -> Option<Broken> {
     let allowed = match (from, to) {
         (a, b) if a == b => true,
+        // Busy by hearsay, and nobody bore it out.
+        (Phase::Busy, Phase::Idle) => true,
         (Phase::Draining, Phase::Registering | Phase::Idle | Phase::Busy | Phase::Deleted) => true,
         (Phase::Draining | Phase::Deleted, _) | (_, Phase::Deleted) => false,
         (a, b) => a < b,

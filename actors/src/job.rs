@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    name::{NameError, PoolName, Scope},
+    name::{NameError, PoolName, RegistrationId, Scope},
     port::Time,
 };
 
@@ -161,6 +161,8 @@ pub struct JobFacts {
     pub pool: Option<PoolName>,
     /// Name of the runner that has it; not necessarily one of this fleet.
     pub runner: Option<String>,
+    /// The forge's number of that runner's registration: names are unique within a scope only.
+    pub runner_id: Option<RegistrationId>,
     /// When it began to wait, by GitHub's clock.
     pub queued_at: Option<Time>,
     /// When it began to run.
@@ -206,6 +208,7 @@ impl JobFacts {
             labels: if self.labels.is_empty() { other.labels } else { self.labels },
             pool: self.pool.or(other.pool),
             runner: self.runner.or(other.runner),
+            runner_id: self.runner_id.or(other.runner_id),
             queued_at: self.queued_at.or(other.queued_at),
             started_at: self.started_at.or(other.started_at),
             ended_at: self.ended_at.or(other.ended_at),

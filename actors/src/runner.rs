@@ -16,6 +16,9 @@
 //!   a living one is asked, deregistered, left to settle, and only then deleted.
 //! - **An end that nobody told of is no end yet.** Where only listings that lack its registration speak
 //!   for it, a living VM is deleted after a second proof, and a listing that shows it again takes it back.
+//! - **A word counts where it belongs.** The forge's word that bears another registration's number is
+//!   about another runner of that name; one without a number is hearsay, which listings outlive; and no
+//!   word of the forge ends a job of which the guest says that it runs.
 //! - **One effect in flight.** `Known::in_flight` is the gate: nothing is asked while an answer is due.
 //! - **Every state but `Deleted` has a deadline**, and a tick before it changes nothing.
 //!
@@ -39,11 +42,13 @@ pub mod drain;
 pub mod evidence;
 mod signal;
 mod waiting;
+mod word;
 
 pub use adopt::{adopt, revive};
 pub use drain::{Drain, Step};
 pub use evidence::{Known, Observation, Sighting};
 pub use signal::{Answer, Effect, Event, LaunchFailure, Report};
+pub use word::Told;
 
 /// How long a runner may stay in each state. All configurable per pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +195,12 @@ impl State {
     /// What follows from an event. Total: every event has a defined meaning in every state.
     #[must_use]
     pub fn next(mut self, event: Event, now: Time, limits: &Limits) -> Next {
+        let mut hearsay = false;
         if let Some(known) = self.known_mut() {
+            if known.is_foreign(&event) {
+                return (self, Vec::new());
+            }
+            hearsay = known.is_hearsay(&event);
             known.note(&event, now, limits);
         }
         let was = self.phase();
@@ -210,6 +220,11 @@ impl State {
         {
             // Whoever has begun a job has a VM: listings that lack it prove that anew.
             known.vm_absent.break_off();
+            if hearsay {
+                // Only what is listed from now on can bear it out, or speak against it.
+                known.hearsay = Some(now);
+                known.quiet.break_off();
+            }
         }
         (state, effects)
     }
@@ -326,6 +341,7 @@ impl Known {
 
     /// Facts that hold whatever the state makes of the event.
     fn note(&mut self, event: &Event, now: Time, limits: &Limits) {
+        self.hear(event);
         match event {
             Event::Guest(report, times) => {
                 self.reports = true;
@@ -369,8 +385,8 @@ impl Known {
                 }
             }
             Event::Observed(_)
-            | Event::JobStarted(_)
-            | Event::JobCompleted(_)
+            | Event::JobStarted { .. }
+            | Event::JobCompleted { .. }
             | Event::Drain(_)
             | Event::Force => {}
         }

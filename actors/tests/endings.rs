@@ -48,6 +48,10 @@ fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> 
     Event::Observed(Observation { vm, registration, vm_as_of, registration_as_of })
 }
 
+fn job_begins() -> Event {
+    Event::JobStarted { job: Job::default(), registration: Some(RegistrationId(7)) }
+}
+
 fn shows(status: VmStatus, second: u64) -> Event {
     of_cloud(Sighting::Seen(vm(name(1), status)), second)
 }
@@ -133,7 +137,7 @@ fn a_guests_last_word_can_come_after_the_news_that_its_vm_is_off() {
 
 #[test]
 fn a_runner_that_neither_side_lists_twice_is_finished() {
-    let busy = next(idle(), Event::JobStarted(runner_fleet_actors::event::Job::default()), 55);
+    let busy = next(idle(), job_begins(), 55);
     let once = next(busy, seen(Sighting::Absent, Sighting::Absent, 70), 70);
     assert_eq!(once.phase(), Phase::Busy, "one listing of each proves nothing");
     let twice = next(once, seen(Sighting::Absent, Sighting::Absent, 75), 75);
@@ -241,7 +245,7 @@ fn a_pool_without_runners_knows_at_once_that_none_is_busy() {
 #[test]
 fn what_a_cloud_tells_is_ordered_with_its_listings_by_when_it_was_so() {
     let mut roster = pool_of(0);
-    let busy = next(idle(), Event::JobStarted(runner_fleet_actors::event::Job::default()), 55);
+    let busy = next(idle(), job_begins(), 55);
     roster.transitioned(&name(1), busy.clone(), at(55));
     let change = Change { name: name(1), status: VmStatus::Stopped, as_of: at(60) };
     let news = Event::Observed(roster.changed(&change).unwrap());
@@ -334,7 +338,7 @@ fn what_a_guest_has_counted_stays_and_no_duration_is_negative() {
 }
 
 fn busy() -> State {
-    next(idle(), Event::JobStarted(Job::default()), 60)
+    next(idle(), job_begins(), 60)
 }
 
 fn lacks(second: u64) -> Event {

@@ -28,6 +28,14 @@ fn guest(report: Report) -> Event {
     Event::Guest(report, GuestTimes::default())
 }
 
+fn job_begins(number: Option<u64>) -> Event {
+    Event::JobStarted { job: Job::default(), registration: number.map(RegistrationId) }
+}
+
+fn job_ends(number: Option<u64>) -> Event {
+    Event::JobCompleted { end: JobEnd::default(), registration: number.map(RegistrationId) }
+}
+
 fn name() -> RunnerName {
     "ci--linux--0123456789ab".parse().unwrap()
 }
@@ -127,7 +135,7 @@ fn idle_that_reports() -> State {
 }
 
 fn busy() -> State {
-    after(idle(), [Event::JobStarted(Job::default())])
+    after(idle(), [job_begins(Some(7))])
 }
 
 /// Draining, and the guest is being asked.
@@ -150,7 +158,7 @@ fn settling() -> State {
 
 /// Its job ended, the VM is left a moment.
 fn finished() -> State {
-    after(busy(), [Event::JobCompleted(JobEnd::default())])
+    after(busy(), [job_ends(Some(7))])
 }
 
 fn deleting() -> State {
@@ -202,8 +210,12 @@ fn events() -> Vec<(&'static str, Event)> {
         ("guest: job ends", guest(Report::JobCompleted(end()))),
         ("guest: stopped", guest(Report::Stopped(end()))),
         ("guest: version", guest(Report::Version("2.330.0".into()))),
-        ("forge: job begins", Event::JobStarted(Job::default())),
-        ("forge: job ends", Event::JobCompleted(end())),
+        ("forge: job begins", job_begins(Some(7))),
+        ("forge: job ends", job_ends(Some(7))),
+        ("somebody's job begins", job_begins(Some(999_999))),
+        ("somebody's job ends", job_ends(Some(999_999))),
+        ("hearsay: job begins", job_begins(None)),
+        ("hearsay: job ends", job_ends(None)),
         ("drain", Event::Drain(DrainReason::Operator)),
         ("force", Event::Force),
     ]

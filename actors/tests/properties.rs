@@ -112,6 +112,11 @@ fn report() -> impl Strategy<Value = Report> {
     ]
 }
 
+/// The number in a word of the forge: none, its own, or somebody else's.
+fn number() -> impl Strategy<Value = Option<RegistrationId>> {
+    proptest::option::of(prop_oneof![Just(RegistrationId(7)), Just(RegistrationId(999_999))])
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let observed = (sighting(vm()), sighting(registration()), 0..100_000_u64).prop_map(
         |(vm, registration, s)| {
@@ -128,8 +133,10 @@ fn event() -> impl Strategy<Value = Event> {
         6 => observed,
         6 => answer().prop_map(Event::Answered),
         3 => report().prop_map(|report| Event::Guest(report, GuestTimes::default())),
-        1 => Just(Event::JobStarted(Job::default())),
-        1 => Just(Event::JobCompleted(JobEnd::default())),
+        1 => number().prop_map(|registration| Event::JobStarted { job: Job::default(), registration }),
+        1 => number().prop_map(|registration| {
+            Event::JobCompleted { end: JobEnd::default(), registration }
+        }),
         2 => Just(Event::Drain(DrainReason::Shrink)),
         1 => Just(Event::Force),
     ]

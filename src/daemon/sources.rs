@@ -13,7 +13,7 @@ use runner_fleet_actors::{
     event::{FleetEvent, Job, JobEnd, Phase},
     fleet::{FleetActor, Route},
     job::Serves,
-    name::{FleetId, PoolName, RunnerName},
+    name::{FleetId, PoolName, RegistrationId, RunnerName},
     pool::actor::Order,
     port::{Clock, DemandSource, Forge, Observer},
     runner::Event,
@@ -460,11 +460,11 @@ impl Fleet {
 }
 
 impl JobEars for Fleet {
-    fn job_started(&self, runner: &RunnerName, job: Job) {
-        self.tell(runner, Event::JobStarted(job));
+    fn job_started(&self, runner: &RunnerName, registration: Option<RegistrationId>, job: Job) {
+        self.tell(runner, Event::JobStarted { job, registration });
     }
 
-    fn job_ended(&self, runner: &RunnerName, end: JobEnd) {
-        self.tell(runner, Event::JobCompleted(end));
+    fn job_ended(&self, runner: &RunnerName, registration: Option<RegistrationId>, end: JobEnd) {
+        self.tell(runner, Event::JobCompleted { end, registration });
     }
 }

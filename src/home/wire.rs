@@ -109,6 +109,8 @@ impl ReportDocument {
     /// `token`: the guest's own, which must not be in its log excerpt.
     pub(super) fn told(self, token: &str) -> Told {
         let job = self.job.map(|job| Job {
+            // The guest is not told its job's number.
+            id: None,
             repository: job.repository.as_deref().and_then(text),
             workflow: job.workflow.as_deref().and_then(text),
             event: job.event.as_deref().and_then(text),
@@ -209,6 +211,7 @@ mod tests {
                 "result": "failure", "exit_code": 7, "runner_version": "2.330.0", "log": "a\nb\n"}"#,
         );
         let job = Job {
+            id: None,
             repository: Some("o/r".into()),
             workflow: Some("CI".into()),
             event: Some("push".into()),

@@ -22,7 +22,7 @@ use runner_fleet::{
 use runner_fleet_actors::{
     event::{Job, JobEnd},
     job::JobNews,
-    name::RunnerName,
+    name::{RegistrationId, RunnerName},
     port::{ErrorClass, Forge},
 };
 
@@ -337,6 +337,6 @@ impl Hears for Nobody {
 }
 
 impl JobEars for Nobody {
-    fn job_started(&self, _: &RunnerName, _: Job) {}
-    fn job_ended(&self, _: &RunnerName, _: JobEnd) {}
+    fn job_started(&self, _: &RunnerName, _: Option<RegistrationId>, _: Job) {}
+    fn job_ended(&self, _: &RunnerName, _: Option<RegistrationId>, _: JobEnd) {}
 }

@@ -42,6 +42,7 @@ fn job(happened: Happened, request: u64) -> JobMessage {
         event: None,
         labels: Vec::new(),
         runner: None,
+        runner_id: None,
         conclusion: None,
         queued_at: None,
         started_at: None,

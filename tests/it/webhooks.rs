@@ -19,7 +19,7 @@ use runner_fleet::{
 use runner_fleet_actors::{
     event::{Job, JobEnd},
     job::{JobWord, Serves},
-    name::RunnerName,
+    name::{RegistrationId, RunnerName},
     port::{Clock, DemandSource, Secret, TokioClock},
 };
 use sha2::Sha256;
@@ -32,11 +32,11 @@ const OLD_SECRET: &str = "kept there until last year";
 struct Heard(Mutex<Vec<String>>);
 
 impl JobEars for Heard {
-    fn job_started(&self, runner: &RunnerName, job: Job) {
+    fn job_started(&self, runner: &RunnerName, _: Option<RegistrationId>, job: Job) {
         self.0.lock().unwrap().push(format!("{runner} runs {}", job.run_id.unwrap()));
     }
 
-    fn job_ended(&self, runner: &RunnerName, end: JobEnd) {
+    fn job_ended(&self, runner: &RunnerName, _: Option<RegistrationId>, end: JobEnd) {
         self.0.lock().unwrap().push(format!("{runner} ended: {}", end.conclusion.unwrap()));
     }
 }

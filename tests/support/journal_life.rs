@@ -15,6 +15,7 @@ pub fn at(seconds: i64) -> Time {
 
 pub fn job() -> Job {
     Job {
+        id: None,
         repository: Some("o/r".into()),
         workflow: Some("CI".into()),
         event: Some("push".into()),

@@ -1,4 +1,5 @@
-//! Busy: nothing but the job's end, its VM's end, force or its own limit move it.
+//! Busy: nothing but the job's end, its VM's end, force or its own limit move it; or listings, where it
+//! was busy by hearsay alone.
 //!
 //! A wish to drain is refused here and nowhere else, so that nobody who wishes needs to be right.
 
@@ -44,15 +45,23 @@ pub(super) fn next(
             if known.registration_absent.spans(proof) {
                 return finished(job, None, known).settle(now, limits);
             }
+            if known.hearsay_refuted(limits) {
+                known.hearsay = None;
+                return (State::Idle { since: now, known }, Vec::new());
+            }
             (State::Busy { since, job, known }, Vec::new())
         }
-        Event::Guest(Report::JobStarted(told), _) | Event::JobStarted(told) => {
+        Event::Guest(Report::JobStarted(told), _) | Event::JobStarted { job: told, .. } => {
             (State::Busy { since, job: merged(job, told), known }, Vec::new())
         }
         Event::Guest(Report::JobCompleted(end), _) => {
             finished(job, Some(end), known).settle(now, limits)
         }
-        Event::JobCompleted(end) => Drain::new(DrainReason::Finished, now)
+        // Its own guest says that the job runs, and will say when it does not.
+        Event::JobCompleted { .. } if known.guest_is_at_work() => {
+            (State::Busy { since, job, known }, Vec::new())
+        }
+        Event::JobCompleted { end, .. } => Drain::new(DrainReason::Finished, now)
             .of_job(job, Some(end))
             .known_to_forge()
             .with(known)
@@ -79,6 +88,7 @@ pub(super) fn next(
 /// What two sources say of one job: each field from whoever knows it, the newer first.
 fn merged(old: Job, new: Job) -> Job {
     Job {
+        id: new.id.or(old.id),
         repository: new.repository.or(old.repository),
         workflow: new.workflow.or(old.workflow),
         event: new.event.or(old.event),

@@ -331,13 +331,13 @@ pub(super) fn next(
                 return resume(drain, known, now);
             }
         }
-        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted(job)
+        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted { job, .. }
             if drain.may_turn_back() || drain.may_be_alive() =>
         {
             return back_to_busy(drain, known, job, now);
         }
         Event::Guest(Report::JobCompleted(end), _) => drain.job_ended(end, now),
-        Event::JobCompleted(end) => {
+        Event::JobCompleted { end, .. } => {
             drain.forge_knows = true;
             drain.job_ended(end, now);
         }
@@ -401,7 +401,7 @@ pub(super) fn next(
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
         | Event::Drain(_)
-        | Event::JobStarted(_)
+        | Event::JobStarted { .. }
         | Event::Answered(_)
         | Event::Guest(
             Report::Booted | Report::RunnerStarted | Report::JobStarted(_) | Report::Version(_),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Limits};
+use super::{Effect, Limits, Told};
 use crate::{
     event::GuestTimes,
     name::{RegistrationId, VmId},
@@ -124,6 +124,10 @@ pub struct Known {
     pub reports: bool,
     /// What its guest has counted, as far as it has said.
     pub times: GuestTimes,
+    /// How far its guest has told of its job.
+    pub told: Told,
+    /// Since when only a word without its number says that it has a job.
+    pub hearsay: Option<Time>,
     /// The version of its runner application, if its guest has said.
     pub version: Option<String>,
     /// The effect whose answer is due: the gate that keeps it at one.
@@ -201,6 +205,7 @@ impl Known {
                 match registration.busy {
                     Some(true) => {
                         news.busy = true;
+                        self.hearsay = None;
                         self.quiet.break_off();
                     }
                     Some(false) => self.quiet.extend(seen.registration_as_of),

@@ -124,9 +124,19 @@ pub enum Event {
     /// The guest reported, with all the times that it has counted so far.
     Guest(Report, GuestTimes),
     /// The forge says that its job began.
-    JobStarted(Job),
+    JobStarted {
+        /// The job.
+        job: Job,
+        /// The number of the runner that the word is about, where it says so.
+        registration: Option<RegistrationId>,
+    },
     /// The forge says that its job ended.
-    JobCompleted(JobEnd),
+    JobCompleted {
+        /// How.
+        end: JobEnd,
+        /// The number of the runner that the word is about, where it says so.
+        registration: Option<RegistrationId>,
+    },
     /// The pool or an operator wishes it gone. Refused while it is busy.
     Drain(DrainReason),
     /// An operator wishes it gone whatever it does.
@@ -169,8 +179,8 @@ impl Event {
             Self::Guest(Report::Version(version), _) => {
                 format!("the guest runs version {version} of the runner application")
             }
-            Self::JobStarted(_) => "the forge reports its job begun".to_owned(),
-            Self::JobCompleted(_) => "the forge reports its job ended".to_owned(),
+            Self::JobStarted { .. } => "the forge reports its job begun".to_owned(),
+            Self::JobCompleted { .. } => "the forge reports its job ended".to_owned(),
             Self::Drain(reason) => format!("asked to drain: {}", reason.as_str()),
             Self::Force => "deleted by force".to_owned(),
         }

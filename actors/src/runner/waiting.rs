@@ -39,7 +39,7 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             observed(phase, since, wish, known, news, now, limits)
         }
         // The guest's or the forge's word that a job runs beats every other opinion.
-        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted(job) => match wish {
+        Event::Guest(Report::JobStarted(job), _) | Event::JobStarted { job, .. } => match wish {
             Some(DrainReason::Forced) => {
                 Drain::new(DrainReason::Forced, now).killing(job).with(known).delete(now, limits)
             }
@@ -49,7 +49,7 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.with(known).settle(now, limits)
         }
-        Event::JobCompleted(end) => {
+        Event::JobCompleted { end, .. } => {
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.known_to_forge().with(known).settle(now, limits)
         }

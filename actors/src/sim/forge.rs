@@ -275,9 +275,10 @@ impl World {
             vm.guest.over = true;
         }
         let pool = self.jobs.remove(&job).map(|job| job.pool);
-        self.registrations.remove(name);
+        let number = self.registrations.remove(name).map(|registration| registration.id);
         self.counters.jobs_done += 1;
-        self.webhook(name, Event::JobCompleted(JobEnd::default()));
+        let registration = number;
+        self.webhook(name, Event::JobCompleted { end: JobEnd::default(), registration });
         self.powers_off_soon(name);
         if let Some(pool) = pool {
             self.demand_changes(pool);
@@ -297,6 +298,6 @@ impl World {
     }
 
     pub fn word_of(job: u64) -> Job {
-        Job { run_id: Some(job), ..Job::default() }
+        Job { id: Some(job), run_id: Some(job), ..Job::default() }
     }
 }

@@ -58,8 +58,8 @@ impl Evidence {
             Event::Observed(seen) => self.listing(seen),
             Event::Guest(Report::JobStarted(_), _) => self.told_busy = true,
             Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => self.told_busy = false,
-            Event::JobStarted(_) => self.told_busy = true,
-            Event::JobCompleted(_) => self.told_busy = false,
+            Event::JobStarted { .. } => self.told_busy = true,
+            Event::JobCompleted { .. } => self.told_busy = false,
             Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {
                 self.answered = true;
                 self.told_busy = *word == crate::port::StandDown::Busy;

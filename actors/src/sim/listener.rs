@@ -154,7 +154,8 @@ impl World {
             self.between(least, most, Happening::JobEnds { name: name.clone(), job });
         }
         self.tell(name, Report::JobStarted(Self::word_of(job)));
-        self.webhook(name, Event::JobStarted(Self::word_of(job)));
+        let registration = self.registrations.get(name).map(|registration| registration.id);
+        self.webhook(name, Event::JobStarted { job: Self::word_of(job), registration });
     }
 
     /// The guest stops its listener. Nothing else in it stops.

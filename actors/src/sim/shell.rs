@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Mutant, happening::Happening, judge::Evidence, world::World};
 use crate::{
-    event::{DrainReason, Phase},
+    event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
     name::RunnerName,
     pool::{Policy, Roster},
@@ -198,8 +198,8 @@ impl World {
         let Some(runner) = process.runners.get_mut(name) else { return };
         let Some(config) = self.pools.get(runner.pool) else { return };
         self.counters.events += 1;
-        let invented =
-            self.mutant == Some(Mutant::ForgetfulOfBusy) && matches!(event, Event::JobCompleted(_));
+        let invented = self.mutant == Some(Mutant::ForgetfulOfBusy)
+            && matches!(event, Event::JobCompleted { .. });
         if !invented {
             runner.evidence.take_in(&event);
         }
@@ -243,7 +243,7 @@ impl World {
             self.note(|| line);
         }
         if self.mutant == Some(Mutant::ForgetfulOfBusy) && after == Phase::Busy {
-            let end = Event::JobCompleted(crate::event::JobEnd::default());
+            let end = Event::JobCompleted { end: JobEnd::default(), registration: None };
             self.after(60.0, Happening::Deliver { name: name.clone(), event: end });
         }
         self.report(broken);

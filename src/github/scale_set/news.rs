@@ -3,7 +3,7 @@
 use runner_fleet_actors::{
     event::{Job, JobEnd},
     job::{JobFacts, JobKey, JobNews, JobWord},
-    name::{PoolName, RunnerName},
+    name::{PoolName, RegistrationId, RunnerName},
     port::Time,
 };
 
@@ -33,6 +33,7 @@ fn of_job(job: &JobMessage, pool: &PoolName, now: Time) -> Option<JobNews> {
             labels: job.labels.clone(),
             pool: Some(pool.clone()),
             runner: job.runner.clone(),
+            runner_id: job.runner_id.map(RegistrationId),
             queued_at: job.queued_at,
             started_at: job.started_at,
             ended_at: job.ended_at,
@@ -61,12 +62,14 @@ pub enum Became {
 }
 
 /// What a message tells of runners, in its order. Names that are no fleet's are left out.
-pub fn of_runners(message: &Message) -> Vec<(RunnerName, Became)> {
+pub fn of_runners(message: &Message) -> Vec<(RunnerName, Option<RegistrationId>, Became)> {
     let told = |job: &JobMessage| {
         let name: RunnerName = job.runner.as_deref()?.parse().ok()?;
         let became = match job.happened {
             Happened::Available | Happened::Assigned => return None,
             Happened::Started => Became::Busy(Job {
+                // The service's own number of a job is none that webhooks or REST know.
+                id: None,
                 repository: job.repository.clone(),
                 // The guest knows the workflow's name; its file here must not hide that.
                 workflow: None,
@@ -77,7 +80,7 @@ pub fn of_runners(message: &Message) -> Vec<(RunnerName, Became)> {
                 Became::Finished(JobEnd { conclusion: job.conclusion.clone(), exit_code: None })
             }
         };
-        Some((name, became))
+        Some((name, job.runner_id.map(RegistrationId), became))
     };
     message.jobs.iter().filter_map(told).collect()
 }
@@ -125,16 +128,18 @@ mod tests {
     fn runners_hear_of_their_jobs_and_others_runners_are_left_out() {
         let jobs = json!([
             {"messageType": "JobStarted", "jobId": "a", "runnerName": "ci--large--000000000001",
-             "workflowRunId": 7, "jobWorkflowRef": "o/r/.github/workflows/ci.yml@x"},
+             "runnerId": 31, "workflowRunId": 7, "jobWorkflowRef": "o/r/.github/workflows/ci.yml@x"},
             {"messageType": "JobStarted", "jobId": "b", "runnerName": "somebody"},
             {"messageType": "JobCompleted", "jobId": "c", "runnerName": "", "result": "canceled"},
             {"messageType": "JobCompleted", "jobId": "a", "runnerName": "ci--large--000000000001",
              "result": "succeeded"},
         ]);
-        let [(first, busy), (second, finished)] = &of_runners(&message(&jobs))[..] else {
+        let [(first, number, busy), (second, none, finished)] = &of_runners(&message(&jobs))[..]
+        else {
             panic!("two of the four")
         };
         assert_eq!(first, second);
+        assert_eq!((*number, *none), (Some(RegistrationId(31)), None));
         let job = Job { run_id: Some(7), ..Job::default() };
         assert_eq!(*busy, Became::Busy(job));
         let end = JobEnd { conclusion: Some("success".to_owned()), exit_code: None };

@@ -353,10 +353,10 @@ impl Talk {
                 "a message of the scale set holds what cannot be read");
         }
         if let Some(ears) = self.around.ears.get() {
-            for (runner, became) in news::of_runners(message) {
+            for (runner, number, became) in news::of_runners(message) {
                 match became {
-                    Became::Busy(job) => ears.job_started(&runner, job),
-                    Became::Finished(end) => ears.job_ended(&runner, end),
+                    Became::Busy(job) => ears.job_started(&runner, number, job),
+                    Became::Finished(end) => ears.job_ended(&runner, number, end),
                 }
             }
         }

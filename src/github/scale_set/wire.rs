@@ -234,6 +234,8 @@ pub struct JobMessage {
     pub labels: Vec<String>,
     /// The runner that has or had it.
     pub runner: Option<String>,
+    /// The number of that runner.
+    pub runner_id: Option<u64>,
     /// How it ended, in GitHub's word for conclusions.
     pub conclusion: Option<String>,
     /// When it was queued.
@@ -306,6 +308,7 @@ fn job_message(value: &Value) -> Option<JobMessage> {
         event: text(value, "eventName"),
         labels: labels.map(|label| label.chars().take(TEXT_MAX).collect()).collect(),
         runner: text(value, "runnerName"),
+        runner_id: number(value, "runnerId").filter(|id| *id > 0),
         conclusion: text(value, "result").map(conclusion),
         queued_at: time(value, "queueTime"),
         started_at: time(value, "runnerAssignTime"),

@@ -109,10 +109,13 @@ impl Door {
         let runner = news.facts.runner.as_deref().and_then(|name| name.parse().ok());
         let (Some(ears), Some(runner)) = (self.ears.get(), runner) else { return };
         let facts = news.facts.clone();
+        let number = facts.runner_id;
         match news.word {
             JobWord::Running => ears.job_started(
                 &runner,
+                number,
                 Job {
+                    id: news.key.id(),
                     repository: facts.repository,
                     workflow: facts.workflow,
                     event: facts.event,
@@ -120,7 +123,8 @@ impl Door {
                 },
             ),
             JobWord::Done => {
-                ears.job_ended(&runner, JobEnd { conclusion: facts.conclusion, exit_code: None });
+                let end = JobEnd { conclusion: facts.conclusion, exit_code: None };
+                ears.job_ended(&runner, number, end);
             }
             JobWord::Blocked | JobWord::Queued => {}
         }

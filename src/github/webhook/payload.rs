@@ -6,6 +6,7 @@
 
 use runner_fleet_actors::{
     job::{JobFacts, JobNews, JobWord},
+    name::RegistrationId,
     port::Time,
 };
 use serde::Deserialize;
@@ -50,6 +51,7 @@ pub struct WorkflowJob {
     labels: Vec<String>,
     status: Option<String>,
     conclusion: Option<String>,
+    runner_id: Option<u64>,
     runner_name: Option<String>,
     created_at: Option<Time>,
     started_at: Option<Time>,
@@ -96,6 +98,7 @@ impl WorkflowJob {
             pool: None,
             // A queued job may name the runner of an earlier attempt.
             runner: self.runner_name.filter(|name| begun && !name.is_empty()),
+            runner_id: self.runner_id.filter(|id| begun && *id > 0).map(RegistrationId),
             queued_at: self.created_at.or(if begun { None } else { self.started_at }),
             // Of a queued job this is the time of its queueing.
             started_at: self.started_at.filter(|_| begun),

@@ -17,7 +17,7 @@ use runner_fleet_actors::{
     demand::Demand,
     event::{Job, JobEnd},
     job::{JobNews, JobWord},
-    name::{PoolName, RunnerName},
+    name::{PoolName, RegistrationId, RunnerName},
     port::{DemandSource, Forge, RegisterOrder, TokioClock},
 };
 use tokio::runtime::Runtime;
@@ -89,10 +89,10 @@ impl Hears for Kept {
 }
 
 impl JobEars for Kept {
-    fn job_started(&self, runner: &RunnerName, _: Job) {
+    fn job_started(&self, runner: &RunnerName, _: Option<RegistrationId>, _: Job) {
         self.told.lock().unwrap().push((runner.clone(), "started"));
     }
-    fn job_ended(&self, runner: &RunnerName, _: JobEnd) {
+    fn job_ended(&self, runner: &RunnerName, _: Option<RegistrationId>, _: JobEnd) {
         self.told.lock().unwrap().push((runner.clone(), "completed"));
     }
 }

@@ -1,0 +1,80 @@
+//! What words about a job are worth: the forge's, and the guest's own.
+//!
+//! A runner's name is unique within one scope only, and whoever may have webhooks delivered may name
+//! any runner. So a word that carries a number counts only for the runner of that number, and one that
+//! carries none is hearsay: it keeps a runner from being drained as long as listings or its guest do not
+//! speak against it, and no longer. The word of an end is checked against the guest, which knows best
+//! whether its job runs: while it says so, the forge's word alone ends nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Event, Known, Limits, Report};
+use crate::{name::RegistrationId, port::StandDown};
+
+/// How far a runner's guest has told of its one job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Nothing of any job.
+    #[default]
+    Nothing,
+    /// That it has begun.
+    Begun,
+    /// That it, or the runner application, has ended.
+    Over,
+}
+
+impl Event {
+    /// The number of the registration that a word of the forge is about.
+    fn number(&self) -> Option<RegistrationId> {
+        match self {
+            Self::JobStarted { registration, .. } | Self::JobCompleted { registration, .. } => {
+                *registration
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Known {
+    /// Whether a word is about somebody else's runner, which has the same name in another scope.
+    pub(super) fn is_foreign(&self, event: &Event) -> bool {
+        event.number().zip(self.registration).is_some_and(|(told, own)| told != own)
+    }
+
+    /// Whether a word says that a job runs here and bears no number of ours.
+    pub(super) fn is_hearsay(&self, event: &Event) -> bool {
+        let ours = event.number().is_some() && event.number() == self.registration;
+        matches!(event, Event::JobStarted { .. }) && !ours
+    }
+
+    /// Takes in what the guest has told of its job, and who bears out that there is one.
+    pub(super) fn hear(&mut self, event: &Event) {
+        let told = match event {
+            Event::Guest(Report::JobStarted(_), _) => Told::Begun,
+            Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => Told::Over,
+            _ => Told::Nothing,
+        };
+        // Reports overtake each other, and an end stays one.
+        self.told = self.told.max(told);
+        let borne_out = match event {
+            Event::Guest(Report::JobStarted(_), _)
+            | Event::Answered(Answer::StoodDown(Ok(StandDown::Busy))) => true,
+            Event::JobStarted { .. } => !self.is_hearsay(event),
+            _ => false,
+        };
+        if borne_out {
+            self.hearsay = None;
+        }
+    }
+
+    /// Whether the guest itself says that its job runs, so that no other word ends it.
+    pub(super) fn guest_is_at_work(&self) -> bool {
+        self.told == Told::Begun
+    }
+
+    /// Whether it is busy by hearsay alone, and listings have shown it without a job ever since.
+    pub(super) fn hearsay_refuted(&self, limits: &Limits) -> bool {
+        self.hearsay.is_some() && self.quiet.spans(limits.ask)
+    }
+}
