@@ -66,6 +66,9 @@ fn run(path: &Path) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return complain(WRONG, &faults.to_string()),
     };
+    if let Err(faults) = daemon::read_clouds(&config, path) {
+        return complain(WRONG, &faults.to_string());
+    }
     match log::init(&config.fleet) {
         Ok(log) => daemon::run(config, path, log),
         Err(error) => complain(WRONG, &error.to_string()),
@@ -74,9 +77,18 @@ fn run(path: &Path) -> ExitCode {
 
 fn check(args: &CheckArgs) -> ExitCode {
     let path = args.config.config.as_path();
-    match Config::load(path) {
-        Ok(config) if args.online => daemon::check_online(&config, args.output),
-        Ok(config) => say(&show::good_config(path, &config, args.output)),
+    let read = Config::load(path).and_then(|config| {
+        let warnings = daemon::read_clouds(&config, path)?;
+        Ok((config, warnings))
+    });
+    if let Ok((_, warnings)) = &read {
+        for warning in warnings {
+            remark(&format!("warning: {warning}"));
+        }
+    }
+    match read {
+        Ok((config, _)) if args.online => daemon::check_online(&config, args.output),
+        Ok((config, _)) => say(&show::good_config(path, &config, args.output)),
         Err(faults) if args.output == Output::Json => {
             let text = serde_json::to_string_pretty(&faults).unwrap_or_else(|e| e.to_string());
             say(&text);
@@ -103,9 +115,14 @@ pub(crate) fn say(text: &str) -> ExitCode {
 
 /// Says what is wrong, and ends with `code`.
 pub(crate) fn complain(code: u8, text: &str) -> ExitCode {
+    remark(text);
+    ExitCode::from(code)
+}
+
+/// Says something that is no answer.
+fn remark(text: &str) {
     // With stderr gone as well, the exit code is all that is left to say.
     let _closed = writeln!(io::stderr().lock(), "{text}");
-    ExitCode::from(code)
 }
 
 fn fail(error: &CallError) -> ExitCode {

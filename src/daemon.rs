@@ -8,6 +8,7 @@
 //! the cloud and GitHub are the store; it only leaves the next start more to tidy.
 
 mod assemble;
+mod clouds;
 mod control;
 mod held;
 mod lock;
@@ -44,7 +45,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::online::check_online;
 use self::{
     assemble::Ports,
     control::Door,
@@ -58,6 +58,7 @@ use self::{
     targets::Targets,
     user_data::Makings,
 };
+pub use self::{clouds::read_clouds, online::check_online};
 use crate::{
     config::{Config, Env},
     demand::JobEars,

@@ -77,6 +77,9 @@ pub struct Guest {
     /// runner a minute before its job. Default false: GitHub refuses one that is 30 days behind, and a
     /// slow runner is better than none.
     pub disable_update: bool,
+    /// A shell command that root runs before anything else, at most ten minutes; where it fails the VM
+    /// takes no job.
+    pub before: Option<String>,
 }
 
 impl Default for Guest {
@@ -87,6 +90,7 @@ impl Default for Guest {
             env: BTreeMap::new(),
             application: Application::Image { path: None },
             disable_update: false,
+            before: None,
         }
     }
 }
@@ -121,6 +125,10 @@ pub(super) fn read(section: Option<Section<'_>>) -> Guest {
     }
     guest.application = application(&section);
     guest.disable_update = section.flag("disable_update", guest.disable_update);
+    guest.before = section.text("before").map(str::to_owned);
+    if guest.before.as_deref().is_some_and(|command| command.contains('\0')) {
+        section.fault("before", "no command of a shell has a zero byte");
+    }
     section.finish();
     guest
 }

@@ -72,7 +72,7 @@ impl Makings {
 
     /// What is said of one pool's guests, as it is kept on their VMs.
     pub(super) fn digest(&self, pool: &config::Guest) -> String {
-        let config::Guest { user, groups, env, application, disable_update } = pool;
+        let config::Guest { user, groups, env, application, disable_update, before } = pool;
         let application = match application {
             config::Application::Image { path } => path.as_ref().map(|path| json!(["image", path])),
             config::Application::Download { mirror, pinned, architecture } => {
@@ -84,6 +84,7 @@ impl Makings {
         let home = self.home.as_ref().map(|home| json!([home.url, home.ca_pem]));
         let said: BTreeMap<&str, Option<Value>> = [
             ("application", application),
+            ("before", before.as_ref().map(|command| json!(command))),
             ("disable_update", disable_update.then(|| json!(true))),
             ("env", (!env.is_empty()).then(|| json!(env))),
             ("groups", (!groups.is_empty()).then(|| json!(groups))),
@@ -104,6 +105,7 @@ impl Makings {
             env: pool.env.clone(),
             home: self.home.clone(),
             disable_update: pool.disable_update,
+            before: pool.before.clone(),
         };
         let mirror = match &pool.application {
             config::Application::Download { mirror, .. } => mirror.clone(),
@@ -207,6 +209,7 @@ mod tests {
             config::Guest { env: [("A".to_owned(), "1".to_owned())].into(), ..plain() },
             config::Guest { env: [("A".to_owned(), "2".to_owned())].into(), ..plain() },
             config::Guest { disable_update: true, ..plain() },
+            config::Guest { before: Some("true".into()), ..plain() },
             config::Guest { application: image("/opt/a"), ..plain() },
             config::Guest { application: image("/opt/b"), ..plain() },
             download(None, None),

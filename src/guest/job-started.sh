@@ -5,6 +5,6 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     timeout -k 1 2 python3 -I -S -B /usr/local/lib/runner-fleet/guest/hook.py job-started \
     </dev/null >/dev/null 2>&1 || true
 if [ -n "${RUNNER_FLEET_NEXT_JOB_STARTED:-}" ]; then
-    exec bash -e "$RUNNER_FLEET_NEXT_JOB_STARTED"
+    exec sh "${0%/*}/next-hook.sh" "$RUNNER_FLEET_NEXT_JOB_STARTED"
 fi
 exit 0

@@ -20,6 +20,8 @@ pub struct Settings {
     /// Whether the runner application's own updates are turned off (`DisableUpdate` in the JIT
     /// config). GitHub refuses an application that stays old: 30 days after each release.
     pub disable_update: bool,
+    /// A shell command that root runs before anything else; where it fails the machine takes no job.
+    pub before: Option<String>,
 }
 
 /// Where the runner application comes from.

@@ -1,7 +1,7 @@
 //! Cloud-init user data, rendered.
 //!
 //! OpenStack takes 65,535 bytes, base64 counted, so every file is compressed. A test holds it to
-//! three quarters of that with a JIT config and a certificate of the usual size.
+//! five sixths of that with a JIT config and a certificate of the usual size.
 
 use std::{
     fmt,
@@ -40,10 +40,13 @@ const FILES: &[(&str, &str, &str)] = &[
     program!("listener.py"),
     program!("machine.py"),
     program!("prepare.py"),
+    program!("proxy.py"),
     program!("record.py"),
     program!("standdown.py"),
     ("/usr/local/lib/runner-fleet/job-started.sh", "0755", include_str!("job-started.sh")),
     ("/usr/local/lib/runner-fleet/job-completed.sh", "0755", include_str!("job-completed.sh")),
+    ("/usr/local/lib/runner-fleet/next-hook.sh", "0755", include_str!("next-hook.sh")),
+    ("/etc/needrestart/conf.d/runner-fleet.conf", "0644", include_str!("runner-fleet.conf")),
     (
         "/etc/systemd/system/runner-fleet-guest.service",
         "0644",
@@ -51,11 +54,20 @@ const FILES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What cloud-init runs before anything else.
+const HOLD_OFF: &str = include_str!("hold-off.sh");
 /// What cloud-init runs once all files are written.
 const START: &str = include_str!("start.sh");
 
 static CONSTANT: LazyLock<Vec<Value>> =
     LazyLock::new(|| FILES.iter().map(|(path, mode, text)| file(path, mode, text)).collect());
+
+/// A script without its comments, which are for who reads the source: it goes in as it is, and every
+/// byte counts.
+fn commands(script: &str) -> String {
+    let lines = script.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
 
 /// One file for cloud-init to write.
 fn file(path: &str, mode: &str, text: &str) -> Value {
@@ -169,6 +181,7 @@ impl UserData for Guest {
             "user": settings.user,
             "groups": settings.groups,
             "env": settings.env,
+            "before": settings.before,
             "disable_update": settings.disable_update,
             "home": settings.home.as_ref().map(|home| self.home(name, home)),
         });
@@ -178,7 +191,8 @@ impl UserData for Guest {
             "hostname": name.as_str(),
             "manage_etc_hosts": "localhost",
             "write_files": files,
-            "runcmd": [["sh", "-c", START]],
+            "bootcmd": [["sh", "-c", commands(HOLD_OFF)]],
+            "runcmd": [["sh", "-c", commands(START)]],
         });
         Ok(Secret::new(format!("#cloud-config\n{config}\n")))
     }

@@ -58,6 +58,7 @@ mod answer;
 mod api;
 mod check;
 mod events;
+mod image_server;
 mod launch;
 mod memory;
 mod order;

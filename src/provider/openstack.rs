@@ -9,8 +9,9 @@
 //!   for it, and a delete is not reported as done.
 //! - **Own narrow calls.** The typed lists of the crate `openstack` fail as a whole over one odd VM,
 //!   know neither tags nor faults, and lose the identifier of a VM whose look-up after the create
-//!   fails; here every element is read by itself, over the session of `osauth`.
+//!   fails; here every element is read by itself.
 //! - **No retry but one**: an expired token is renewed and the call repeated. The brain owns the rest.
+//! - **No redirection leads elsewhere**: what carries credentials goes to the cloud and no other address.
 //!
 //! One limit of Nova is worth knowing: where a whole cell of a cloud is down, a listing by tag leaves
 //! its VMs out without a word (Compute API, "Handling down cells"). A VM that is missing from one
@@ -31,12 +32,16 @@ use runner_fleet_actors::{
 
 mod answer;
 mod api;
+mod catalog;
 mod check;
 pub mod cloud;
 mod keystone;
+mod pages;
 mod refs;
 mod servers;
+mod version;
 mod vm;
+mod wire;
 
 use api::Api;
 pub use api::Timeouts;
@@ -71,6 +76,7 @@ pub struct OpenStack {
     fleet: FleetId,
     api: Api,
     refs: Refs,
+    force: servers::Force,
     clock: Arc<dyn Clock>,
     page_size: u32,
     /// For a call of the trait as a whole: some of them make several HTTP calls, and wait for one
@@ -100,11 +106,15 @@ impl OpenStack {
         config: OpenStackConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PortError> {
-        let api = Api::new(&config.cloud, config.timeouts, clock.clone()).await?;
+        for warning in &config.cloud.warnings {
+            tracing::warn!(cloud = %config.cloud.name, "clouds.yaml: {warning}");
+        }
+        let api = Api::new(&config.cloud, config.timeouts, clock.clone())?;
         Ok(Self {
             fleet: config.fleet,
             api,
             refs: Refs::new(clock.clone()),
+            force: servers::Force::default(),
             clock,
             page_size: config.page_size.max(1),
             bound: config.timeouts.call.saturating_mul(3),
@@ -191,6 +201,9 @@ impl OpenStack {
                 error.what.push_str("; image, flavor and network are looked up anew next time");
             }
         }
+        if error.class == ErrorClass::Quota {
+            error.what.extend(self.force.advice());
+        }
         self.settle(&order.name, error).await
     }
 
@@ -223,7 +236,7 @@ impl OpenStack {
                 None => return Ok(false),
             }
         }
-        let taken_on = servers::delete(&self.api, name, id).await?;
+        let taken_on = servers::delete(&self.api, &self.force, name, id).await?;
         if !taken_on {
             self.own().remove(id);
         }
@@ -255,7 +268,7 @@ impl OpenStack {
         // Gone is said of the name: a second VM of it, or one whose id nobody knows, counts too.
         let mut deletion = Deletion::Gone;
         for vm in servers::of_name(&self.api, &self.fleet, name).await? {
-            if servers::delete(&self.api, name, &vm.id).await? {
+            if servers::delete(&self.api, &self.force, name, &vm.id).await? {
                 deletion = Deletion::Accepted;
             }
         }

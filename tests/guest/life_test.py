@@ -28,6 +28,53 @@ spec.loader.exec_module(guest)
 SILENT = types.SimpleNamespace(say=lambda _text: None)
 
 
+class TheStop(unittest.TestCase):
+    """The unit is stopped in mid-job: by needrestart, which the job's own packages set off."""
+
+    def life(self, works, down=False):
+        life = types.SimpleNamespace(record=SILENT, stopped_after=None)
+        looks = []
+
+        def at_work():
+            looks.append(None)
+            return len(looks) <= works
+
+        life.listener = types.SimpleNamespace(
+            at_work=at_work, stop=lambda: setattr(life, "stopped_after", len(looks)))
+        asked = []
+        with mock.patch.object(guest.time, "sleep"), \
+                mock.patch.object(guest.machine, "goes_down", lambda: down), \
+                mock.patch.object(guest.machine, "ask_for_time", asked.append):
+            guest.Life.stop(life)
+        return life.stopped_after, len(asked)
+
+    def test_the_job_ends_first_and_time_is_asked_for_meanwhile(self):
+        self.assertEqual(self.life(works=3), (4, 3))
+
+    def test_without_a_job_it_stops_at_once(self):
+        self.assertEqual(self.life(works=0), (1, 0))
+
+    def test_a_machine_that_goes_down_is_not_held_up(self):
+        self.assertEqual(self.life(works=100, down=True), (1, 0))
+
+    def test_before_there_is_an_application_there_is_nothing_to_stop(self):
+        guest.Life.stop(types.SimpleNamespace(listener=None))
+
+
+class ThePoolsCommand(unittest.TestCase):
+    def test_it_runs_before_the_user_and_the_application_and_its_failure_ends_the_guest(self):
+        steps = [step.__name__ for step in guest.Life.STEPS]
+        self.assertLess(steps.index("run_before"), steps.index("find_user_and_application"))
+        with tempfile.TemporaryDirectory() as folder:
+            mark = os.path.join(folder, "done")
+            prepare.before("echo $((6 * 7)) >%s" % mark, SILENT)
+            with open(mark, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "42\n")
+        with self.assertRaises(prepare.Refused) as refused:
+            prepare.before("echo no such package; exit 7", SILENT)
+        self.assertIn("`before` command: sh ended with 7: no such package", str(refused.exception))
+
+
 class Over(BaseException):
     """The end of what a socket brings."""
 

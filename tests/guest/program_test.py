@@ -22,6 +22,7 @@ import hook  # noqa: E402
 import listener  # noqa: E402
 import machine  # noqa: E402
 import prepare  # noqa: E402
+import proxy  # noqa: E402
 import record  # noqa: E402
 import standdown  # noqa: E402
 
@@ -264,6 +265,26 @@ class TheReports(unittest.TestCase):
         self.assertEqual(told[0][1:3], ("/base/v1/guest/ci--a--1/reports", "Bearer t0ken"))
         self.assertEqual(told[0][3]["times"], {"booted": 1.0})
 
+    def test_where_the_daemon_is_out_of_reach_the_proxy_is_tried_and_kept(self):
+        proxy_ = Daemon([204])
+        self.addCleanup(proxy_.server_close)
+        self.addCleanup(proxy_.shutdown)
+        # Port 9 refuses: the daemon is not to be reached but through the proxy.
+        proxies = {"http": "http://u:p%%40@127.0.0.1:%d" % proxy_.server_port}
+        door = home.Door("ci--a--1", "http://127.0.0.1:9/base", "t0ken", None, proxies)
+        for _ in range(2):
+            status, _ = door.call("POST", "reports", {"report": "booted"})
+            self.assertEqual(status, 204)
+        self.assertEqual(proxy_.told[0][1], "http://127.0.0.1:9/base/v1/guest/ci--a--1/reports")
+        self.assertEqual(proxy_.told[0][2], "Bearer t0ken")
+        self.assertEqual(len(proxy_.told), 2)
+        daemon = Daemon([204])
+        self.addCleanup(daemon.server_close)
+        self.addCleanup(daemon.shutdown)
+        near = home.Door("ci--a--1", "http://127.0.0.1:%d" % daemon.server_port, "t", None, proxies)
+        near.call("POST", "reports", {})
+        self.assertEqual((len(daemon.told), len(proxy_.told)), (1, 2), "directly where that works")
+
     def test_what_cannot_be_taken_now_comes_again_and_nothing_overtakes_it(self):
         told = self.told([503, 404, 429, 204], ["booted", "stopped"])
         self.assertEqual([one[3]["report"] for one in told], ["booted"] * 4 + ["stopped"])
@@ -286,6 +307,88 @@ class TheReports(unittest.TestCase):
         pauses = [home.pause(tries) for tries in range(1, 100)]
         self.assertTrue(all(0.25 < one <= home.LONGEST_PAUSE for one in pauses))
         self.assertTrue(min(pauses[20:]) >= home.LONGEST_PAUSE / 2)
+
+
+class TheProxy(unittest.TestCase):
+    def test_the_pools_word_goes_before_the_images_and_that_before_the_systems(self):
+        system = {"HTTPS_PROXY": "http://system:1", "no_proxy": "system"}
+        image = {"https_proxy": "http://image:1", "HTTPS_PROXY": "http://upper:1"}
+        pool = {"NO_PROXY": "pool"}
+        found = proxy.environment(system, image, pool)
+        self.assertEqual(found, {"https_proxy": "http://image:1", "no_proxy": "pool"})
+        self.assertEqual(proxy.environment(system, {"https_proxy": ""})["https_proxy"], "")
+
+    def test_a_call_goes_through_the_proxy_of_its_scheme_unless_no_proxy_names_its_host(self):
+        variables = {"https_proxy": "proxy:3128", "all_proxy": "http://any:1"}
+        self.assertEqual(proxy.of("https://github.com/x", variables), {"https": "http://proxy:3128"})
+        self.assertEqual(proxy.of("http://mirror/x", variables), {"http": "http://any:1"})
+        self.assertEqual(proxy.of("https://github.com/x", {}), {})
+        for no_proxy, url, direct in (
+            ("mirror.example", "https://mirror.example/x", True),
+            ("example", "https://mirror.example/x", True),
+            (".example", "https://mirror.example/x", True),
+            ("*.example", "https://mirror.example/x", True),
+            ("ample", "https://mirror.example/x", False),
+            ("a,b  10.0.0.0/8", "https://10.1.2.3/x", True),
+            ("10.0.0.0/8", "https://11.1.2.3/x", False),
+            ("10.1.2.3", "https://10.1.2.3/x", True),
+            ("fd00::/8", "https://[fd42::1]/x", True),
+            ("mirror.example:8443", "https://mirror.example:8443/x", True),
+            ("mirror.example:8443", "https://mirror.example:1/x", False),
+            ("*", "https://anything/x", True),
+            ("", "https://anything/x", False),
+        ):
+            found = proxy.of(url, dict(variables, no_proxy=no_proxy))
+            self.assertEqual(found == {}, direct, (no_proxy, url))
+
+    def fetched(self, statuses, variables):
+        """What a download of `http://far.example/x` comes to, with a proxy that answers so."""
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path)
+                status = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+                self.send_response(status)
+                self.send_header("Content-Length", "4")
+                self.end_headers()
+                self.wfile.write(b"body")
+
+            def log_message(self, *_):
+                pass
+
+        asked = []
+        server = HTTPServer(("127.0.0.1", 0), Answer)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        self.addCleanup(setattr, prepare.time, "sleep", time.sleep)
+        prepare.time.sleep = lambda _seconds: None
+        variables = {key: value % server.server_port for key, value in variables.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "x")
+            url = "http://far.example/x" if variables else "http://127.0.0.1:%d/x" % server.server_port
+            try:
+                prepare.fetch(url, path, variables, Quiet())
+                with open(path, "rb") as file:
+                    return asked, file.read()
+            except prepare.Refused as refused:
+                return asked, str(refused)
+
+    def test_a_proxys_403_is_tried_again_and_not_for_ever(self):
+        asked, body = self.fetched([403, 403, 200], {"http_proxy": "http://127.0.0.1:%d"})
+        self.assertEqual((len(asked), body), (3, b"body"))
+        self.assertEqual(asked[0], "http://far.example/x", "it went through the proxy")
+        asked, said = self.fetched([403], {"http_proxy": "http://127.0.0.1:%d"})
+        self.assertEqual(len(asked), prepare.DOWNLOAD_TRIES)
+        self.assertIn("HTTP 403", said)
+        asked, said = self.fetched([403], {})
+        self.assertEqual(len(asked), 1, "the server's own is final")
+
+    def test_what_systemd_started_the_guest_with_counts_and_is_urllibs_no_more(self):
+        env = dict(os.environ, HTTP_PROXY="http://systemd:1", no_proxy="a")
+        told = subprocess.run(
+            [sys.executable, "-c", "import os, proxy; print(proxy.SYSTEM, 'HTTP_PROXY' in os.environ)"],
+            cwd=SOURCE, env=env, capture_output=True, check=True, text=True)
+        self.assertEqual(told.stdout, "{'HTTP_PROXY': 'http://systemd:1', 'no_proxy': 'a'} False\n")
 
 
 class TheRest(unittest.TestCase):
@@ -342,6 +445,53 @@ class TheRest(unittest.TestCase):
             env = dict(os.environ, RUNNER_FLEET_NEXT_JOB_STARTED=own.name)
             both = subprocess.run(["sh", script], capture_output=True, env=env, check=False)
             self.assertEqual((both.returncode, both.stdout), (3, b"own\n"))
+
+    def test_the_images_hook_is_run_by_what_its_name_ends_with_as_the_application_does(self):
+        script = os.path.join(SOURCE, "..", "job-completed.sh")
+        with tempfile.TemporaryDirectory() as folder:
+            def put(name, text):
+                path = os.path.join(folder, name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.chmod(path, 0o755)
+                return path
+
+            tell = "#!/bin/sh\necho \"${0##*/} $*\"\n"
+            put("bin/pwsh", tell)
+            put("app/externals/node16/bin/node", "#!/bin/sh\necho old\n")
+            put("app/externals/node20/bin/node", tell)
+            for name, wanted in (
+                ("own.hook.js", "node %s\n"), ("own's.ps1", "pwsh -command . '%s'\n"),
+                ("own.sh", "in a shell\n"), ("own", "in a shell\n"),
+            ):
+                own = put(name, "echo in a shell\n")
+                env = dict(os.environ, RUNNER_FLEET_NEXT_JOB_COMPLETED=own,
+                           RUNNER_FLEET_APPLICATION=os.path.join(folder, "app"),
+                           PATH=os.path.join(folder, "bin") + ":" + os.environ["PATH"])
+                done = subprocess.run(["sh", script], capture_output=True, env=env, check=False)
+                wanted = wanted % own.replace("'", "''") if "%s" in wanted else wanted
+                self.assertEqual((done.returncode, done.stdout.decode()), (0, wanted), name)
+
+    def test_what_root_left_in_the_users_folder_becomes_the_users(self):
+        if os.getuid() != 0:
+            self.skipTest("only root gives files away")
+        user = types.SimpleNamespace(pw_name="nobody", pw_uid=65534, pw_gid=65534, pw_dir="/nowhere")
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as disk:
+            os.chmod(folder, 0o755)
+            app = os.path.join(folder, "app")
+            os.makedirs(os.path.join(app, "_work", "deep"))
+            os.symlink(disk, os.path.join(app, "_diag"))
+            os.symlink("/etc/hostname", os.path.join(app, "out"))
+            with open(os.path.join(app, "_work", "deep", "file"), "w", encoding="utf-8"):
+                pass
+            os.chown(app, 65534, 65534)
+            etc = os.stat("/etc/hostname").st_uid
+            self.assertEqual(prepare.hand_over(app, user, Quiet()), app)
+            for path in ("_work", "_work/deep", "_work/deep/file"):
+                self.assertEqual(os.stat(os.path.join(app, path)).st_uid, 65534, path)
+            self.assertEqual(os.stat(disk).st_uid, 65534, "also where it lies elsewhere")
+            self.assertEqual(os.stat("/etc/hostname").st_uid, etc, "no link is followed out")
 
     def test_a_process_is_found_by_its_programs_name_while_it_lives(self):
         with tempfile.TemporaryDirectory() as folder:

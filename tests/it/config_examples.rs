@@ -53,6 +53,7 @@ fn the_full_example_tells_the_true_defaults() {
                     "app",
                     "ca_file",
                     "certificate_file",
+                    "before",
                     "clouds_file",
                     "key_file",
                     "mirror_sha256",

@@ -59,6 +59,7 @@ fn what_a_guest_runs_is_read_whole() {
             "max = 5\n[pools.guest]\nuser = \"ci_1\"\ngroups = [\"docker\", \"kvm\"]\n\
              application = \"download\"\nmirror = \"http://10.0.0.1/r\"\nversion = \"2.330.0\"\n\
              mirror_sha256 = \"{sha256}\"\narchitecture = \"arm64\"\ndisable_update = true\n\
+             before = \"apt-get purge -y snapd\"\n\
              [pools.guest.env]\nA = \"1\"\nB_2 = \"\""
         ),
     );
@@ -79,6 +80,7 @@ fn what_a_guest_runs_is_read_whole() {
                 architecture: Architecture::Arm64,
             },
             disable_update: true,
+            before: Some("apt-get purge -y snapd".into()),
         }
     );
 }

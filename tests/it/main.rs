@@ -14,6 +14,7 @@ mod support;
 
 mod app_keys;
 mod cli_jobs;
+mod clouds_yaml;
 mod config;
 mod config_examples;
 mod config_files;
@@ -48,7 +49,9 @@ mod journal;
 mod journal_file;
 mod journal_guests;
 mod lxd_absent;
+mod lxd_refusals;
 mod openstack_faults;
+mod openstack_worlds;
 mod planner;
 mod provider_contract;
 mod readme;

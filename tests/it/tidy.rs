@@ -90,7 +90,7 @@ fn the_brain_knows_neither_actors_nor_clocks() {
 fn the_brain_speaks_no_http() {
     let manifest = fs::read_to_string(root().join("actors/Cargo.toml")).unwrap();
     let dependencies = manifest.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
-    let http = ["reqwest", "hyper", "axum", "octocrab", "openstack", "osauth", "http", "tower"];
+    let http = ["reqwest", "hyper", "axum", "octocrab", "http", "tower"];
     let found: Vec<_> = dependencies.filter(|name| http.contains(name)).collect();
     assert!(found.is_empty(), "{found:?} belong to the daemon's adapters");
 }

@@ -283,3 +283,45 @@ async fn an_image_that_holds_the_application_is_used_as_it_is_and_keeps_its_own_
     // No home was given: nobody was told anything.
     assert!(world.known().reports.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real LXD: tests/lxd/up.sh"]
+async fn a_restart_of_the_unit_in_mid_job_waits_for_the_job() {
+    let lxd = Lxd::found();
+    let (world, settings) = world(&lxd, json!({})).await;
+    let name = &fresh("restart");
+    let container = online(&lxd, &world, &settings, name).await;
+    let job = world.queue(name, 8.0);
+    world.until(BOOT, "the job runs", |known| known.jobs[&job].state == JobState::Acquired).await;
+    // What needrestart does, were the unit not exempt; also in a job's own process, which is killed
+    // with the rest if the unit is.
+    container.exec("systemctl restart --no-block runner-fleet-guest");
+    assert!(container.gone_within(BOOT), "the machine ends after its job all the same");
+    assert_eq!(world.known().jobs[&job].state, JobState::Completed);
+    let stopped = world.report(name, "stopped").unwrap();
+    assert_eq!(stopped["result"], "success", "{stopped}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a real LXD: tests/lxd/up.sh"]
+async fn upkeep_is_held_off_needrestart_leaves_the_guest_alone_and_the_pools_command_ran() {
+    let lxd = Lxd::found();
+    let (world, mut settings) = world(&lxd, json!({})).await;
+    settings.before = Some("id -u >/run/before-ran".to_owned());
+    let name = &fresh("upkeep");
+    let container = online(&lxd, &world, &settings, name).await;
+    let seen = container.exec(
+        "cat /run/before-ran; \
+         for unit in apt-daily.timer apt-daily.service apt-daily-upgrade.timer; do \
+         systemctl is-enabled $unit; systemctl is-active $unit; done; \
+         perl -e 'my %nrconf; eval join(\"\", <>); die $@ if $@; \
+         print \"exempt\\n\" if grep { \"runner-fleet-guest.service\" =~ $_ } \
+         keys %{$nrconf{override_rc}}' /etc/needrestart/conf.d/runner-fleet.conf",
+    );
+    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    let lines: Vec<&str> = seen.lines().collect();
+    let held = ["masked-runtime", "inactive"].repeat(3);
+    assert_eq!(lines[..1], ["0"], "{seen}");
+    assert_eq!(lines[1..7], held[..], "{seen}");
+    assert_eq!(lines[7..], ["exempt"], "{seen}");
+}

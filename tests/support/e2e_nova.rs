@@ -14,6 +14,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use reqwest::{Client, Method, StatusCode};
+use runner_fleet::provider::openstack::cloud::{CloudConfig, Credentials, Named, Owned};
 use runner_fleet::{
     fake::github::{FakeGithub, Next},
     guest::jit_config_in,
@@ -46,19 +47,28 @@ pub struct Seen {
 impl Admin {
     /// Logs in as that cloud of a clouds.yaml.
     pub fn of(clouds: &Path, cloud: &str) -> Self {
-        let all: Value = serde_yaml::from_str(&std::fs::read_to_string(clouds).unwrap()).unwrap();
-        let auth = &all["clouds"][cloud]["auth"];
-        assert!(auth.is_object(), "{} has the cloud {cloud}", clouds.display());
+        let cloud = CloudConfig::load(Some(clouds), Some(cloud)).unwrap();
+        let Credentials::Password { user, password, project } = &cloud.credentials else {
+            panic!("{} logs in with a password", clouds.display());
+        };
+        let named = |one: &Named| match one {
+            Named::Id(id) => json!({ "id": id }),
+            Named::Name(name) => json!({ "name": name }),
+        };
+        let owned = |one: &Owned| {
+            let mut it = named(&one.what);
+            it["domain"] = named(&one.domain);
+            it
+        };
+        let mut who = owned(user);
+        who["password"] = password.expose().into();
         let login = json!({"auth": {
-            "identity": {"methods": ["password"], "password": {"user": {
-                "name": auth["username"], "password": auth["password"],
-                "domain": {"name": auth["user_domain_name"]}}}},
-            "scope": {"project": {"name": auth["project_name"],
-                "domain": {"name": auth["project_domain_name"]}}}}});
+            "identity": {"methods": ["password"], "password": {"user": who}},
+            "scope": {"project": owned(project)}}});
         Self {
             client: Client::builder().timeout(Duration::from_secs(30)).build().unwrap(),
             login,
-            auth_url: auth["auth_url"].as_str().unwrap().trim_end_matches('/').to_owned(),
+            auth_url: cloud.auth_url.as_str().trim_end_matches('/').to_owned(),
             session: Mutex::new(None),
         }
     }

@@ -18,6 +18,7 @@ pub mod kept_jobs;
 pub mod lxd;
 pub mod lxd_gate;
 pub mod lxd_guests;
+pub mod lxd_script;
 pub mod openstack;
 pub mod planner;
 pub mod queue;

@@ -25,6 +25,7 @@ pub(super) struct Cloud {
 pub(super) struct Thing {
     pub(super) id: String,
     pub(super) name: String,
+    pub(super) status: &'static str,
 }
 
 pub(super) struct State {
@@ -47,6 +48,10 @@ pub(super) struct Server {
     pub(super) tags: Vec<String>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) created: DateTime<Utc>,
+    /// When its status or task last changed.
+    pub(super) updated: DateTime<Utc>,
+    /// Deleted, hidden, and still counted.
+    pub(super) hidden: bool,
     pub(super) image: String,
     pub(super) flavor: String,
     pub(super) network: String,
@@ -92,6 +97,8 @@ impl State {
             tags: order.tags,
             metadata: order.metadata,
             created: Utc::now(),
+            updated: Utc::now(),
+            hidden: false,
             image: order.image,
             flavor: order.flavor,
             network: order.network,
@@ -118,7 +125,9 @@ impl State {
 impl Cloud {
     pub(super) fn new(options: Options, base: String) -> Self {
         let things = |names: &[String]| -> Vec<Thing> {
-            names.iter().map(|name| Thing { id: new_id(), name: name.clone() }).collect()
+            let thing =
+                |name: &String| Thing { id: new_id(), name: name.clone(), status: "active" };
+            names.iter().map(thing).collect()
         };
         let mut flavors = things(&options.flavors);
         // Nova's flavor ids may be any text, and small clouds number them.
@@ -225,6 +234,7 @@ impl Cloud {
                 return None;
             }
             vm.task = None;
+            vm.updated = Utc::now();
             if fault.is_some() {
                 vm.status = "ERROR";
                 vm.fault = fault;
@@ -247,6 +257,7 @@ impl Cloud {
                 && vm.status == "ACTIVE"
             {
                 vm.status = "SHUTOFF";
+                vm.updated = Utc::now();
             }
         });
     }

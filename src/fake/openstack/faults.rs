@@ -26,6 +26,17 @@ pub(super) struct FaultState {
     pub(super) hidden_rate: f64,
     pub(super) hang_deletes: bool,
     pub(super) echo_user_data: bool,
+    /// The compute endpoint's path in the catalog.
+    pub(super) compute_path: String,
+    /// How and whereto `/plain` is answered: a status and an address without a path.
+    pub(super) moved: (u16, Option<String>),
+    pub(super) drop_versions: bool,
+    pub(super) clock_ahead: chrono::TimeDelta,
+    pub(super) soft_deletes: bool,
+    pub(super) forbid_force: bool,
+    pub(super) conflicts: u32,
+    pub(super) forbidden_network: Option<String>,
+    pub(super) login_answer: Option<(u16, String)>,
 }
 
 impl FaultState {
@@ -48,6 +59,15 @@ impl FaultState {
             hidden_rate: 0.0,
             hang_deletes: false,
             echo_user_data: false,
+            compute_path: "/compute/v2.1".to_owned(),
+            moved: (301, None),
+            drop_versions: false,
+            clock_ahead: chrono::TimeDelta::zero(),
+            soft_deletes: false,
+            forbid_force: false,
+            conflicts: 0,
+            forbidden_network: None,
+            login_answer: None,
         }
     }
 
@@ -172,6 +192,61 @@ impl Faults {
     /// Creates are refused with 400 in a text that quotes the user data, as Nova's schema check does.
     pub fn echo_user_data(&self, on: bool) {
         self.set(|f| f.echo_user_data = on);
+    }
+
+    /// The compute endpoint that catalogs name from now on: `/compute` names no version, `/compute/v2/X`
+    /// is the old API, and whatever begins with `/plain` is redirected.
+    pub fn compute_path(&self, path: &str) {
+        self.set(|f| f.compute_path = path.to_owned());
+    }
+
+    /// Calls to `/plain/…` are answered with this status and the same path without `/plain`, at this
+    /// cloud or at another address (`http://HOST:PORT`).
+    pub fn redirect(&self, status: u16, elsewhere: Option<&str>) {
+        self.set(|f| f.moved = (status, elsewhere.map(str::to_owned)));
+    }
+
+    /// Something before Nova takes the header with the microversion out: everything is 2.1.
+    pub fn drop_versions(&self, on: bool) {
+        self.set(|f| f.drop_versions = on);
+    }
+
+    /// The cloud's clock is so far ahead, as the times of its tokens show.
+    pub fn clock_ahead(&self, by: chrono::TimeDelta) {
+        self.set(|f| f.clock_ahead = by);
+    }
+
+    /// A deleted VM is hidden and keeps its quota (Nova's `reclaim_instance_interval`), unless its
+    /// deletion is forced, which may be forbidden.
+    pub fn soft_deletes(&self, on: bool, force_allowed: bool) {
+        self.set(|f| {
+            f.soft_deletes = on;
+            f.forbid_force = !force_allowed;
+        });
+    }
+
+    /// The next `count` deletions are refused with 409 because of a task under way.
+    pub fn conflict_deletes(&self, count: u32) {
+        self.set(|f| f.conflicts = count);
+    }
+
+    /// This network is an external one, which the project may not attach VMs to.
+    pub fn forbid_network(&self, name: &str) {
+        self.set(|f| f.forbidden_network = Some(name.to_owned()));
+    }
+
+    /// Log-ins are answered with this status and body.
+    pub fn answer_logins(&self, answer: Option<(u16, &str)>) {
+        self.set(|f| f.login_answer = answer.map(|(status, body)| (status, body.to_owned())));
+    }
+
+    /// An image is switched off: Glance shows it as `deactivated`, and Nova makes no VM from it.
+    pub fn deactivate_image(&self, name: &str) {
+        self.0.with(|state| {
+            for image in state.images.iter_mut().filter(|image| image.name == name) {
+                image.status = "deactivated";
+            }
+        });
     }
 
     /// A VM is gone from one moment to the next, as after an evacuation that failed. Whether it was

@@ -6,10 +6,10 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{Path, Query, Request, State as Shared},
-    http::StatusCode,
+    http::{StatusCode, Uri},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use rand::Rng;
 use serde_json::{Value, json};
@@ -30,7 +30,8 @@ pub(super) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/network/v2.0/networks", get(networks))
         .route("/network/v2.0/networks/{id}", get(network))
         .route("/network/v2.0/security-groups", get(security_groups))
-        .merge(nova::routes())
+        .merge(nova::routes(&cloud))
+        .route("/plain/{*path}", any(redirect))
         .layer(from_fn_with_state(cloud.clone(), gate))
         .with_state(cloud)
 }
@@ -86,9 +87,10 @@ async fn gate(Shared(cloud): Here, request: Request, next: Next) -> Response {
             state.faults.limited -= 1;
             return Gate::Limited(state.faults.retry_after.as_secs());
         }
+        let open = login || path.starts_with("/plain/");
         let lives =
             token.and_then(|t| state.tokens.get(t)).is_some_and(|end| Instant::now() < *end);
-        if login || lives { Gate::Pass } else { Gate::NoToken }
+        if open || lives { Gate::Pass } else { Gate::NoToken }
     });
     match verdict {
         Gate::Pass => {}
@@ -115,6 +117,9 @@ async fn login(Shared(cloud): Here, body: Bytes) -> Response {
         cloud.with(|state| (state.faults.refuse_logins, state.faults.password.clone()));
     let right = user["name"] == USER && user["password"] == *password;
     let secret = &body["auth"]["identity"]["application_credential"]["secret"];
+    if let Some((status, body)) = cloud.with(|state| state.faults.login_answer.clone()) {
+        return (StatusCode::from_u16(status).unwrap_or_default(), body).into_response();
+    }
     if refused || !(right || *secret == *password) {
         return refusal(401, "error", UNAUTHORIZED).into_response();
     }
@@ -130,7 +135,9 @@ async fn login(Shared(cloud): Here, body: Bytes) -> Response {
         json!({ "type": kind, "name": kind, "id": new_id(),
                 "endpoints": [at("public"), at("internal")] })
     };
-    let now = chrono::Utc::now();
+    let (ahead, compute) =
+        cloud.with(|state| (state.faults.clock_ahead, state.faults.compute_path.clone()));
+    let now = chrono::Utc::now() + ahead;
     let time = |t: chrono::DateTime<chrono::Utc>| t.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     let body = json!({ "token": {
         "methods": ["password"],
@@ -139,7 +146,7 @@ async fn login(Shared(cloud): Here, body: Bytes) -> Response {
         "project": { "id": "demo", "name": "demo", "domain": { "id": "default", "name": "Default" } },
         "catalog": [
             endpoint("identity", "/identity"),
-            endpoint("compute", "/compute/v2.1"),
+            endpoint("compute", &compute),
             endpoint("image", "/image"),
             endpoint("network", "/network"),
         ],
@@ -147,18 +154,62 @@ async fn login(Shared(cloud): Here, body: Bytes) -> Response {
     (StatusCode::CREATED, [("x-subject-token", token)], Json(body)).into_response()
 }
 
+/// A load balancer's answer to what was moved, whatever the method.
+async fn redirect(Shared(cloud): Here, Path(path): Path<String>, uri: Uri) -> Response {
+    let (status, elsewhere) = cloud.with(|state| state.faults.moved.clone());
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let to = format!("{}/{path}{query}", elsewhere.unwrap_or_else(|| cloud.base.clone()));
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::MOVED_PERMANENTLY);
+    (status, [("location", to)], "<html>moved</html>").into_response()
+}
+
 fn thing(kind: &str, thing: &Thing) -> Value {
-    let status = if kind == "images" { "active" } else { "ACTIVE" };
+    let status = if kind == "images" { thing.status } else { "ACTIVE" };
     json!({ "id": thing.id, "name": thing.name, "status": status })
 }
 
-fn listed(kind: &str, things: &[Thing], query: &HashMap<String, String>) -> Response {
+fn listed(
+    kind: &str,
+    things: &[Thing],
+    query: &HashMap<String, String>,
+    limit: usize,
+) -> Result<Response, Refusal> {
     let fits = |t: &&Thing| {
         query.get("name").is_none_or(|name| *name == t.name)
             && query.get("id").is_none_or(|id| *id == t.id)
+            && (kind != "images" || query.get("status").is_none_or(|status| *status == t.status))
     };
     let list: Vec<Value> = things.iter().filter(fits).map(|t| thing(kind, t)).collect();
-    Json(json!({ kind: list })).into_response()
+    paged(kind, list, query, limit).map(|page| Json(page).into_response())
+}
+
+/// One page of a list, with the way on in the words of its service; the addresses in it are those that
+/// a service behind a proxy gives of itself.
+pub(super) fn paged(
+    kind: &str,
+    mut list: Vec<Value>,
+    query: &HashMap<String, String>,
+    limit: usize,
+) -> Result<Value, Refusal> {
+    if let Some(marker) = query.get("marker") {
+        let Some(at) = list.iter().position(|one| one["id"] == **marker) else {
+            return Err(refusal(400, "badRequest", format!("marker [{marker}] not found")));
+        };
+        list.drain(..=at);
+    }
+    let more = list.len() > limit;
+    list.truncate(limit);
+    let last = list.last().and_then(|one| one["id"].as_str()).map(str::to_owned);
+    let mut page = json!({ kind: list });
+    if let Some(last) = last.filter(|_| more) {
+        if kind == "images" {
+            page["next"] = json!(format!("/v2/images?marker={last}"));
+        } else {
+            let href = format!("http://internal:1/{kind}?marker={last}");
+            page[format!("{kind}_links")] = json!([{ "rel": "next", "href": href }]);
+        }
+    }
+    Ok(page)
 }
 
 fn shown(kind: &str, wrapped: Option<&str>, things: &[Thing], id: &str) -> Response {
@@ -174,16 +225,18 @@ fn shown(kind: &str, wrapped: Option<&str>, things: &[Thing], id: &str) -> Respo
 
 type Params = Query<HashMap<String, String>>;
 
-async fn images(Shared(cloud): Here, Query(query): Params) -> Response {
-    cloud.with(|state| listed("images", &state.images, &query))
+async fn images(Shared(cloud): Here, Query(query): Params) -> Result<Response, Refusal> {
+    let limit = cloud.options.page_limit;
+    cloud.with(|state| listed("images", &state.images, &query, limit))
 }
 
 async fn image(Shared(cloud): Here, Path(id): Path<String>) -> Response {
     cloud.with(|state| shown("images", None, &state.images, &id))
 }
 
-async fn networks(Shared(cloud): Here, Query(query): Params) -> Response {
-    cloud.with(|state| listed("networks", &state.networks, &query))
+async fn networks(Shared(cloud): Here, Query(query): Params) -> Result<Response, Refusal> {
+    let limit = cloud.options.page_limit;
+    cloud.with(|state| listed("networks", &state.networks, &query, limit))
 }
 
 async fn network(Shared(cloud): Here, Path(id): Path<String>) -> Response {

@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, State as Shared},
-    http::{HeaderMap, StatusCode},
+    extract::{Path, Query, Request, State as Shared},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get, post},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rand::Rng;
@@ -16,22 +17,56 @@ use serde_json::{Value, json};
 
 use super::{
     cloud::{Cloud, Order, Server, State, new_id},
-    http::{Here, Refusal, empty, refusal},
+    http::{Here, Refusal, empty, paged, refusal},
 };
 
 /// The newest microversion that is understood.
 const NEWEST: (u32, u32) = (2, 96);
 const USER_DATA_MAX: usize = 65_535;
+const VERSION: &str = "openstack-api-version";
 
-pub(super) fn routes() -> Router<Arc<Cloud>> {
+pub(super) fn routes(cloud: &Arc<Cloud>) -> Router<Arc<Cloud>> {
     Router::new()
         .route("/compute/v2.1/servers", get(list).post(create))
         .route("/compute/v2.1/servers/detail", get(list))
         .route("/compute/v2.1/servers/{id}", get(show).delete(delete))
+        .route("/compute/v2.1/servers/{id}/action", post(act))
         .route("/compute/v2.1/flavors", get(flavors))
         .route("/compute/v2.1/limits", get(limits))
         .route("/compute/v2.1/os-keypairs", get(keypairs))
         .route("/compute/v2.1/os-availability-zone", get(zones))
+        .route("/compute", get(versions))
+        .route("/compute/{*path}", any(elsewhere))
+        .layer(from_fn_with_state(cloud.clone(), name_version))
+}
+
+/// Every answer names the microversion that it is of.
+async fn name_version(Shared(cloud): Here, request: Request, next: Next) -> Response {
+    let versioned = request.uri().path().starts_with("/compute/v2.1/");
+    let dropped = cloud.with(|state| state.faults.drop_versions);
+    let asked = request.headers().get(VERSION).filter(|_| !dropped).cloned();
+    let mut response = next.run(request).await;
+    if versioned {
+        let version = asked.unwrap_or(HeaderValue::from_static("compute 2.1"));
+        response.headers_mut().insert(VERSION, version);
+    }
+    response
+}
+
+/// What Nova has below an endpoint without a version.
+async fn versions() -> Response {
+    let of = |id: &str, version: &str| json!({ "id": id, "version": version, "links": [] });
+    let newest = format!("{}.{}", NEWEST.0, NEWEST.1);
+    Json(json!({ "versions": [of("v2.0", ""), of("v2.1", &newest)] })).into_response()
+}
+
+/// Paths without a version are a question; unknown ones below v2.1 are not there.
+async fn elsewhere(Path(path): Path<String>) -> Response {
+    if path.starts_with("v2") {
+        return refusal(404, "itemNotFound", "The resource could not be found.").into_response();
+    }
+    let choices = json!({ "choices": [{ "id": "v2.1", "status": "CURRENT", "links": [] }] });
+    (StatusCode::MULTIPLE_CHOICES, Json(choices)).into_response()
 }
 
 fn bad(message: &str) -> Refusal {
@@ -59,6 +94,12 @@ fn microversion(headers: &HeaderMap) -> Result<(u32, u32), Refusal> {
     }
 }
 
+/// The microversion that is spoken, which may not be the one that was asked for.
+fn spoken(cloud: &Cloud, headers: &HeaderMap) -> Result<(u32, u32), Refusal> {
+    let dropped = cloud.with(|state| state.faults.drop_versions);
+    if dropped { Ok((2, 1)) } else { microversion(headers) }
+}
+
 fn element(vm: &Server, version: (u32, u32)) -> Value {
     let addresses = if vm.status == "BUILD" || vm.status == "ERROR" {
         json!({})
@@ -73,6 +114,7 @@ fn element(vm: &Server, version: (u32, u32)) -> Value {
         "OS-EXT-AZ:availability_zone": if vm.status == "BUILD" { "" } else { "nova" },
         "metadata": vm.metadata,
         "created": vm.created.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "updated": vm.updated.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         "addresses": addresses,
         "tenant_id": "demo",
         "image": { "id": vm.image },
@@ -93,7 +135,12 @@ fn element(vm: &Server, version: (u32, u32)) -> Value {
 
 /// Every VM as a listing shows it, newest first.
 pub(super) fn all(state: &State) -> Vec<Value> {
-    state.vms.iter().rev().map(|vm| element(vm, NEWEST)).collect()
+    shown(state).map(|vm| element(vm, NEWEST)).collect()
+}
+
+/// The VMs that a project sees, newest first.
+fn shown(state: &State) -> impl Iterator<Item = &Server> {
+    state.vms.iter().rev().filter(|vm| !vm.hidden)
 }
 
 /// Nova takes the name as a regular expression; anchors and plain text is all that is understood here.
@@ -113,7 +160,7 @@ async fn list(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response, Refusal> {
-    let version = microversion(&headers)?;
+    let version = spoken(&cloud, &headers)?;
     let base = cloud.base.clone();
     let page_limit = cloud.options.page_limit;
     cloud.with(|state| {
@@ -122,7 +169,7 @@ async fn list(
         }
         let mut elements = match &state.faults.frozen {
             Some(frozen) => frozen.clone(),
-            None => state.vms.iter().rev().map(|vm| element(vm, version)).collect(),
+            None => shown(state).map(|vm| element(vm, version)).collect(),
         };
         // `metadata` is no search option of ordinary users: Nova drops it and shows everything.
         elements.retain(|server| {
@@ -181,10 +228,12 @@ async fn show(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    let version = microversion(&headers)?;
+    let version = spoken(&cloud, &headers)?;
     cloud.with(|state| match state.vm(&id) {
-        Some(vm) => Ok(Json(json!({ "server": element(vm, version) })).into_response()),
-        None => Err(gone(&id)),
+        Some(vm) if !vm.hidden => {
+            Ok(Json(json!({ "server": element(vm, version) })).into_response())
+        }
+        Some(_) | None => Err(gone(&id)),
     })
 }
 
@@ -193,7 +242,7 @@ fn gone(id: &str) -> Refusal {
 }
 
 async fn create(Shared(cloud): Here, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
-    let version = microversion(&headers)?;
+    let version = spoken(&cloud, &headers)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let taken = cloud.with(|state| {
         let order = checked(state, &body["server"], version)?;
@@ -247,8 +296,12 @@ fn checked(state: &State, server: &Value, version: (u32, u32)) -> Result<Order, 
         return Err(bad("Invalid input for field/attribute metadata."));
     }
     let (image, flavor) = (text("imageRef"), text("flavorRef"));
-    if !state.images.iter().any(|i| i.id == image) {
-        return Err(bad("Can not find requested image"));
+    match state.images.iter().find(|i| i.id == image) {
+        None => return Err(bad("Can not find requested image")),
+        Some(found) if found.status != "active" => {
+            return Err(bad(&format!("Image {image} is not active.")));
+        }
+        Some(_) => {}
     }
     if !state.flavors.iter().any(|f| f.id == flavor) {
         return Err(bad("Invalid flavorRef provided."));
@@ -267,6 +320,14 @@ fn checked(state: &State, server: &Value, version: (u32, u32)) -> Result<Order, 
             return Err(refusal(409, "conflictingRequest", what));
         }
     };
+    let forbidden = state.faults.forbidden_network.as_ref();
+    if forbidden
+        .is_some_and(|name| state.networks.iter().any(|n| n.id == network && n.name == *name))
+    {
+        let what =
+            format!("It is not allowed to create an interface on external network {network}");
+        return Err(refusal(403, "forbidden", what));
+    }
     if !state.networks.iter().any(|n| n.id == network) {
         return Err(bad(&format!("Network {network} could not be found.")));
     }
@@ -286,27 +347,71 @@ fn checked(state: &State, server: &Value, version: (u32, u32)) -> Result<Order, 
 }
 
 async fn delete(Shared(cloud): Here, Path(id): Path<String>) -> Result<Response, Refusal> {
+    end(&cloud, id, false)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+async fn act(
+    Shared(cloud): Here,
+    Path(id): Path<String>,
+    Json(body): Json<Value>,
+) -> Result<Response, Refusal> {
+    if body.get("forceDelete").is_none() {
+        return Err(bad("There is no such action"));
+    }
+    if cloud.with(|state| state.faults.forbid_force) {
+        let what = "Policy doesn't allow os_compute_api:os-deferred-delete:force to be performed.";
+        return Err(refusal(403, "forbidden", what));
+    }
+    end(&cloud, id, true)?;
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// Ends a VM; by force, it leaves nothing behind.
+fn end(cloud: &Arc<Cloud>, id: String, force: bool) -> Result<(), Refusal> {
     let begun = cloud.with(|state| {
         let hang = state.faults.hang_deletes;
-        let Some(vm) = state.vm(&id) else { return Err(gone(&id)) };
+        let soft = state.faults.soft_deletes && !force;
+        let busy = state.faults.conflicts > 0;
+        state.faults.conflicts = state.faults.conflicts.saturating_sub(1);
+        let Some(vm) = state.vm(&id).filter(|vm| force || !vm.hidden) else {
+            return Err(gone(&id));
+        };
+        if busy {
+            let what =
+                format!("Cannot 'delete' instance {id} while it is in task_state image_uploading");
+            return Err(refusal(409, "conflictingRequest", what));
+        }
         if vm.locked {
             return Err(refusal(409, "conflictingRequest", format!("Instance {id} is locked")));
         }
+        if soft {
+            vm.hidden = true;
+            return Ok(false);
+        }
         let first = vm.task != Some("deleting");
+        if first {
+            vm.updated = chrono::Utc::now();
+        }
         vm.task = Some("deleting");
         Ok(first && !hang)
     });
     if begun? {
         cloud.finish_delete(id);
     }
-    Ok(empty(StatusCode::NO_CONTENT))
+    Ok(())
 }
 
-async fn flavors(Shared(cloud): Here) -> Response {
+async fn flavors(
+    Shared(cloud): Here,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<Response, Refusal> {
+    let limit = cloud.options.page_limit;
     cloud.with(|state| {
         let list: Vec<Value> =
             state.flavors.iter().map(|f| json!({ "id": f.id, "name": f.name })).collect();
-        Json(json!({ "flavors": list })).into_response()
+        let page = paged("flavors", list, &query, limit)?;
+        Ok(Json(page).into_response())
     })
 }
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 # Before anything that may take its time: `booted` is when the program began.
 import machine
@@ -19,12 +20,15 @@ BOOTED = machine.now()
 import home  # noqa: E402
 import listener as listening  # noqa: E402
 import prepare  # noqa: E402
+import proxy  # noqa: E402
 import record as recording  # noqa: E402
 import standdown  # noqa: E402
 
 DATA = "/etc/runner-fleet/guest.json"
 RUN_DIR = "/run/runner-fleet"
 LAST_REPORT = 20.0
+# Between two looks whether a job that keeps this from stopping has ended, in seconds.
+STOP_STEP = 5.0
 
 
 class Life:
@@ -40,13 +44,17 @@ class Life:
         self.application = None
         self.user = None
         self.env = {}
+        self.proxies = proxy.environment(proxy.SYSTEM, machine.environment(), data.get("env") or {})
         self.listener = None
         self.perf_dir = os.path.join(RUN_DIR, "perf")
         door = None
         if data.get("home"):
             there = data["home"]
             record.hide(there["token"])
-            door = home.Door(data["runner"], there["url"], there["token"], there.get("ca_pem"))
+            door = home.Door(
+                data["runner"], there["url"], there["token"], there.get("ca_pem"),
+                proxy.of(there["url"], self.proxies),
+            )
         self.door = door
         self.reports = home.Reports(door, record, self.facts)
 
@@ -75,6 +83,11 @@ class Life:
         prepare.lock_up(self.record)
         os.makedirs(RUN_DIR, 0o755, exist_ok=True)
 
+    def run_before(self):
+        """What the pool wants done first."""
+        if self.data.get("before"):
+            prepare.before(self.data["before"], self.record)
+
     def find_user_and_application(self):
         """The user that jobs run as, and the runner application in its hands."""
         source = self.data["application"]
@@ -93,7 +106,7 @@ class Life:
         self.user = prepare.make_user(name or prepare.DEFAULT_USER, self.data.get("groups") or [], self.record)
         if not found:
             found = prepare.download(
-                source["url"], source["sha256"], self.user, machine.environment(), self.record
+                source["url"], source["sha256"], self.user, self.proxies, self.record
             )
         self.application = prepare.hand_over(found, self.user, self.record)
 
@@ -111,10 +124,11 @@ class Life:
         os.mkdir(self.perf_dir, 0o700)
         os.chown(self.perf_dir, self.user.pw_uid, self.user.pw_gid)
         self.env = listening.merged_environment(
-            self.application, self.user, machine.environment(), self.data.get("env") or {}
+            self.application, self.user, dict(proxy.SYSTEM, **machine.environment()),
+            self.data.get("env") or {},
         )
 
-    STEPS = (lock_up, find_user_and_application, open_hooks, make_environment)
+    STEPS = (lock_up, run_before, find_user_and_application, open_hooks, make_environment)
 
     def hear_hooks(self, line):
         """Takes what the hooks say, whatever it is: a job can say anything here."""
@@ -159,6 +173,21 @@ class Life:
         elif word == "result":
             self.reached("job_started", "job-started", result=detail)
             self.reached("job_completed", "job-completed")
+
+    def stop(self):
+        """The unit is being stopped. A job is not cut short by what it did itself (it installed
+        packages, and whatever looks after services restarted this one) or by somebody who restarts
+        units: it comes to its end first. Where the machine goes down, it has not the time."""
+        if not self.listener:
+            return
+        said = False
+        while self.listener.at_work() and not machine.goes_down():
+            if not said:
+                self.record.say("asked to stop in mid-job: the job ends first")
+                said = True
+            machine.ask_for_time(STOP_STEP * 6)
+            time.sleep(STOP_STEP)
+        self.listener.stop()
 
     def live(self):
         """From the first step to the last report. Returns the runner application's exit code, or
@@ -213,9 +242,8 @@ def main():
     life = Life(data, record)
 
     def stopped(_number, _frame):
-        # The machine is being shut down: the application ends first, then this.
-        if life.listener:
-            life.listener.stop()
+        # The application ends first, then this. Not here: the main thread waits for the application.
+        threading.Thread(target=life.stop, name="stop", daemon=True).start()
 
     signal.signal(signal.SIGTERM, stopped)
     code = life.live()

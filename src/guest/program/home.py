@@ -5,6 +5,7 @@ that is known when it is sent, so a lost, late or repeated one harms nothing. Wh
 refuses is dropped; what it cannot take now is tried again, with backoff, while the machine lives.
 """
 
+import base64
 import http.client
 import json
 import queue
@@ -31,9 +32,14 @@ def pause(tries):
 
 
 class Door:
-    """HTTP to the daemon: one call, one connection, no proxy, no redirect."""
+    """HTTP to the daemon: one call, one connection, no redirect.
 
-    def __init__(self, runner, url, token, ca_pem):
+    The daemon is nearby, most of the time, and a proxy for the outside may not reach it: it is called
+    directly first. Where no connection is to be had, the call goes through the proxy, and whichever
+    way worked is tried first from then on.
+    """
+
+    def __init__(self, runner, url, token, ca_pem, proxies=None):
         parts = urllib.parse.urlsplit(url)
         self._tls = None
         if parts.scheme == "https":
@@ -41,27 +47,69 @@ class Door:
         self._host = parts.hostname or ""
         self._port = parts.port
         self._path = "%s/v1/guest/%s/" % (parts.path.rstrip("/"), urllib.parse.quote(runner))
+        proxy = (proxies or {}).get(parts.scheme)
+        self._proxy = urllib.parse.urlsplit(proxy) if proxy else None
+        self._through = False
         self._headers = {"Authorization": "Bearer " + token, "User-Agent": "runner-fleet-guest"}
 
     def call(self, method, path, body=None, limit=CALL_LIMIT):
         """The status and the body of the answer. Raises OSError or HTTPException without one."""
-        if self._tls:
-            line = http.client.HTTPSConnection(
-                self._host, self._port, timeout=limit, context=self._tls
-            )
-        else:
-            line = http.client.HTTPConnection(self._host, self._port, timeout=limit)
+        line = self._open(limit)
         try:
             headers = dict(self._headers)
             if body is not None:
                 # Escaped, what a job says could grow beyond what the daemon reads.
                 body = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
                 headers["Content-Type"] = "application/json"
-            line.request(method, self._path + path, body=body, headers=headers)
+            where = self._path + path
+            if self._through and not self._tls:
+                where = "http://%s%s" % (self._authority(), where)
+                headers.update(self._log_in())
+            line.request(method, where, body=body, headers=headers)
             answer = line.getresponse()
             return answer.status, answer.read(65536)
         finally:
             line.close()
+
+
+    def _open(self, limit):
+        """A connection, by the way that worked last."""
+        ways = (self._through, not self._through) if self._proxy else (False,)
+        failed = None
+        for through in ways:
+            line = self._line(through, limit)
+            try:
+                line.connect()
+            except (OSError, http.client.HTTPException) as error:
+                line.close()
+                failed = failed or error
+                continue
+            self._through = through
+            return line
+        raise failed
+
+    def _line(self, through, limit):
+        host, port = self._host, self._port
+        if through:
+            host, port = self._proxy.hostname or "", self._proxy.port or 3128
+        if not self._tls:
+            return http.client.HTTPConnection(host, port, timeout=limit)
+        line = http.client.HTTPSConnection(host, port, timeout=limit, context=self._tls)
+        if through:
+            line.set_tunnel(self._host, self._port or 443, headers=self._log_in())
+        return line
+
+    def _authority(self):
+        host = "[%s]" % self._host if ":" in self._host else self._host
+        return "%s:%d" % (host, self._port or 80)
+
+    def _log_in(self):
+        """What the proxy wants to see, where its address names a user."""
+        if not self._proxy.username:
+            return {}
+        user = "%s:%s" % (urllib.parse.unquote(self._proxy.username),
+                          urllib.parse.unquote(self._proxy.password or ""))
+        return {"Proxy-Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
 
 
 class Reports:

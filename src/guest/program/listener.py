@@ -80,6 +80,8 @@ def merged_environment(app, user, base, wanted):
         if kept != lines:
             with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write("".join(line + "\n" for line in kept))
+    # Where the application keeps the Node.js that it runs hooks with.
+    env["RUNNER_FLEET_APPLICATION"] = app
     for key, (script, following) in HOOKS.items():
         if wanted.get(key) or image.get(key):
             env[following] = wanted.get(key) or image[key]
@@ -229,6 +231,11 @@ class Listener:
             self._process.kill()
             self._frozen = False
             return True
+
+    def at_work(self):
+        """Whether a job was taken and the application has not ended since."""
+        with self._lock:
+            return bool(self.evidence.taken and self._process and self._process.poll() is None)
 
     def stop(self):
         """Asks the application to stop, as an init system would: a job is cancelled cleanly."""

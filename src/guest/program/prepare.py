@@ -17,6 +17,8 @@ import time
 import urllib.error
 import urllib.request
 
+import proxy
+
 PLACES = ("/home/*/actions-runner", "/opt/actions-runner", "/actions-runner")
 DEFAULT_USER = "runner"
 DOWNLOAD_TRIES = 5
@@ -38,6 +40,13 @@ def lock_up(record):
                 os.chmod(path, 0o600)
         except OSError as error:
             record.say("%s stays readable: %s" % (path, error))
+
+
+def before(command, record):
+    """What the pool has root do before anything else. A machine that is not prepared takes no job."""
+    began = time.monotonic()
+    run(["sh", "-c", command], "run the pool's `before` command")
+    record.say("the pool's `before` command took %.1f s" % (time.monotonic() - began))
 
 
 def find_application(wish):
@@ -89,10 +98,21 @@ def hand_over(app, user, record):
         record.say("%s cannot reach %s; it moves to %s" % (user.pw_name, app, target))
         shutil.move(app, target)
         app = target
-    if os.stat(app).st_uid != user.pw_uid:
-        owner = "%d:%d" % (user.pw_uid, user.pw_gid)
-        run(["chown", "--recursive", "--no-dereference", owner, app], "give %s to %s" % (app, user.pw_name))
+    give(app, user)
+    # Jobs work in these; an image may have them on another disk.
+    for name in ("_work", "_diag"):
+        path = os.path.join(app, name)
+        if os.path.islink(path) and os.path.isdir(path):
+            give(os.path.realpath(path), user)
     return app
+
+
+def give(folder, user):
+    """Makes a folder the user's, and whatever is in it: a build of the image that ran a job as root
+    leaves files in a folder that is the user's."""
+    owner = "%d:%d" % (user.pw_uid, user.pw_gid)
+    run(["find", folder, "-xdev", "!", "-uid", str(user.pw_uid), "-exec", "chown", "-h", owner, "{}", "+"],
+        "give %s to %s" % (folder, user.pw_name))
 
 
 def reachable(path, user):
@@ -149,13 +169,8 @@ def download(url, sha256, user, environment, record):
 
 def fetch(url, path, environment, record):
     """Downloads to a file, going on where a broken connection left off; bounded."""
-    proxies = {
-        scheme: environment[name]
-        for scheme in ("http", "https")
-        for name in (scheme.upper() + "_PROXY", scheme + "_proxy")
-        if environment.get(name)
-    }
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxy.of(url, environment)))
+    proxied = bool(proxy.of(url, environment))
     for tries in range(1, DOWNLOAD_TRIES + 1):
         have = os.path.getsize(path) if os.path.exists(path) else 0
         request = urllib.request.Request(url, headers={"User-Agent": "runner-fleet-guest"})
@@ -174,7 +189,8 @@ def fetch(url, path, environment, record):
             if error.code == 416 and have:
                 # Nothing is left to send: all of it is there, and the digest judges it.
                 return
-            if error.code in (400, 401, 403, 404, 410):
+            # A proxy says 403 and 407 too, while its rules or its log-in are still on their way.
+            if error.code in (400, 401, 404, 410) or (error.code == 403 and not proxied):
                 raise Refused("could not download %s: HTTP %d" % (url, error.code)) from error
             reason = "HTTP %d" % error.code
         except (OSError, ValueError, http.client.HTTPException) as error:

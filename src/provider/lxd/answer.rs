@@ -6,7 +6,7 @@
 //! only for what nobody else can say; what is missing (image, profile, pool, network) is found out by
 //! asking for it (`check.rs`), not by reading words.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 use serde_json::Value;
@@ -35,6 +35,8 @@ pub(super) struct Answer {
     pub(super) body: Value,
     /// When it arrived.
     pub(super) at: Time,
+    /// What to do should it say that this client may not.
+    pub(super) if_refused: Arc<str>,
 }
 
 impl Answer {
@@ -74,9 +76,7 @@ impl Answer {
         let text = tidy(text, secrets);
         let (class, certain) = self.class(&text, purpose);
         let advice = match class {
-            ErrorClass::Auth => {
-                ": the client's certificate must be trusted by LXD (lxc config trust add CERTIFICATE), and not restricted to other projects"
-            }
+            ErrorClass::Auth => &*self.if_refused,
             ErrorClass::Quota => ": raise the project's limits, or lower the pools' `max`",
             _ => "",
         };
@@ -88,6 +88,8 @@ impl Answer {
         let harmless = purpose == Purpose::Read;
         match self.status {
             400 | 405 | 406 | 415 => (ErrorClass::Invalid, true),
+            // A project that forbids what an order names is no lack of trust.
+            403 if fault_class(text) == ErrorClass::Invalid => (ErrorClass::Invalid, true),
             401 | 403 => (ErrorClass::Auth, true),
             404 => (ErrorClass::NotFound, true),
             409 | 412 | 423 => (ErrorClass::Busy, true),
@@ -124,15 +126,27 @@ pub(super) fn fault_class(fault: &str) -> ErrorClass {
     // LXD does something else with the instance: "Instance is busy running a \"stop\" operation". It
     // says so by no status, and what a guest's own power-off sets going is no operation to ask for.
     const BUSY: [&str; 1] = ["is busy running a"];
-    // Refusals of the order itself, by LXD's validation of keys and devices, and by a server that
-    // cannot make virtual machines.
-    const INVALID: [&str; 6] = [
+    // Refusals of the order itself: by LXD's validation of keys and devices; by a server that cannot
+    // make virtual machines; by a project that limits or restricts (`limits.*`, `restricted.*`;
+    // project/permissions.go of LXD and of Incus); by an image server that has no such image.
+    const INVALID: [&str; 16] = [
         "invalid devices",
+        "invalid device ",
         "invalid config",
         "invalid value",
         "is not supported on this server",
-        "not allowed in project",
         "no root device could be found",
+        // A limit of the project counts what the instance must then say.
+        "either directly or via a profile",
+        "failed parsing \"limits.",
+        "failed parsing \"size",
+        "not allowed in project",
+        "isn't allowed in this project",
+        "doesn't allow cluster member targeting",
+        "is forbidden",
+        "are forbidden",
+        "couldn't be found for fingerprint",
+        "no matching image",
     ];
     let text = fault.to_ascii_lowercase();
     let speaks = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -157,7 +171,8 @@ mod tests {
 
     fn class(status: u16, text: &str) -> (ErrorClass, bool) {
         let at = "2026-11-20T10:00:00Z".parse().unwrap();
-        let answer = Answer { status, retry_at: None, body: json!({ "error": text }), at };
+        let (body, if_refused) = (json!({ "error": text }), "".into());
+        let answer = Answer { status, retry_at: None, body, at, if_refused };
         let error = answer.failure("x", Purpose::Create, &["s3cr3t"]);
         assert!(!error.what.contains("s3cr3t"));
         (error.class, error.certain)
@@ -191,12 +206,67 @@ mod tests {
         assert_eq!(fault_class("Failed to run: forkstart"), ErrorClass::Transient);
     }
 
+    /// The refusals of project/permissions.go (LXD 5.21, Incus 6) that a launch can meet, each with the
+    /// prefix that it has there.
+    #[test]
+    fn what_a_project_forbids_or_demands_is_the_orders_fault() {
+        let checked = "Failed checking if instance creation allowed: ";
+        let of = "container \"x\" of project \"ci\"";
+        for told in [
+            format!(
+                "{checked}Instance \"x\" in project \"ci\" has no \"limits.memory\" config, either \
+                 directly or via a profile"
+            ),
+            format!(
+                "{checked}Instance \"x\" in project \"ci\" has no \"size\" config set on the root \
+                 device either directly or via a profile"
+            ),
+            format!("{checked}Failed parsing \"limits.cpu\" for instance \"x\" in project \"ci\""),
+            format!("{checked}Failed parsing \"size.state\" for instance \"x\" in project \"ci\""),
+            format!(
+                "{checked}Invalid value \"true\" for config \"security.nesting\" on {of}: Container \
+                 nesting is forbidden"
+            ),
+            format!("{checked}Use of low-level config \"raw.lxc\" on {of} is forbidden"),
+            format!("{checked}Invalid device \"eth0\" on {of}: Network devices are forbidden"),
+            format!(
+                "{checked}Invalid device \"eth0\" on {of}: Only managed network devices are allowed"
+            ),
+            format!("{checked}Invalid device \"eth0\" on {of}: Network not allowed in project"),
+            format!("{checked}Invalid device \"d\" on {of}: Disk source path \"/x\" not allowed"),
+            "Image server \"images.example.org\" isn't allowed in this project".to_owned(),
+            "Setting \"volatile.x\" on container \"x\" in project \"ci\" is forbidden".to_owned(),
+        ] {
+            assert_eq!(class(500, &told), (ErrorClass::Invalid, true), "{told}");
+        }
+        let target = "This project doesn't allow cluster member targeting";
+        assert_eq!(class(403, target), (ErrorClass::Invalid, true));
+        for told in [
+            "Reached maximum number of instances in project \"ci\"".to_owned(),
+            "Reached maximum number of instances of type \"virtual-machine\" in project \"ci\""
+                .into(),
+            format!(
+                "{checked}Reached maximum aggregate value \"8\" for \"limits.cpu\" in project \"ci\""
+            ),
+        ] {
+            assert_eq!(class(500, &told), (ErrorClass::Quota, true), "{told}");
+        }
+        let own =
+            "Failed checking if instance creation allowed: Fetch profiles from database: busy";
+        assert_eq!(class(500, own), (ErrorClass::Transient, false), "LXD's own trouble");
+        let alias = "Failed getting remote image info: Failed getting image: The requested image \
+                     couldn't be found for fingerprint \"ubuntu/24.04\"";
+        assert_eq!(fault_class(alias), ErrorClass::Invalid);
+        let away = "Failed getting remote image info: Get \"https://x\": dial tcp: i/o timeout";
+        assert_eq!(fault_class(away), ErrorClass::Transient);
+    }
+
     #[test]
     fn an_operation_is_known_by_its_number() {
         let at = "2026-11-20T10:00:00Z".parse().unwrap();
         for path in ["/1.0/operations/9b18", "/1.0/operations/9b18?project=ci"] {
             let body = json!({ "type": "async", "operation": path });
-            let answer = Answer { status: 202, retry_at: None, body, at };
+            let answer = Answer { status: 202, retry_at: None, body, at, if_refused: "".into() };
             assert_eq!(answer.operation(), Some("9b18"));
         }
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     calls::Calls,
-    config::LxdAccess,
+    config::{LxdAccess, LxdReach},
     pause::{self, Told},
     provider::text::tidy,
 };
@@ -134,6 +134,8 @@ pub(super) struct Api {
     clock: Arc<dyn Clock>,
     server: OnceCell<Server>,
     calls: Calls,
+    /// What to do should LXD say that this client may not.
+    if_refused: Arc<str>,
 }
 
 impl Api {
@@ -145,7 +147,21 @@ impl Api {
     ) -> Result<Self, PortError> {
         let way = Way::new(&access.reach, timeouts.connect)?;
         let (server, calls) = (OnceCell::new(), Calls::default());
-        Ok(Self { way, project: access.project.clone(), timeouts, clock, server, calls })
+        let project = access.project.clone();
+        let if_refused = match &access.reach {
+            // Who may open the socket needs no certificate; Incus has one for each user's own project.
+            LxdReach::Socket(_) => format!(
+                ": through this socket this user may not use project {project:?}: write one that it may \
+                 into `project` of the provider (Incus makes each user one of its own, user-UID: \
+                 incus project list), or use the administrators' socket"
+            ),
+            LxdReach::Https { .. } => format!(
+                ": the client's certificate must be trusted by LXD (lxc config trust add CERTIFICATE), \
+                 and may be restricted to no other projects than {project:?}"
+            ),
+        };
+        let if_refused = if_refused.into();
+        Ok(Self { way, project, timeouts, clock, server, calls, if_refused })
     }
 
     pub(super) fn project(&self) -> &str {
@@ -235,7 +251,8 @@ impl Api {
                 let text =
                     format!("it has moved to {to}, which is not followed: correct the address");
                 let body = serde_json::json!({ "error": text });
-                return Ok(Answer { status, retry_at, body, at });
+                let if_refused = self.if_refused.clone();
+                return Ok(Answer { status, retry_at, body, at, if_refused });
             }
             match serde_json::from_slice::<Value>(&body) {
                 Ok(body) => {
@@ -244,13 +261,13 @@ impl Api {
                     let code = body.get("error_code").and_then(Value::as_u64);
                     let code = code.and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
                     let status = if late && status < 400 { code } else { status };
-                    Ok(Answer { status, retry_at, body, at })
+                    Ok(Answer { status, retry_at, body, at, if_refused: self.if_refused.clone() })
                 }
                 // A proxy's page for a failure is an answer; nonsense for a success is none.
                 Err(_) if status >= 400 => {
                     let text = tidy(&String::from_utf8_lossy(&body), &[]);
                     let body = serde_json::json!({ "error": text });
-                    Ok(Answer { status, retry_at, body, at })
+                    Ok(Answer { status, retry_at, body, at, if_refused: self.if_refused.clone() })
                 }
                 Err(error) => Err(format!("the answer is not LXD's: {error}")),
             }

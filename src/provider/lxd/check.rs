@@ -1,10 +1,15 @@
 //! Asking an LXD whether it could launch a fleet's shapes, without launching anything; and, after a
 //! launch that failed, what of its shape is missing.
 
-use runner_fleet_actors::port::{LxdKind, LxdShape, PortError, Shape};
+use runner_fleet_actors::port::{ImageServer, LxdKind, LxdShape, PortError, Shape};
 use serde_json::Value;
 
-use super::{Inner, Lxd, api::Call, order};
+use super::{
+    Inner, Lxd,
+    api::Call,
+    image_server::{self, Said},
+    order,
+};
 use crate::provider::{
     finding::{Finding, Grade},
     text::candidates,
@@ -14,13 +19,18 @@ impl Inner {
     /// What the shape names and LXD does not have, each with what there is instead. Empty where all
     /// is there, or LXD cannot be asked.
     pub(super) async fn missing(&self, shape: &Shape, lxd: &LxdShape) -> Vec<String> {
-        let findings = self.check_shape(shape, lxd).await;
+        let findings = self.check_shape(shape, lxd, false).await;
         let faults = findings.into_iter().filter(|finding| finding.grade == Grade::Fault);
         faults.map(|finding| format!("{}: {}", finding.about, finding.what)).collect()
     }
 
-    async fn check_shape(&self, shape: &Shape, lxd: &LxdShape) -> Vec<Finding> {
-        let mut findings = vec![self.check_image(&shape.image, lxd).await];
+    /// `remote`: whether a remote server of images is asked as well, which fetches its whole list.
+    async fn check_shape(&self, shape: &Shape, lxd: &LxdShape, remote: bool) -> Vec<Finding> {
+        let mut findings = match &lxd.image_server {
+            Some(server) if remote => vec![check_remote(server, &shape.image, lxd.kind).await],
+            Some(_) => Vec::new(),
+            None => vec![self.check_image(&shape.image, lxd).await],
+        };
         for profile in order::profiles(lxd) {
             findings.push(self.check_name("profile", "profiles", &profile).await);
         }
@@ -51,10 +61,6 @@ impl Inner {
 
     async fn check_image(&self, image: &str, lxd: &LxdShape) -> Finding {
         let about = format!("image {image}");
-        if let Some(server) = &lxd.image_server {
-            let what = format!("is fetched from {} at the first launch", server.url);
-            return Finding::new(Grade::Fine, about, what);
-        }
         let checked = if order::is_fingerprint(image) {
             self.check_fingerprint(image).await
         } else {
@@ -154,6 +160,31 @@ impl Inner {
     }
 }
 
+async fn check_remote(server: &ImageServer, image: &str, kind: LxdKind) -> Finding {
+    let about = format!("image {image}");
+    let url = &server.url;
+    match image_server::ask(server, image, kind).await {
+        Ok(Said::There) => {
+            let what = format!("is fetched from {url} at the first launch");
+            Finding::new(Grade::Fine, about, what)
+        }
+        Ok(Said::Missing(there)) => {
+            let kind = match kind {
+                LxdKind::Container => "containers",
+                LxdKind::VirtualMachine => "virtual machines",
+            };
+            let what = format!("{url} has none of that name for {kind}: {there}");
+            Finding::new(Grade::Fault, about, what)
+        }
+        Err(why) => {
+            let what = format!(
+                "would be fetched from {url}, which could not be asked from this machine: {why}"
+            );
+            Finding::new(Grade::Warning, about, what)
+        }
+    }
+}
+
 struct Alias {
     name: String,
     fingerprint: String,
@@ -199,7 +230,7 @@ impl Lxd {
             if lxd.kind == LxdKind::VirtualMachine {
                 add(inner.check_kind(&server.drivers, server.clustered));
             }
-            inner.check_shape(shape, lxd).await.into_iter().for_each(&mut add);
+            inner.check_shape(shape, lxd, true).await.into_iter().for_each(&mut add);
         }
         findings
     }

@@ -361,6 +361,14 @@ impl Inner {
         );
         let Some(lxd) = order.shape.lxd.as_ref().filter(|_| unclear) else { return error };
         let missing = self.missing(&order.shape, lxd).await;
+        let error = match &lxd.image_server {
+            // LXD's words name the image, and not where it was looked for.
+            Some(server) if error.what.contains("image") => PortError {
+                what: format!("{} (image server: {})", error.what, server.url),
+                ..error
+            },
+            _ => error,
+        };
         if missing.is_empty() {
             let class = match error.class {
                 ErrorClass::NotFound => ErrorClass::Invalid,

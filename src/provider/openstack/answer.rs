@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Create,
     /// Removes one: repeating it is harmless, but a lost answer says nothing.
     Delete,
+    /// Another POST on a VM, which repeating does no harm to.
+    Act,
 }
 
 impl Answer {
@@ -52,6 +54,13 @@ impl Answer {
             ErrorClass::Quota => ": ask for more quota, or lower the pools' `max`",
             ErrorClass::Auth => ": check the credentials and the roles of the user in the project",
             ErrorClass::Transient => ": nothing to do unless it lasts",
+            ErrorClass::Invalid if self.status.as_u16() == 403 => {
+                ": this project may not use what the pool names (network, zone, flavor, image)"
+            }
+            _ if text.contains("'tags' was unexpected") => {
+                ": the call arrived as one of an older Compute API: something between here and Nova \
+                 takes the header OpenStack-API-Version out, or the endpoint is an old one"
+            }
             _ => "",
         };
         let what = format!("{tried}: HTTP {}: {text}{advice}", self.status.as_u16());
@@ -70,6 +79,9 @@ impl Answer {
             (413, None) => (ErrorClass::Quota, true),
             (401, _) => (ErrorClass::Auth, true),
             (403, _) if speaks_of_quota(text) => (ErrorClass::Quota, true),
+            (403, _) if purpose == Purpose::Create && !forbids_all(text) => {
+                (ErrorClass::Invalid, true)
+            }
             (403, _) => (ErrorClass::Auth, true),
             (404, _) => (ErrorClass::NotFound, true),
             // On a create Nova answers 409 for what the order says (several networks and none
@@ -102,6 +114,14 @@ impl Answer {
     }
 }
 
+/// Whether a refusal to make a VM is of the user's rights, and not of something that one order names
+/// (an external network, `ZONE:HOST`): Nova's policies of the latter are named more closely.
+fn forbids_all(text: &str) -> bool {
+    let Some((_, policy)) = text.split_once("Policy doesn't allow ") else { return false };
+    let policy = policy.split_whitespace().next().unwrap_or_default();
+    !policy.starts_with("os_compute_api:servers:create:")
+}
+
 fn speaks_of_quota(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     text.contains("quota") || text.contains("exceeded") || text.contains("maximum number")
@@ -110,8 +130,15 @@ fn speaks_of_quota(text: &str) -> bool {
 /// What the fault of a VM in ERROR means for its pool.
 pub(super) fn fault_class(fault: &str) -> ErrorClass {
     let text = fault.to_ascii_lowercase();
-    // Nova's NoValidHost, MaxRetriesExceeded and ComputeResourcesUnavailable.
-    let no_room = ["no valid host", "exhausted all hosts", "insufficient compute resources"];
+    // Nova's NoValidHost, MaxRetriesExceeded (whose "exceeded" is of no quota) and
+    // ComputeResourcesUnavailable.
+    let no_room = [
+        "no valid host",
+        "exhausted all hosts",
+        "insufficient compute resources",
+        "scheduling attempts",
+        "maximum number of retries",
+    ];
     if no_room.iter().any(|words| text.contains(words)) {
         ErrorClass::NoCapacity
     } else if speaks_of_quota(&text) {
@@ -145,9 +172,16 @@ mod tests {
     #[test]
     fn every_status_of_a_create_has_its_class() {
         let quota = r#"{"forbidden": {"code": 403, "message": "Quota exceeded for instances"}}"#;
-        let policy = r#"{"forbidden": {"code": 403, "message": "Policy doesn't allow it"}}"#;
+        let policy = r#"{"forbidden": {"code": 403, "message": "Policy doesn't allow os_compute_api:servers:create:x to be performed."}}"#;
         assert_eq!(class(403, None, quota), (ErrorClass::Quota, true));
-        assert_eq!(class(403, None, policy), (ErrorClass::Auth, true));
+        assert_eq!(class(403, None, policy), (ErrorClass::Invalid, true));
+        let network = "It is not allowed to create an interface on external network 1";
+        assert_eq!(class(403, None, network), (ErrorClass::Invalid, true), "the pool's network");
+        let all = "Policy doesn't allow os_compute_api:servers:create to be performed.";
+        assert_eq!(class(403, None, all), (ErrorClass::Auth, true));
+        let host =
+            "Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.";
+        assert_eq!(class(403, None, host), (ErrorClass::Invalid, true));
         assert_eq!(class(413, None, ""), (ErrorClass::Quota, true));
         assert_eq!(class(401, None, ""), (ErrorClass::Auth, true));
         assert_eq!(class(400, None, ""), (ErrorClass::Invalid, true));
@@ -186,6 +220,11 @@ mod tests {
         assert_eq!(fault_class("No valid host was found. "), ErrorClass::NoCapacity);
         let retries = "Exceeded maximum number of retries. Exhausted all hosts available";
         assert_eq!(fault_class(retries), ErrorClass::NoCapacity);
+        let retries = "Exceeded maximum number of retries. Exceeded max scheduling attempts 3 for \
+                       instance 1. Last exception: Binding failed for port 2";
+        assert_eq!(fault_class(retries), ErrorClass::NoCapacity);
+        assert_eq!(fault_class("Quota exceeded for cores"), ErrorClass::Quota);
+        assert_eq!(fault_class("Maximum number of ports exceeded"), ErrorClass::Quota);
         assert_eq!(fault_class("Image 1 could not be found."), ErrorClass::Invalid);
         assert_eq!(fault_class("libvirt went away"), ErrorClass::Transient);
     }

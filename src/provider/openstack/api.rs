@@ -1,38 +1,25 @@
-//! One call to one service: endpoint and token from the `osauth` session, one attempt, one bound.
+//! One call to one service: endpoint and token from [`Keystone`], one attempt, one bound.
 //!
-//! The session's own request builder is not used for sending, because its error forgets whether the
-//! connection was ever made; after a create, that is the difference between "nothing happened" and
-//! "a VM may exist". A 401 renews the token and repeats the call once: a refused call has certainly
-//! done nothing.
+//! After a create, "the connection was never made" and "no answer came" are different things: nothing
+//! happened, or a VM may exist. A 401 renews the token and repeats the call once: a refused call has
+//! certainly done nothing.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use osauth::{
-    ApiVersion, Session,
-    services::{ServiceType, VersionedService},
-};
-use reqwest::{
-    Client, Method, StatusCode,
-    header::{HeaderName, HeaderValue},
-};
+use reqwest::{Client, Method, StatusCode};
 use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus};
 use serde_json::Value;
+use tokio::sync::Mutex;
+use url::Url;
 
 use super::{
-    answer::{Answer, Purpose, tidy},
-    cloud::CloudConfig,
-    keystone::Keystone,
+    answer::{Answer, Purpose},
+    cloud::{CloudConfig, trust},
+    keystone::{Keystone, Token},
+    version::{self, Root},
+    wire::{self, reason},
 };
 use crate::{calls::Calls, redirect};
-
-/// The Compute microversion that every call asks for: 2.52, the first that takes tags when a VM is
-/// made (Nova's "REST API Version History"), and so the one that most clouds can serve (Pike, 2017).
-/// Nothing newer is needed, and newer ones only forbid: 2.92 has no key pair generation, 2.96 is
-/// known to break listings of some clients.
-const MICROVERSION: ApiVersion = ApiVersion(2, 52);
-
-/// Longest answer that is read: a thousand VMs with all their details take about 3 MB.
-const BODY_MAX: usize = 64 << 20;
 
 /// How long calls may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,26 +44,14 @@ pub(super) enum Service {
     Network,
 }
 
-impl ServiceType for Service {
-    fn catalog_type(&self) -> &'static str {
+impl Service {
+    /// Its type in a catalog.
+    pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Compute => "compute",
             Self::Image => "image",
             Self::Network => "network",
         }
-    }
-
-    fn version_discovery_supported(&self) -> bool {
-        false
-    }
-}
-
-impl VersionedService for Service {
-    fn get_version_header(&self, version: ApiVersion) -> (HeaderName, HeaderValue) {
-        let text = format!("{} {version}", self.catalog_type());
-        let value =
-            HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("compute 2.52"));
-        (HeaderName::from_static("openstack-api-version"), value)
     }
 }
 
@@ -101,6 +76,14 @@ impl<'a> Call<'a> {
         Self { tried, purpose: Purpose::Read, service, path, query: Vec::new(), body: None }
     }
 
+    /// The same call for the page that begins after `marker`.
+    pub(super) fn from(&self, marker: Option<&str>) -> Self {
+        let mut query = self.query.clone();
+        query.extend(marker.map(|marker| ("marker", marker.to_owned())));
+        let (tried, path, body) = (self.tried.clone(), self.path.clone(), self.body.clone());
+        Self { tried, purpose: self.purpose, service: self.service, path, query, body }
+    }
+
     pub(super) fn query(mut self, key: &'a str, value: impl Into<String>) -> Self {
         self.query.push((key, value.into()));
         self
@@ -109,16 +92,18 @@ impl<'a> Call<'a> {
 
 /// The way to one cloud.
 pub(super) struct Api {
-    session: Session,
+    client: Client,
     keystone: Keystone,
     clock: Arc<dyn Clock>,
     calls: Calls,
     moves: redirect::Said,
+    /// Where Nova's v2.1 is below the catalog's endpoint, once that was asked.
+    compute: Mutex<Option<(Url, Url)>>,
 }
 
 impl Api {
     /// Makes no call: the first one is made when something is asked.
-    pub(super) async fn new(
+    pub(super) fn new(
         cloud: &CloudConfig,
         timeouts: Timeouts,
         clock: Arc<dyn Clock>,
@@ -126,12 +111,12 @@ impl Api {
         let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
         let client = client(cloud, timeouts).map_err(invalid)?;
         let keystone = Keystone::new(cloud.clone(), client.clone(), clock.clone());
-        let session = Session::new_with_client(client, keystone.clone())
-            .await
-            .map_err(|e| invalid(e.to_string()))?
-            .with_endpoint_filters(keystone.filters());
         let (calls, moves) = (Calls::default(), redirect::Said::default());
-        Ok(Self { session, keystone, clock, calls, moves })
+        Ok(Self { client, keystone, clock, calls, moves, compute: Mutex::default() })
+    }
+
+    pub(super) fn keystone(&self) -> &Keystone {
+        &self.keystone
     }
 
     /// Makes the call and returns whatever was answered, also a failure.
@@ -158,62 +143,83 @@ impl Api {
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, PortError> {
         let token = self.keystone.token(None).await?;
-        let answer = self.once(call).await?;
+        let answer = self.once(call, &token).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        self.keystone.token(Some(token.epoch)).await?;
-        self.once(call).await
+        let token = self.keystone.token(Some(token.epoch)).await?;
+        self.once(call, &token).await
     }
 
-    async fn once(&self, call: &Call<'_>) -> Result<Answer, PortError> {
+    async fn once(&self, call: &Call<'_>, token: &Token) -> Result<Answer, PortError> {
         let _under_way = self.calls.begin();
-        let url = self
-            .session
-            .get_endpoint(call.service, &call.path)
-            .await
-            .map_err(|e| self.setup(call, &e))?;
+        let mut url = self.base(call.service, token).await?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(&call.path);
+        }
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
         let method = match call.purpose {
             Purpose::Read => Method::GET,
-            Purpose::Create => Method::POST,
+            Purpose::Create | Purpose::Act => Method::POST,
             Purpose::Delete => Method::DELETE,
         };
-        let client = self.session.client();
-        let mut request = client.inner().request(method, url).query(&call.query);
-        if call.service == Service::Compute {
-            let (name, value) = call.service.get_version_header(MICROVERSION);
-            request = request.header(name, value);
-        }
-        if let Some(body) = &call.body {
-            request = request.json(body);
-        }
-        let request = client
-            .auth_type()
-            .authenticate(client.inner(), request)
-            .await
-            .map_err(|e| self.setup(call, &e))?;
-        let lost = |e: reqwest::Error| {
-            let what = format!("{}: {}", call.tried, reason(&e));
-            let certain = call.purpose == Purpose::Read || e.is_connect() || e.is_builder();
-            PortError { class: ErrorClass::Transient, what, certain }
+        let dress = |request: reqwest::RequestBuilder| {
+            let request = token.show(request);
+            let request = match call.service {
+                Service::Compute => version::ask(request),
+                Service::Image | Service::Network => request,
+            };
+            match &call.body {
+                Some(body) => request.json(body),
+                None => request,
+            }
         };
-        let request = request.build().map_err(lost)?;
-        let arrived = redirect::send(client.inner(), request, &self.moves).await.map_err(lost)?;
-        if let Some(moved) = arrived.refused {
-            let what = format!("{}: {moved} in the cloud's catalog", call.tried);
-            return Err(PortError::certain(ErrorClass::Invalid, what));
+        let sent = wire::send(&self.client, self.clock.as_ref(), &self.moves, method, url, dress);
+        let sent = sent.await;
+        let answer = sent.map_err(|failure| failure.of(&call.tried, call.purpose))?;
+        if call.service == Service::Compute && answer.status.is_success() {
+            // A create is looked at after its listing: what is made under an older version has no
+            // tag and is nobody's, so that none is made.
+            if call.purpose == Purpose::Read {
+                version::enough(&answer.headers).map_err(|why| {
+                    PortError::certain(ErrorClass::Invalid, format!("{}: {why}", call.tried))
+                })?;
+            }
         }
-        receive(arrived.response, self.clock.as_ref()).await.map_err(lost)
+        Ok(answer)
     }
 
-    /// The failure of what comes before the call itself; the token was there a moment ago.
-    fn setup(&self, call: &Call<'_>, error: &osauth::Error) -> PortError {
-        let class = match error.kind() {
-            osauth::ErrorKind::AuthenticationFailed => ErrorClass::Auth,
-            osauth::ErrorKind::EndpointNotFound => ErrorClass::Invalid,
-            _ => ErrorClass::Transient,
-        };
-        PortError::certain(class, format!("{}: {error}", call.tried))
+    /// The address that a service's paths begin at.
+    async fn base(&self, service: Service, token: &Token) -> Result<Url, PortError> {
+        let endpoint = self.keystone.endpoint(token, service)?;
+        if service != Service::Compute {
+            return Ok(endpoint);
+        }
+        let tried = format!("looking for compute in OpenStack {:?}", self.keystone.cloud());
+        let invalid = |why: String| PortError::certain(ErrorClass::Invalid, why);
+        match version::root(&endpoint) {
+            Root::Here => Ok(endpoint),
+            Root::Legacy(why) => Err(invalid(format!("{tried}: {why}"))),
+            Root::Below => {
+                let mut known = self.compute.lock().await;
+                if let Some((of, base)) = &*known
+                    && *of == endpoint
+                {
+                    return Ok(base.clone());
+                }
+                let dress = |request: reqwest::RequestBuilder| token.show(request);
+                let (clock, moves) = (self.clock.as_ref(), &self.moves);
+                let (method, url) = (Method::GET, endpoint.clone());
+                let asked = wire::send(&self.client, clock, moves, method, url, dress);
+                let answer = asked.await.map_err(|failure| failure.of(&tried, Purpose::Read))?;
+                let base = version::below(&endpoint, &answer)
+                    .map_err(|refused| refused.into_error(&answer, &tried))?;
+                *known = Some((endpoint, base.clone()));
+                Ok(base)
+            }
+        }
     }
 
     /// The call's JSON.
@@ -253,18 +259,11 @@ fn client(cloud: &CloudConfig, timeouts: Timeouts) -> Result<Client, String> {
         // A proxy for the outside cannot reach what runs on this machine (the demo, a test cloud).
         builder = builder.no_proxy();
     }
-    if let Some(path) = &cloud.cacert {
-        let fault =
-            |why: String| format!("cacert of cloud {:?}: {}: {why}", cloud.name, path.display());
-        let pem = std::fs::read(path).map_err(|e| fault(e.to_string()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|_| fault("is not a file of PEM certificates".to_owned()))?;
-        if certificates.is_empty() {
-            return Err(fault("holds no certificate".to_owned()));
-        }
-        for certificate in certificates {
-            builder = builder.add_root_certificate(certificate);
-        }
+    for certificate in trust::authorities(cloud)? {
+        builder = builder.add_root_certificate(certificate);
+    }
+    if let Some(identity) = trust::identity(cloud)? {
+        builder = builder.identity(identity);
     }
     builder.build().map_err(|e| format!("HTTP client of cloud {:?}: {}", cloud.name, reason(&e)))
 }
@@ -276,37 +275,4 @@ fn on_loopback(url: &url::Url) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     }
-}
-
-/// The innermost reason of a transport failure, which is the one that a person can act on
-/// ("connection refused", "certificate expired"), without the address and its query.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause = error.source();
-    let mut text = "the call failed".to_owned();
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    let kind = if error.is_connect() { "cannot connect" } else { "connection lost" };
-    format!("{kind}: {}", tidy(&text, &[]))
-}
-
-/// Reads an answer to its end, up to a bound.
-pub(super) async fn receive(
-    mut response: reqwest::Response,
-    clock: &dyn Clock,
-) -> Result<Answer, reqwest::Error> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > BODY_MAX {
-            body.truncate(BODY_MAX);
-            break;
-        }
-    }
-    Ok(Answer { status, headers, body, at: clock.now() })
 }

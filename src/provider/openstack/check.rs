@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     OpenStack,
     api::{Call, Service},
+    pages,
     refs::Kind,
 };
 use crate::provider::{
@@ -27,6 +28,7 @@ impl OpenStack {
         let works = "log-in works, compute answers";
         let mut findings = vec![Finding::new(Grade::Fine, "credentials and compute", works)];
         findings.extend(quota(&limits));
+        findings.extend(self.check_cloud().await);
         let mut asked = Vec::new();
         let mut once = |kind: &'static str, word: &str| {
             let key = (kind, word.to_owned());
@@ -63,6 +65,41 @@ impl OpenStack {
         findings
     }
 
+    /// What may be odd about the cloud as a whole: clocks, a region that nobody chose, tags.
+    async fn check_cloud(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Some(what) = self.api.keystone().clocks() {
+            findings.push(Finding::new(Grade::Warning, "clocks", what));
+        }
+        if let Ok(token) = self.api.keystone().token(None).await
+            && let Some(regions) = self.api.keystone().unchosen(&token)
+        {
+            let what = format!(
+                "the cloud has {}, and clouds.yaml chooses none: the first is used; write \
+                 region_name into it",
+                regions.join(", ")
+            );
+            findings.push(Finding::new(Grade::Warning, "region", what));
+        }
+        let call = compute("looking whether VMs show tags", "servers").from(None);
+        let call = Call { path: vec!["servers", "detail"], ..call }.query("limit", "1");
+        let about = "tags of VMs";
+        match self.api.json(call).await {
+            Err(error) => findings.push(Finding::of(about, error)),
+            Ok(listing) => {
+                let vms = listing.get("servers").and_then(Value::as_array);
+                let first = vms.and_then(|vms| vms.first());
+                if first.is_some_and(|vm| vm.get("tags").is_none_or(|tags| !tags.is_array())) {
+                    let what = "the cloud shows none, and no VM could be told to be the fleet's: the \
+                                header OpenStack-API-Version does not reach Nova, or the endpoint is \
+                                an old one (compute_endpoint_override in clouds.yaml names another)";
+                    findings.push(Finding::new(Grade::Fault, about, what));
+                }
+            }
+        }
+        findings
+    }
+
     async fn check_ref(&self, kind: Kind, word: &str) -> Finding {
         let about = format!("{} {word}", kind.word());
         match self.refs.one(&self.api, kind, word).await {
@@ -75,14 +112,12 @@ impl OpenStack {
         let about = format!("security group {group}");
         let tried = format!("looking up security group {group:?}");
         let call = Call::read(tried, Service::Network, ["security-groups"]);
-        let reply = match self.api.json(call).await {
-            Ok(reply) => reply,
+        let groups = match pages::all(&self.api, call, "security_groups").await {
+            Ok(groups) => groups,
             Err(error) => return Finding::of(about, error),
         };
-        let groups = reply.get("security_groups").and_then(Value::as_array);
-        let groups: Vec<&Value> = groups.into_iter().flatten().collect();
         let text = |g: &Value, key: &str| g.get(key).and_then(Value::as_str).map(str::to_owned);
-        let is = |g: &&&Value, key: &str| text(g, key).as_deref() == Some(group);
+        let is = |g: &&Value, key: &str| text(g, key).as_deref() == Some(group);
         let named = groups.iter().filter(|g| is(g, "name")).count();
         match (groups.iter().any(|g| is(&g, "id")), named) {
             (true, _) | (false, 1) => Finding::new(Grade::Fine, about, "is there"),
@@ -99,19 +134,20 @@ impl OpenStack {
 
     async fn check_key(&self, key: &str) -> Finding {
         let about = format!("key pair {key}");
-        let found = self.api.json(compute("listing key pairs", "os-keypairs")).await;
-        let names = |reply: &Value| strings(reply, "keypairs", |k| k.get("keypair")?.get("name"));
-        one_of(about, key, found.as_ref().map(names).map_err(Clone::clone))
+        let call = compute("listing key pairs", "os-keypairs");
+        let found = pages::all(&self.api, call, "keypairs").await;
+        let names = |pairs: Vec<Value>| strings(&pairs, |pair| pair.get("keypair")?.get("name"));
+        one_of(about, key, found.map(names))
     }
 
     async fn check_zone(&self, zone: &str) -> Finding {
         let about = format!("availability zone {zone}");
         let call = compute("listing availability zones", "os-availability-zone");
-        let found = self.api.json(call).await;
-        let names = |reply: &Value| strings(reply, "availabilityZoneInfo", |z| z.get("zoneName"));
+        let found = pages::all(&self.api, call, "availabilityZoneInfo").await;
+        let names = |zones: Vec<Value>| strings(&zones, |zone| zone.get("zoneName"));
         // A zone may be given as ZONE:HOST.
         let zone = zone.split(':').next().unwrap_or(zone);
-        one_of(about, zone, found.as_ref().map(names).map_err(Clone::clone))
+        one_of(about, zone, found.map(names))
     }
 }
 
@@ -119,9 +155,8 @@ fn compute<'a>(tried: &str, what: &'a str) -> Call<'a> {
     Call::read(tried, Service::Compute, [what])
 }
 
-fn strings(reply: &Value, list: &str, name: impl Fn(&Value) -> Option<&Value>) -> Vec<String> {
-    let elements = reply.get(list).and_then(Value::as_array);
-    elements.into_iter().flatten().filter_map(|e| name(e)?.as_str().map(str::to_owned)).collect()
+fn strings(elements: &[Value], name: impl Fn(&Value) -> Option<&Value>) -> Vec<String> {
+    elements.iter().filter_map(|e| name(e)?.as_str().map(str::to_owned)).collect()
 }
 
 fn one_of(about: String, wanted: &str, names: Result<Vec<String>, PortError>) -> Finding {

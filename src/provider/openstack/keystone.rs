@@ -1,67 +1,64 @@
 //! Who we are: tokens and the service catalog of Keystone (Identity API v3).
 //!
-//! An [`AuthType`] of our own for the crate `osauth`. The crate's renew by the clock only: a token
-//! that Keystone revoked (a restart of its cache, a changed password, an operator) stays in use
-//! until it would have expired, and its `refresh` is a no-op meanwhile. Here
-//!
-//! - a token is renewed before it expires, and once more when a service answers 401 to it;
-//! - renewal is single flight: however many calls find the token dead, one asks Keystone, and
+//! - A token is renewed before it expires, by the length of its life and this machine's clock: a cloud
+//!   whose clock is hours off gives tokens that look expired and work. It is renewed once more when a
+//!   service answers 401 to it (Keystone revoked it: a restart of its cache, a changed password).
+//! - Renewal is single flight: however many calls find the token dead, one asks Keystone, and
 //!   those that waited share its token or its failure (forty wrong log-ins in a second lock an
-//!   account);
-//! - the catalog's endpoint is used as it stands, with the API's version appended where it lacks
+//!   account).
+//! - The catalog's endpoint is used as it stands, with the API's version appended where it lacks
 //!   one. Version discovery would follow the links that a service behind a proxy gives of itself,
-//!   which are often wrong, and costs a call a service.
+//!   which are often wrong, and costs a call a service; only Nova is asked, where its endpoint names no
+//!   version.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
-use async_trait::async_trait;
 use chrono::TimeDelta;
-use osauth::{AuthType, EndpointFilters, ErrorKind};
-use reqwest::{Client, RequestBuilder};
-use runner_fleet_actors::port::{Clock, ErrorClass, PortError, Secret, Time};
+use reqwest::{Client, Method, RequestBuilder, header::HeaderValue};
+use runner_fleet_actors::port::{Clock, ErrorClass, PortError, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use url::Url;
 
 use super::{
-    answer::{Answer, Purpose},
-    cloud::{CloudConfig, Credentials, Named, Owned},
+    answer::{Answer, Purpose, tidy},
+    api::Service,
+    catalog::{CatalogEntry, Wanted, readable, versioned},
+    cloud::{CloudConfig, Credentials, Named, Owned, ServiceWords},
+    wire,
 };
 use crate::redirect;
 
 /// A token is renewed when less than this is left of it, or a tenth of its life where that is less.
 const EARLY: TimeDelta = TimeDelta::minutes(5);
+/// How long Keystone is left alone that refuses a log-in for something else than the log-in.
+const PAUSE: TimeDelta = TimeDelta::seconds(30);
+/// What a token is taken to live where Keystone's times make no sense: it is used until it is refused,
+/// or so long.
+const UNKNOWN_LIFE: TimeDelta = TimeDelta::hours(1);
+/// Clocks further apart than this are told of.
+const APART: TimeDelta = TimeDelta::minutes(1);
 
 /// A live token and what came with it.
 pub(super) struct Token {
-    text: Secret,
+    text: HeaderValue,
     renew_at: Time,
     catalog: Vec<CatalogEntry>,
     /// Which renewal made it: a call that saw 401 names the token it used by this.
     pub(super) epoch: u64,
 }
 
-#[derive(Deserialize)]
-struct CatalogEntry {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    endpoints: Vec<Endpoint>,
-}
-
-#[derive(Deserialize)]
-struct Endpoint {
-    interface: String,
-    /// The same as `region_id` since Identity 3.2; kept by Keystone for old clients.
-    region: Option<String>,
-    region_id: Option<String>,
-    url: String,
-}
-
-impl Endpoint {
-    fn region(&self) -> &str {
-        self.region_id.as_deref().or(self.region.as_deref()).unwrap_or_default()
+impl Token {
+    /// Puts it on a call.
+    pub(super) fn show(&self, request: RequestBuilder) -> RequestBuilder {
+        request.header("x-auth-token", self.text.clone())
     }
 }
 
@@ -84,6 +81,8 @@ struct Inner {
     token: RwLock<Option<Arc<Token>>>,
     renewals: Mutex<Renewals>,
     moves: redirect::Said,
+    /// Seconds that the cloud's clock is ahead of this machine's, by the last log-in.
+    ahead: AtomicI64,
 }
 
 impl fmt::Debug for Keystone {
@@ -101,7 +100,28 @@ impl Keystone {
             token: RwLock::default(),
             renewals: Mutex::default(),
             moves: redirect::Said::default(),
+            ahead: AtomicI64::new(0),
         }))
+    }
+
+    /// The cloud's name.
+    pub(super) fn cloud(&self) -> &str {
+        &self.0.cloud.name
+    }
+
+    /// How far the cloud's clock and this machine's are apart, in words, where that is worth a word.
+    pub(super) fn clocks(&self) -> Option<String> {
+        let ahead = TimeDelta::seconds(self.0.ahead.load(Ordering::Relaxed));
+        (ahead.abs() > APART).then(|| {
+            let (minutes, side) = (
+                ahead.abs().num_minutes(),
+                if ahead > TimeDelta::zero() { "ahead of" } else { "behind" },
+            );
+            format!(
+                "the cloud's clock is {minutes} min {side} this machine's: its times of VMs are off by \
+                 as much; set the wrong one right (NTP; a time zone taken for UTC?)"
+            )
+        })
     }
 
     /// A token that lives and is not the one of `dead`, the epoch that a service just refused.
@@ -140,37 +160,43 @@ impl Keystone {
         let cloud = &self.0.cloud;
         let url = tokens_url(&cloud.auth_url);
         let tried = format!("logging in to OpenStack {:?} at {url}", cloud.name);
-        let lost = |e: reqwest::Error| {
-            let why = super::api::reason(&e);
-            PortError::certain(ErrorClass::Transient, format!("{tried}: {why}"))
-        };
-        let request = self.0.client.post(url).json(&login(&cloud.credentials)).build();
-        let sent = redirect::send(&self.0.client, request.map_err(lost)?, &self.0.moves).await;
-        let arrived = sent.map_err(lost)?;
-        if let Some(moved) = arrived.refused {
-            let what = format!("{tried}: {moved} (auth_url)");
-            return Err(PortError::certain(ErrorClass::Invalid, what));
-        }
-        let received = super::api::receive(arrived.response, self.0.clock.as_ref()).await;
-        let answer = received.map_err(lost)?;
+        let body = login(&cloud.credentials);
+        let dress = |request: RequestBuilder| request.json(&body);
+        let clock = self.0.clock.as_ref();
+        let moves = &self.0.moves;
+        let sent = wire::send(&self.0.client, clock, moves, Method::POST, url, dress).await;
+        let answer = sent.map_err(|failure| failure.of(&tried, Purpose::Read))?;
         if !answer.status.is_success() {
             return Err(self.refused(&answer, &tried));
         }
-        let text = answer.headers.get("x-subject-token").and_then(|v| v.to_str().ok());
+        let text = answer.headers.get("x-subject-token").cloned();
         let body = serde_json::from_slice::<TokenReply>(&answer.body).ok();
-        let (Some(text), Some(body)) = (text, body) else {
+        let (Some(mut text), Some(body)) = (text, body) else {
             return Err(PortError::certain(
                 ErrorClass::Transient,
                 format!("{tried}: the answer is not one of Keystone v3: check auth_url"),
             ));
         };
-        let life = body.token.expires_at - answer.at;
+        text.set_sensitive(true);
+        self.compare(&body.token, answer.at);
         Ok(Token {
-            text: Secret::new(text),
-            renew_at: body.token.expires_at - EARLY.min(life / 10),
+            text,
+            renew_at: answer.at + usable(&body.token, answer.at),
             catalog: body.token.catalog,
             epoch,
         })
+    }
+
+    /// Notes how far the clocks are apart, and says so when that changes.
+    fn compare(&self, token: &TokenBody, now: Time) {
+        let Some(issued) = token.issued_at else { return };
+        let ahead = (issued - now).num_seconds();
+        let before = self.0.ahead.swap(ahead, Ordering::Relaxed);
+        if (ahead - before).abs() > APART.num_seconds()
+            && let Some(what) = self.clocks()
+        {
+            tracing::warn!(cloud = %self.0.cloud.name, ahead, "clocks are apart: {what}");
+        }
     }
 
     fn refused(&self, answer: &Answer, tried: &str) -> PortError {
@@ -181,12 +207,24 @@ impl Keystone {
             | Credentials::Token { token: secret, .. } => [secret.expose()],
         };
         let mut failure = answer.failure(tried, Purpose::Read, &secrets);
-        match failure.class {
-            ErrorClass::NotFound => {
+        match (answer.status.as_u16(), failure.class) {
+            (300, _) => {
+                failure.what = format!(
+                    "{tried}: HTTP 300: Keystone is not at this address but below it: write its \
+                     whole address, with /v3, into auth_url"
+                );
+            }
+            (_, ErrorClass::NotFound) => {
                 failure.class = ErrorClass::Invalid;
                 failure.what.push_str(": check auth_url");
             }
-            ErrorClass::Auth if matches!(self.0.cloud.credentials, Credentials::Token { .. }) => {
+            // There is no quota of log-ins: something before Keystone limits them.
+            (_, ErrorClass::Quota) => {
+                failure.class = ErrorClass::RateLimited { until: answer.at + PAUSE };
+            }
+            (_, ErrorClass::Auth)
+                if matches!(self.0.cloud.credentials, Credentials::Token { .. }) =>
+            {
                 failure.what.push_str(
                     "; a token cannot outlive itself: use a password or an application credential",
                 );
@@ -196,62 +234,58 @@ impl Keystone {
         failure
     }
 
-    /// Where a service is, by the catalog of the present token.
-    pub(super) fn endpoint(&self, token: &Token, service: &str) -> Result<Url, PortError> {
-        let filters = self.filters();
-        find(&token.catalog, service, &filters).map_err(|why| {
+    /// Where a service is, by the cloud's own words, else by the catalog of this token.
+    pub(super) fn endpoint(&self, token: &Token, service: Service) -> Result<Url, PortError> {
+        let words = &self.0.cloud.services[service as usize];
+        let url = match &words.endpoint {
+            Some(url) => Ok(url.clone()),
+            None => self.wanted(words, service).find(&token.catalog),
+        };
+        url.map(|url| versioned(url, service)).map_err(|why| {
+            let (service, cloud) = (service.kind(), &self.0.cloud.name);
             PortError::certain(
                 ErrorClass::Invalid,
-                format!("looking for {service} in OpenStack {:?}: {why}", self.0.cloud.name),
+                format!("looking for {service} in OpenStack {cloud:?}: {why}"),
             )
         })
     }
 
-    pub(super) fn filters(&self) -> EndpointFilters {
-        let mut filters = EndpointFilters::default().with_interfaces(self.0.cloud.interface);
-        filters.region.clone_from(&self.0.cloud.region);
-        filters
+    /// The regions that the catalog offers where none was chosen, if that is a choice.
+    pub(super) fn unchosen(&self, token: &Token) -> Option<Vec<String>> {
+        let words = &self.0.cloud.services[Service::Compute as usize];
+        let wanted = self.wanted(words, Service::Compute);
+        if wanted.region.is_some() || words.endpoint.is_some() {
+            return None;
+        }
+        let mut regions: Vec<String> = wanted
+            .of_service(&token.catalog)
+            .map(|endpoint| tidy(endpoint.region(), &[]))
+            .collect();
+        regions.dedup();
+        let first = regions.first().cloned();
+        regions.retain(|region| Some(region) != first.as_ref());
+        let first = first.filter(|_| !regions.is_empty())?;
+        regions.insert(0, first);
+        Some(regions)
+    }
+
+    fn wanted<'a>(&'a self, words: &'a ServiceWords, service: Service) -> Wanted<'a> {
+        let cloud = &self.0.cloud;
+        Wanted {
+            kind: words.kind.as_deref().unwrap_or(service.kind()),
+            name: words.name.as_deref(),
+            region: words.region.as_deref().or(cloud.region.as_deref()),
+            interfaces: words.interfaces.as_deref().unwrap_or(&cloud.interfaces),
+        }
     }
 }
 
-#[async_trait]
-impl AuthType for Keystone {
-    async fn authenticate(
-        &self,
-        _client: &Client,
-        request: RequestBuilder,
-    ) -> Result<RequestBuilder, osauth::Error> {
-        let token = self.token(None).await.map_err(foreign)?;
-        let mut value = reqwest::header::HeaderValue::from_str(token.text.expose())
-            .map_err(|e| osauth::Error::new(ErrorKind::InvalidResponse, e.to_string()))?;
-        value.set_sensitive(true);
-        Ok(request.header("x-auth-token", value))
-    }
-
-    async fn get_endpoint(
-        &self,
-        _client: &Client,
-        service_type: &str,
-        _filters: &EndpointFilters,
-    ) -> Result<Url, osauth::Error> {
-        let token = self.token(None).await.map_err(foreign)?;
-        self.endpoint(&token, service_type).map_err(foreign)
-    }
-
-    /// Does nothing: tokens are made when they are needed, so that a dead cloud does not stop the
-    /// start of the daemon, and renewed by their epoch.
-    async fn refresh(&self, _client: &Client) -> Result<(), osauth::Error> {
-        Ok(())
-    }
-}
-
-fn foreign(error: PortError) -> osauth::Error {
-    let kind = match error.class {
-        ErrorClass::Auth => ErrorKind::AuthenticationFailed,
-        ErrorClass::Invalid | ErrorClass::NotFound => ErrorKind::EndpointNotFound,
-        _ => ErrorKind::InternalServerError,
-    };
-    osauth::Error::new(kind, error.what)
+/// How long a token is used: its life less the time to renew it in. Both of its times are the cloud's,
+/// so that a clock that is off here or there changes nothing.
+fn usable(token: &TokenBody, now: Time) -> TimeDelta {
+    let life = token.expires_at - token.issued_at.unwrap_or(now);
+    let life = if life > TimeDelta::zero() { life } else { UNKNOWN_LIFE };
+    life - EARLY.min(life / 10)
 }
 
 #[derive(Deserialize)]
@@ -263,6 +297,8 @@ struct TokenReply {
 struct TokenBody {
     expires_at: Time,
     #[serde(default)]
+    issued_at: Option<Time>,
+    #[serde(default, deserialize_with = "readable")]
     catalog: Vec<CatalogEntry>,
 }
 
@@ -312,42 +348,10 @@ fn login(credentials: &Credentials) -> Value {
     json!({ "auth": auth })
 }
 
-fn find(catalog: &[CatalogEntry], service: &str, filters: &EndpointFilters) -> Result<Url, String> {
-    let of_service = || catalog.iter().filter(|e| e.kind == service).flat_map(|e| &e.endpoints);
-    let found = of_service().find(|e| {
-        let interface = filters.interfaces.iter().any(|i| i == &e.interface);
-        interface && filters.region.as_ref().is_none_or(|wanted| wanted == e.region())
-    });
-    let Some(found) = found else {
-        let mut there: Vec<String> =
-            of_service().map(|e| format!("{} in {:?}", e.interface, e.region())).collect();
-        there.sort();
-        there.dedup();
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        return Err(format!(
-            "the catalog has no such endpoint for interface {:?} and region {:?}; it has: {there}",
-            filters.interfaces, filters.region
-        ));
-    };
-    let mut url = Url::parse(&found.url)
-        .map_err(|e| format!("the catalog's endpoint {:?} is no address: {e}", found.url))?;
-    let version = match service {
-        "image" => "v2",
-        "network" => "v2.0",
-        _ => return Ok(url),
-    };
-    let path = url.path().trim_end_matches('/').to_owned();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    let versioned =
-        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if !versioned {
-        url.set_path(&format!("{path}/{version}"));
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
+    use runner_fleet_actors::port::Secret;
+
     use super::*;
 
     #[test]
@@ -361,21 +365,20 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_chosen_by_region_and_interface_and_gets_its_version() {
-        let catalog: Vec<CatalogEntry> = serde_json::from_value(json!([
-            { "type": "network", "endpoints": [
-                { "interface": "public", "region": "A", "url": "http://a:9696" },
-                { "interface": "public", "region_id": "B", "url": "http://b:9696/v2.0/" },
-            ]},
-        ]))
-        .unwrap();
-        let in_region = |region: &str| {
-            find(&catalog, "network", &EndpointFilters::default().with_region(region))
+    fn a_token_is_used_for_its_life_whatever_the_clouds_clock_says() {
+        let now: Time = "2026-11-28T12:00:00Z".parse().unwrap();
+        let token = |issued: Option<&str>, expires: &str| TokenBody {
+            expires_at: expires.parse().unwrap(),
+            issued_at: issued.map(|t| t.parse().unwrap()),
+            catalog: Vec::new(),
         };
-        assert_eq!(in_region("A").unwrap().as_str(), "http://a:9696/v2.0");
-        assert_eq!(in_region("B").unwrap().as_str(), "http://b:9696/v2.0/");
-        let missing = in_region("C").unwrap_err();
-        assert!(missing.contains("public in \"A\", public in \"B\""), "{missing}");
+        let hour = TimeDelta::minutes(55);
+        let behind = token(Some("2026-11-28T10:00:00Z"), "2026-11-28T11:00:00Z");
+        assert_eq!(usable(&behind, now), hour, "two hours behind");
+        assert_eq!(usable(&token(None, "2026-11-28T13:00:00Z"), now), hour);
+        assert_eq!(usable(&token(None, "2026-11-28T11:00:00Z"), now), hour, "used until refused");
+        let short = token(Some("2026-11-28T12:00:00Z"), "2026-11-28T12:00:10Z");
+        assert_eq!(usable(&short, now), TimeDelta::seconds(9));
     }
 
     #[test]

@@ -22,9 +22,12 @@ use tokio::sync::Mutex;
 use super::{
     answer::{Purpose, tidy},
     api::{Api, Call, Service},
+    pages,
 };
 
 const REMEMBERED: TimeDelta = TimeDelta::minutes(5);
+/// Glance's word for an image that VMs can be made from.
+const ACTIVE: &str = "active";
 /// How many names an error lists.
 const SHOWN: usize = 8;
 
@@ -76,6 +79,7 @@ pub(super) struct Resolved {
 struct Candidate {
     id: String,
     name: String,
+    status: String,
 }
 
 type Known = HashMap<String, (String, Time)>;
@@ -154,11 +158,19 @@ async fn ask(api: &Api, kind: Kind, word: &str) -> Result<String, PortError> {
         Kind::Flavor => list(api, kind, &tried, None).await?,
         Kind::Image | Kind::Network => list(api, kind, &tried, Some(word)).await?,
     };
-    let by_id = found.iter().find(|c| c.id == word);
-    if let Some(candidate) = by_id {
-        return Ok(candidate.id.clone());
+    // What is being uploaded, deactivated or deleted has its name still, and is no choice.
+    let usable = |c: &&Candidate| kind != Kind::Image || c.status == ACTIVE;
+    if let Some(candidate) = found.iter().find(|c| c.id == word) {
+        return match usable(&candidate) {
+            true => Ok(candidate.id.clone()),
+            false => Err(unusable(&tried, &candidate.status)),
+        };
     }
-    let named: Vec<&Candidate> = found.iter().filter(|c| c.name == word).collect();
+    let all: Vec<&Candidate> = found.iter().filter(|c| c.name == word).collect();
+    let named: Vec<&Candidate> = all.iter().copied().filter(usable).collect();
+    if let ([], [idle, ..]) = (named.as_slice(), all.as_slice()) {
+        return Err(unusable(&tried, &idle.status));
+    }
     match named.as_slice() {
         [one] => return Ok(one.id.clone()),
         [] => {}
@@ -213,16 +225,22 @@ async fn list(
         call = call.query("name", quoted);
     }
     if kind == Kind::Image {
-        call = call.query("status", "active").query("limit", "100");
+        call = call.query("limit", "100");
+        if name.is_none() {
+            call = call.query("status", ACTIVE);
+        }
     }
-    let reply = api.json(call).await?;
-    let elements = reply.get(kind.collection()).and_then(Value::as_array);
     let text = |e: &Value, key: &str| e.get(key).and_then(Value::as_str).map(str::to_owned);
-    Ok(elements
-        .into_iter()
-        .flatten()
+    Ok(pages::all(api, call, kind.collection())
+        .await?
+        .iter()
         .filter_map(|e| {
-            Some(Candidate { id: text(e, "id")?, name: text(e, "name").unwrap_or_default() })
+            let status = text(e, "status").unwrap_or_default();
+            Some(Candidate {
+                id: text(e, "id")?,
+                name: text(e, "name").unwrap_or_default(),
+                status,
+            })
         })
         .collect())
 }
@@ -235,5 +253,25 @@ async fn exists(api: &Api, kind: Kind, id: &str) -> Result<bool, PortError> {
     if answer.status.as_u16() == 404 {
         return Ok(false);
     }
-    answer.success(&call.tried, Purpose::Read).map(|_| true)
+    let answer = answer.success(&call.tried, Purpose::Read)?;
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if let (Kind::Image, Some(status)) = (kind, body.get("status").and_then(Value::as_str))
+        && status != ACTIVE
+    {
+        return Err(unusable(&call.tried, status));
+    }
+    Ok(true)
+}
+
+/// An image that is there and that no VM can be made from.
+fn unusable(tried: &str, status: &str) -> PortError {
+    let advice = match status {
+        "deactivated" => {
+            "an administrator can make it active again (openstack image set --activate)"
+        }
+        _ => "wait until it is active, or name another",
+    };
+    let status = tidy(status, &[]);
+    let what = format!("{tried}: it is there and its status is {status:?}, not active: {advice}");
+    PortError::certain(ErrorClass::Invalid, what)
 }

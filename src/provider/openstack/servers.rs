@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 use super::{
     answer::{Answer, Purpose},
     api::{Api, Call, Service},
+    pages::{self, PAGES_MAX},
     refs::Resolved,
     vm::{self, Seen},
 };
 
 /// Nova's limit on user data, in characters of base64 (Compute API, "Create server").
 const USER_DATA_MAX: usize = 65_535;
-/// Pages of one listing that are read at most: a cloud that answers the same page for ever must not
-/// hold the sweep.
-const PAGES_MAX: usize = 1_000;
+const SERVERS: &str = "servers";
 
 /// User data as Nova wants it.
 ///
@@ -98,15 +97,11 @@ pub(super) async fn list(
 ) -> Result<Listing<Vm>, PortError> {
     let mut listing = Listing { entries: Vec::new(), complete: true, as_of, faults: Vec::new() };
     let mut marker: Option<String> = None;
+    let call = Call::read("listing the fleet's VMs", Service::Compute, ["servers", "detail"])
+        .query("tags", vm::fleet_tag(fleet))
+        .query("limit", page_size.to_string());
     for page in 0..PAGES_MAX {
-        let mut call =
-            Call::read("listing the fleet's VMs", Service::Compute, ["servers", "detail"])
-                .query("tags", vm::fleet_tag(fleet))
-                .query("limit", page_size.to_string());
-        if let Some(marker) = &marker {
-            call = call.query("marker", marker.as_str());
-        }
-        let reply = match read_page(api, call).await {
+        let reply = match pages::read(api, call.from(marker.as_deref()), SERVERS).await {
             Ok(reply) => reply,
             Err(error) if page == 0 => return Err(error),
             Err(error) => {
@@ -138,39 +133,6 @@ pub(super) async fn list(
     Ok(listing)
 }
 
-struct Page(Value);
-
-async fn read_page(api: &Api, call: Call<'_>) -> Result<Page, PortError> {
-    let tried = call.tried.clone();
-    let reply = api.json(call).await?;
-    if reply.get("servers").is_some_and(Value::is_array) {
-        return Ok(Page(reply));
-    }
-    let what = format!("{tried}: the answer has no list `servers`: check the catalog's endpoint");
-    Err(PortError::certain(ErrorClass::Transient, what))
-}
-
-impl Page {
-    fn elements(&self) -> &[Value] {
-        self.0.get("servers").and_then(Value::as_array).map_or(&[], Vec::as_slice)
-    }
-
-    /// Where the next page begins. Nova says so by a link whenever the page is full, also where its
-    /// own limit is smaller than the one that was asked for. Only the marker is taken out of the
-    /// link, whose address is often wrong behind a proxy.
-    fn next_marker(&self) -> Option<String> {
-        let links = self.0.get("servers_links")?.as_array()?;
-        let next = links.iter().find(|l| l.get("rel").and_then(Value::as_str) == Some("next"))?;
-        let href = next.get("href").and_then(Value::as_str).unwrap_or_default();
-        let query = href.split_once('?').map_or("", |(_, query)| query);
-        let marker = url::form_urlencoded::parse(query.as_bytes())
-            .find(|(key, _)| key == "marker")
-            .map(|(_, value)| value.into_owned());
-        let last = || self.elements().last()?.get("id")?.as_str().map(str::to_owned);
-        marker.or_else(last)
-    }
-}
-
 /// The fleet's VMs of one name; normally none or one. The best to keep comes first: not in error,
 /// not on its way out.
 pub(super) async fn of_name(
@@ -183,7 +145,7 @@ pub(super) async fn of_name(
     let call = Call::read(tried, Service::Compute, ["servers", "detail"])
         .query("name", format!("^{name}$"))
         .query("tags", vm::fleet_tag(fleet));
-    let page = read_page(api, call).await?;
+    let page = pages::read(api, call, SERVERS).await?;
     let mut found: Vec<Vm> = page
         .elements()
         .iter()
@@ -222,16 +184,61 @@ pub(super) async fn is_ours(
     Ok(Some(matches!(vm::read(element, fleet), Seen::Ours(vm) if vm.name == *name)))
 }
 
+/// What a cloud has said of deletions that leave nothing behind.
+///
+/// A cloud with `reclaim_instance_interval` keeps a deleted VM for a while, out of sight, and it keeps
+/// its quota; a fleet of short lives soon has none left. `forceDelete` ends a VM at once, there as
+/// everywhere, and project members may use it by Nova's defaults (`os-deferred-delete:force`).
+#[derive(Default)]
+pub(super) struct Force(std::sync::Mutex<Option<String>>);
+
+impl Force {
+    fn refused(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What to add to a complaint about quota, where deletions may be what eats it.
+    pub(super) fn advice(&self) -> Option<String> {
+        let refused = self.refused().clone()?;
+        Some(format!(
+            "; if the quota is used by VMs that nobody sees: the cloud may keep deleted ones for a \
+             while (reclaim_instance_interval), and a deletion at once is refused to this user \
+             ({refused}): have the cloud allow os_compute_api:os-deferred-delete:force"
+        ))
+    }
+}
+
 /// Asks for a VM's end: `true` when it was taken on, `false` when it is gone already.
-pub(super) async fn delete(api: &Api, name: &RunnerName, id: &VmId) -> Result<bool, PortError> {
-    let call = Call {
-        tried: format!("deleting VM {name} ({id})"),
-        purpose: Purpose::Delete,
+pub(super) async fn delete(
+    api: &Api,
+    force: &Force,
+    name: &RunnerName,
+    id: &VmId,
+) -> Result<bool, PortError> {
+    let tried = format!("deleting VM {name} ({id})");
+    let mut call = Call {
+        tried,
+        purpose: Purpose::Act,
         service: Service::Compute,
-        path: vec!["servers", id.0.as_str()],
+        path: vec![SERVERS, id.0.as_str(), "action"],
         query: Vec::new(),
-        body: None,
+        body: Some(json!({ "forceDelete": null })),
     };
+    if force.refused().is_none() {
+        let answer = api.send(&call).await?;
+        match answer.status.as_u16() {
+            200..=299 => return Ok(true),
+            // What the user may not stays so until the next start.
+            status @ (403 | 405 | 501) => {
+                *force.refused() = Some(format!("HTTP {status}"));
+            }
+            // A VM that is gone, or a cloud without this action; a lock; a cloud in trouble: the plain
+            // call tells, in its own words.
+            _ => {}
+        }
+    }
+    (call.purpose, call.body) = (Purpose::Delete, None);
+    call.path.truncate(2);
     let answer = api.send(&call).await?;
     if answer.status.as_u16() == 404 {
         return Ok(false);

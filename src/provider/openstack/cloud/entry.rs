@@ -1,277 +1,216 @@
-//! One entry of `clouds.yaml`, or the `OS_*` variables that say the same, checked key by key.
+//! One entry of `clouds.yaml`, or the `OS_*` variables that say the same, made one mapping of plain
+//! keys: its profile laid under it, dashes made underscores, its region chosen.
+//!
+//! [`super::reader`] then checks that mapping key by key.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use super::{
+    CloudFaults,
+    yaml::{self, Entry, Map, Node, Place, What},
 };
 
-use osauth::InterfaceType;
-use runner_fleet_actors::port::Secret;
-use serde_yaml::Value;
-use url::Url;
+/// A cloud's keys, brought together from wherever they stand.
+pub(super) struct Gathered {
+    pub map: Map,
+    /// The region that is used, where one is named.
+    pub region: Option<Node>,
+    pub warnings: Vec<String>,
+}
 
-use super::{CloudConfig, CloudFaults, Credentials, Named, Owned};
-
-/// The clouds of one file, still untyped: `secure.yaml` is laid over them first.
-pub(super) fn clouds(path: &Path, text: &str) -> Result<BTreeMap<String, Value>, CloudFaults> {
-    let file = path.display();
+/// The mapping `section` of one file; `None` where the file is empty or has none.
+pub(super) fn section(path: &Path, text: &str, section: &str) -> Result<Option<Map>, CloudFaults> {
+    let file = path.display().to_string();
+    let root = yaml::read(&file, text).map_err(CloudFaults)?;
     let fault = |what: String| CloudFaults(vec![format!("{file}: {what}")]);
-    // serde_yaml's message shows places and types, never a value of a mapping entry.
-    let root: Value = serde_yaml::from_str(text).map_err(|e| match e.location() {
-        Some(at) => fault(format!("is not YAML (line {}, column {})", at.line(), at.column())),
-        None => fault("is not YAML".to_owned()),
-    })?;
-    let Some(clouds) = root.get("clouds").and_then(Value::as_mapping) else {
-        return Err(fault("has no mapping `clouds`".to_owned()));
-    };
-    Ok(clouds
-        .iter()
-        .filter_map(|(name, entry)| Some((name.as_str()?.to_owned(), entry.clone())))
-        .collect())
-}
-
-/// Lays `extra` over `own`, mapping by mapping.
-pub(super) fn merge(own: &mut Value, extra: &Value) {
-    match (own, extra) {
-        (Value::Mapping(own), Value::Mapping(extra)) => {
-            for (key, value) in extra {
-                match own.get_mut(key) {
-                    Some(present) => merge(present, value),
-                    None => {
-                        own.insert(key.clone(), value.clone());
-                    }
-                }
-            }
+    let root = match root.what {
+        What::Null => return Ok(None),
+        What::Map(root) => root,
+        What::Text(_) | What::List(_) => {
+            return Err(fault(format!("is no mapping: it begins with `{section}:`")));
         }
-        (own, extra) => *own = extra.clone(),
+    };
+    match root.get(section).map(|entry| &entry.value.what) {
+        None | Some(What::Null) => Ok(None),
+        Some(What::Map(map)) => Ok(Some(map.clone())),
+        Some(_) => Err(fault(format!("`{section}` is no mapping of names to clouds"))),
     }
 }
 
-/// A cloud from the variables alone (what an `openrc` file sets).
-pub(super) fn from_env(env: &BTreeMap<String, String>) -> Result<CloudConfig, CloudFaults> {
-    let lookup = |key: &str| {
-        let name = match key {
-            "auth_type" => "OS_AUTH_TYPE".to_owned(),
-            "verify" => {
-                let insecure = env.get("OS_INSECURE").map(|v| v.to_ascii_lowercase());
-                let off = matches!(insecure.as_deref(), Some("1" | "true" | "yes"));
-                return off.then(|| "false".to_owned());
-            }
-            "interface" => {
-                let old = env.get("OS_ENDPOINT_TYPE").cloned();
-                return env.get("OS_INTERFACE").cloned().or(old).filter(|v| !v.is_empty());
-            }
-            other => format!("OS_{}", other.to_ascii_uppercase()),
-        };
-        env.get(&name).filter(|v| !v.is_empty()).cloned()
-    };
-    let show = |key: &str| match key {
-        "verify" => "OS_INSECURE".to_owned(),
-        other => format!("OS_{}", other.to_ascii_uppercase()),
-    };
-    Reader { lookup: &lookup, show: &show, faults: Vec::new() }.cloud("envvars", None)
+/// The `OS_*` variables as the keys of a cloud (what an `openrc` file sets).
+pub(super) fn of_env(env: &BTreeMap<String, String>) -> Map {
+    let file: Arc<str> = "the environment".into();
+    let place = || Place { file: file.clone(), line: None };
+    let mut map = Map::default();
+    for (name, value) in env {
+        let Some(key) = name.strip_prefix("OS_").map(str::to_ascii_lowercase) else { continue };
+        // Those that choose a file, and those that openstacksdk leaves out: they are other tools'.
+        let other = ["test", "std", "log", "client_"].iter().any(|start| key.starts_with(start));
+        if other || value.is_empty() || matches!(key.as_str(), "cloud" | "cloud_name") {
+            continue;
+        }
+        let value = Node { at: place(), what: What::Text(value.clone()) };
+        map.put(Entry { key, at: place(), value });
+    }
+    map
 }
 
-/// A cloud from its entry in `clouds.yaml`.
-pub(super) fn from_yaml(
+/// One cloud of a file: what its profile says is laid under it, and its region's values over it.
+pub(super) fn gather(
     name: &str,
-    file: &str,
-    entry: &Value,
-    folder: Option<&Path>,
-) -> Result<CloudConfig, CloudFaults> {
-    if entry.get("profile").is_some_and(|p| !p.is_null())
-        && entry.get("auth").and_then(|a| a.get("auth_url")).is_none()
-    {
-        return Err(CloudFaults(vec![format!(
-            "{file}: clouds.{name}.profile: vendor profiles are not read; write the profile's \
-             auth_url into clouds.{name}.auth"
-        )]));
-    }
-    let top = ["auth_type", "region_name", "interface", "cacert", "verify"];
-    let scalar = |value: &Value| match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    };
-    let lookup = |key: &str| {
-        if key == "interface" {
-            let old = entry.get("endpoint_type");
-            return entry.get(key).or(old).and_then(scalar);
-        }
-        if top.contains(&key) {
-            return entry.get(key).and_then(scalar);
-        }
-        entry.get("auth").and_then(|auth| auth.get(key)).and_then(scalar)
-    };
-    let show = |key: &str| {
-        let auth = if top.contains(&key) { "" } else { "auth." };
-        format!("{file}: clouds.{name}.{auth}{key}")
-    };
-    Reader { lookup: &lookup, show: &show, faults: Vec::new() }.cloud(name, folder)
-}
-
-/// Reads keys and gathers what is wrong with them, so that all faults are shown at once.
-struct Reader<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
-    /// The key as the user wrote it, with its file.
-    show: &'a dyn Fn(&str) -> String,
-    faults: Vec<String>,
-}
-
-impl Reader<'_> {
-    fn get(&self, key: &str) -> Option<String> {
-        (self.lookup)(key)
-    }
-
-    fn fault(&mut self, key: &str, what: &str) {
-        self.faults.push(format!("{} {what}", (self.show)(key)));
-    }
-
-    fn need(&mut self, key: &str) -> String {
-        self.get(key).unwrap_or_else(|| {
-            self.fault(key, "is missing");
-            String::new()
-        })
-    }
-
-    fn cloud(mut self, name: &str, folder: Option<&Path>) -> Result<CloudConfig, CloudFaults> {
-        let auth_url = self.auth_url();
-        let credentials = self.credentials();
-        let interface = match self.get("interface") {
-            None => InterfaceType::Public,
-            Some(word) => word.parse().unwrap_or_else(|_| {
-                self.fault("interface", "must be public, internal or admin");
-                InterfaceType::Public
-            }),
-        };
-        if self.get("verify").is_some_and(|v| v.eq_ignore_ascii_case("false")) {
-            self.fault(
-                "verify",
-                "switches certificate checks off, and then anybody on the way could take the \
-                 credentials: name the authority with `cacert` instead",
-            );
-        }
-        let cacert = self.get("cacert").map(|path| match folder {
-            Some(folder) => folder.join(path),
-            None => PathBuf::from(path),
-        });
-        match (auth_url, credentials, self.faults) {
-            (Some(auth_url), Some(credentials), faults) if faults.is_empty() => Ok(CloudConfig {
-                name: name.to_owned(),
-                auth_url,
-                credentials,
-                region: (self.lookup)("region_name"),
-                interface,
-                cacert,
-            }),
-            (_, _, faults) => Err(CloudFaults(faults)),
-        }
-    }
-
-    fn auth_url(&mut self) -> Option<Url> {
-        let text = self.need("auth_url");
-        if text.is_empty() {
-            return None;
-        }
-        match Url::parse(&text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
-                if url.path().trim_end_matches('/').ends_with("/v2.0") {
-                    self.fault("auth_url", "names Identity v2.0, which is gone; use /v3");
-                    return None;
-                }
-                Some(url)
+    own: Map,
+    profiles: Option<&Map>,
+    vendor_files: &str,
+) -> Result<Gathered, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+    let own = plain(own, &mut faults);
+    let profile = own.get("profile").or_else(|| own.get("cloud")).map(|entry| &entry.value);
+    let mut under = Map::default();
+    if let Some(word) = profile.and_then(Node::text) {
+        match profiles.and_then(|known| known.get(word)) {
+            Some(Entry { value: Node { what: What::Map(found), .. }, .. }) => {
+                under = plain(found.clone(), &mut faults);
             }
-            _ => {
-                self.fault("auth_url", "must be an http or https address of Keystone");
-                None
-            }
-        }
-    }
-
-    fn credentials(&mut self) -> Option<Credentials> {
-        let given = self.get("auth_type");
-        let kind =
-            given.as_deref().unwrap_or(if self.get("application_credential_secret").is_some() {
-                "v3applicationcredential"
-            } else if self.get("token").is_some() && self.get("password").is_none() {
-                "token"
-            } else {
-                "password"
-            });
-        match kind {
-            "password" | "v3password" => Some(Credentials::Password {
-                user: self.user(),
-                password: Secret::new(self.need("password")),
-                project: self.project(),
-            }),
-            "v3applicationcredential" => {
-                let secret = Secret::new(self.need("application_credential_secret"));
-                if let Some(id) = self.get("application_credential_id") {
-                    return Some(Credentials::ApplicationCredentialId { id, secret });
-                }
-                let Some(name) = self.get("application_credential_name") else {
-                    self.fault(
-                        "application_credential_id",
-                        "is missing (or application_credential_name with a user)",
-                    );
-                    return None;
-                };
-                Some(Credentials::ApplicationCredentialName { name, user: self.user(), secret })
-            }
-            "token" | "v3token" => Some(Credentials::Token {
-                token: Secret::new(self.need("token")),
-                project: self.project(),
-            }),
-            other => {
+            Some(entry) => faults.push(at(&entry.at, &format!("profile {word:?} is no mapping"))),
+            None => {
+                let place = profile.map_or_else(nowhere, |node| node.at.clone());
                 let what = format!(
-                    "is {other:?}; supported are password, v3password, v3applicationcredential, \
-                     token and v3token"
+                    "clouds.{name} names the profile {word:?}, and no clouds-public.yaml has it \
+                     under `public-clouds` (looked at {vendor_files}); the profiles that \
+                     openstacksdk brings along are not supported: write what it says (auth_url, \
+                     regions) into the cloud"
                 );
-                self.fault("auth_type", &what);
-                None
+                let whole = has(&own, "auth_url");
+                let told = if whole { &mut warnings } else { &mut faults };
+                told.push(at(&place, &what));
             }
         }
     }
-
-    fn user(&mut self) -> Owned {
-        let domain = self.domain("user");
-        let what = match (self.get("user_id"), self.get("username")) {
-            (Some(id), _) => Named::Id(id),
-            (None, Some(name)) => Named::Name(name),
-            (None, None) => {
-                self.fault("username", "is missing (or user_id)");
-                Named::Name(String::new())
-            }
-        };
-        Owned { what, domain }
+    let region = region(name, &own, &under, &mut faults, &mut warnings);
+    let mut map = under;
+    map.lay_over(&own);
+    map.0.retain(|entry| entry.key != "regions" && entry.key != "region_name");
+    let (region, values) = region.map_or((None, None), |(region, values)| (Some(region), values));
+    if let Some(values) = values {
+        map.lay_over(&plain(values, &mut faults));
     }
+    if faults.is_empty() { Ok(Gathered { map, region, warnings }) } else { Err(faults) }
+}
 
-    fn project(&mut self) -> Owned {
-        let domain = self.domain("project");
-        let id = self.get("project_id").or_else(|| self.get("tenant_id"));
-        let name = self.get("project_name").or_else(|| self.get("tenant_name"));
-        let what = match (id, name) {
-            (Some(id), _) => Named::Id(id),
-            (None, Some(name)) => Named::Name(name),
-            (None, None) => {
-                self.fault("project_name", "is missing (or project_id)");
-                Named::Name(String::new())
-            }
-        };
-        Owned { what, domain }
+fn has(map: &Map, key: &str) -> bool {
+    let auth = map.get("auth").and_then(|entry| entry.value.map());
+    [Some(map), auth].into_iter().flatten().any(|map| map.get(key).is_some())
+}
+
+fn nowhere() -> Place {
+    Place { file: "?".into(), line: None }
+}
+
+/// `FILE: line N: WHAT`.
+pub(super) fn at(place: &Place, what: &str) -> String {
+    match place.line {
+        Some(line) => format!("{}: line {line}: {what}", place.file),
+        None => format!("{}: {what}", place.file),
     }
+}
 
-    /// The domain of a user or project: its own, the common one, else Keystone's first domain, whose
-    /// identifier is `default` (openstacksdk's default as well).
-    fn domain(&self, of: &str) -> Named {
-        let own_id = self.get(&format!("{of}_domain_id"));
-        let own_name = self.get(&format!("{of}_domain_name"));
-        own_id
-            .map(Named::Id)
-            .or(own_name.map(Named::Name))
-            .or_else(|| self.get("domain_id").map(Named::Id))
-            .or_else(|| self.get("domain_name").map(Named::Name))
-            .unwrap_or_else(|| Named::Id("default".to_owned()))
+/// `user-name` is `user_name`, in `auth` as well (openstacksdk's `normalize_keys`).
+fn plain(map: Map, faults: &mut Vec<String>) -> Map {
+    let mut done = Map::default();
+    for mut entry in map.0 {
+        let key = entry.key.replace('-', "_");
+        if let Some(first) = done.get(&key) {
+            let line = first.at.line.unwrap_or_default();
+            let what = format!("the key {:?} is the same as that of line {line}", entry.key);
+            faults.push(at(&entry.at, &what));
+            continue;
+        }
+        if let What::Map(inner) = entry.value.what {
+            entry.value.what = What::Map(plain(inner, faults));
+        }
+        done.0.push(Entry { key, ..entry });
+    }
+    done
+}
+
+type Region = (Node, Option<Map>);
+
+/// The region to use: the first that the cloud names, by `regions` before `region_name`, else its
+/// profile's. A list is openstacksdk's way to offer a choice; who makes none gets its first.
+fn region(
+    cloud: &str,
+    own: &Map,
+    under: &Map,
+    faults: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Option<Region> {
+    for map in [own, under] {
+        for key in ["regions", "region_name"] {
+            let Some(entry) = map.get(key).filter(|entry| entry.value.what != What::Null) else {
+                continue;
+            };
+            let listed = regions(&entry.value, key == "region_name", faults);
+            let Some(first) = listed.first().cloned() else { continue };
+            let chosen = map.get("region_name").filter(|_| key == "regions");
+            let chosen = chosen.and_then(|entry| entry.value.text());
+            let name = first.0.text().unwrap_or_default();
+            let overruled = chosen.is_some_and(|chosen| chosen != name);
+            if listed.len() > 1 || overruled {
+                let names: Vec<&str> = listed.iter().filter_map(|(node, _)| node.text()).collect();
+                let also = if overruled { "; `regions` goes before `region_name`" } else { "" };
+                let what = format!(
+                    "clouds.{cloud}.{key} names {}: the first is used, {name}{also} (keep one \
+                     region in a cloud, or put the wanted one first)",
+                    names.join(", ")
+                );
+                warnings.push(at(&entry.at, &what));
+            }
+            return Some(first);
+        }
+    }
+    None
+}
+
+fn regions(node: &Node, commas: bool, faults: &mut Vec<String>) -> Vec<Region> {
+    let word = |at: &Place, text: &str| {
+        (Node { at: at.clone(), what: What::Text(text.trim().to_owned()) }, None)
+    };
+    let one = |node: &Node, faults: &mut Vec<String>| match &node.what {
+        What::Text(text) => Some(word(&node.at, text)),
+        What::Map(map) => {
+            let name = map.get("name").filter(|entry| entry.value.text().is_some());
+            let odd = map.0.iter().find(|entry| !matches!(entry.key.as_str(), "name" | "values"));
+            let values = map.get("values").map(|entry| &entry.value.what);
+            match (name, odd, values) {
+                (Some(name), None, None | Some(What::Null)) => Some((name.value.clone(), None)),
+                (Some(name), None, Some(What::Map(values))) => {
+                    Some((name.value.clone(), Some(values.clone())))
+                }
+                _ => {
+                    let what = "a region is a word, or a mapping with `name` and, if need be, a \
+                                mapping `values`, and no more";
+                    faults.push(at(&node.at, what));
+                    None
+                }
+            }
+        }
+        What::Null | What::List(_) => {
+            faults.push(at(&node.at, "a region is a word or a mapping with `name`"));
+            None
+        }
+    };
+    match &node.what {
+        What::List(nodes) => nodes.iter().filter_map(|node| one(node, faults)).collect(),
+        What::Text(text) if commas => {
+            let words = text.split(',').filter(|text| !text.trim().is_empty());
+            words.map(|text| word(&node.at, text)).collect()
+        }
+        What::Text(text) => vec![word(&node.at, text)],
+        What::Null => Vec::new(),
+        What::Map(_) => {
+            faults.push(at(&node.at, "regions are a list"));
+            Vec::new()
+        }
     }
 }

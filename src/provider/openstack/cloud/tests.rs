@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn sources(clouds: &str, secure: Option<&str>, env: &[(&str, &str)]) -> Sources 
         clouds: Some((PathBuf::from("/c/clouds.yaml"), clouds.to_owned())),
         secure: secure.map(|text| (PathBuf::from("/c/secure.yaml"), text.to_owned())),
         env: vars(env),
-        searched: Vec::new(),
+        ..Sources::default()
     }
 }
 
@@ -36,7 +36,7 @@ fn a_file_with_the_secret_beside_it_makes_one_cloud() {
     let cloud = CloudConfig::parse(&sources(PASSWORD, Some(secure), &[]), None).unwrap();
     assert_eq!(cloud.name, "ours");
     assert_eq!(cloud.region.as_deref(), Some("RegionTwo"));
-    assert_eq!(cloud.interface, osauth::InterfaceType::Internal);
+    assert_eq!(cloud.interfaces, [Interface::Internal]);
     assert_eq!(cloud.cacert, Some(PathBuf::from("/c/ca.pem")));
     let Credentials::Password { user, password, project } = &cloud.credentials else {
         panic!("not a password: {cloud:?}");
