@@ -34,7 +34,8 @@ mkdir -p "$logs"
 # Lanes are processes of their own, so what they conclude is kept in files.
 verdicts=$logs/verdicts
 failed_phases=$logs/failed-phases
-: >"$verdicts" >"$failed_phases"
+: >"$verdicts"
+: >"$failed_phases"
 
 # budget NAME: seconds, from the table in tests/README.md.
 budget() { awk -F '|' -v name="$1" '$2 ~ "^ *`?" name "`? *$" { print $4 + 0 }' tests/README.md; }
@@ -104,15 +105,17 @@ phase() {
   return 1
 }
 
-# beside LANE...: each a function that runs its phases one after the other; what they print is shown
-# lane by lane.
+# beside LANE...: each a function that runs its phases one after the other. What the first one prints is
+# seen while it goes on, that of the others after it.
 beside() {
-  local lane
+  local lane first=$1
   local -A running=()
+  shift
   for lane in "$@"; do
     "$lane" >"$logs/$lane.lane" 2>&1 &
     running[$lane]=$!
   done
+  "$first"
   for lane in "$@"; do
     wait "${running[$lane]}"
     cat "$logs/$lane.lane"

@@ -134,6 +134,25 @@ fn nothing_is_left_for_later() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+#[test]
+fn no_file_of_tests_is_left_out() {
+    let mut left_out = Vec::new();
+    for binary in ["it", "lxd", "openstack", "queue", "support"] {
+        let folder = root().join("tests").join(binary);
+        let main = if binary == "support" { "mod.rs" } else { "main.rs" };
+        let modules = fs::read_to_string(folder.join(main)).unwrap();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let rust = path.extension().is_some_and(|extension| extension == "rs");
+            if rust && !path.ends_with(main) && !modules.contains(&format!("mod {name};")) {
+                left_out.push(path.display().to_string());
+            }
+        }
+    }
+    assert!(left_out.is_empty(), "no mod line for {}", left_out.join(", "));
+}
+
 /// The message of a `tracing` call: the last text in it, where fields come first.
 fn message(call: &str) -> Option<&str> {
     let end = call.find(");")?;
