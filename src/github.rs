@@ -24,6 +24,7 @@ pub mod downloads;
 pub mod freshness;
 mod groups;
 mod listing;
+mod look_up;
 pub mod planner;
 pub mod queue;
 mod reading;
@@ -40,8 +41,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use runner_fleet_actors::{
+    event::Job,
     name::{FleetId, RegistrationId, RunnerName, Scope},
-    port::{Clock, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration},
+    port::{
+        Clock, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
+        Registration,
+    },
 };
 
 pub use auth::{Auth, TokenSource};
@@ -182,6 +187,16 @@ impl Forge for Github {
 
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
         self.client.noted(self.pages.list(&self.client, &self.fleet, scope).await)
+    }
+
+    async fn look_up(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+        job: Option<&Job>,
+    ) -> Result<Finding, PortError> {
+        self.client.noted(look_up::look_up(&self.client, scope, name, id, job).await)
     }
 
     fn status(&self) -> PortStatus {

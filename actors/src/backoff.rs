@@ -24,6 +24,9 @@ pub const EFFECT: Curve = Curve { base: Duration::from_secs(2), cap: Duration::f
 /// Polls of a deletion that was taken on: listings usually bring the news first.
 pub const DELETION: Curve = Curve { base: Duration::from_secs(10), cap: Duration::from_secs(60) };
 
+/// Look-ups of a runner that lists lack: each costs a call or two, and settles it as a rule.
+pub const LOOK_UP: Curve = Curve { base: Duration::from_secs(30), cap: Duration::from_secs(900) };
+
 /// VMs that end before their runner was online: an image or a network that people must mend, found
 /// out by one VM at a time.
 pub const BOOT: Curve = Curve { base: Duration::from_secs(5), cap: Duration::from_secs(600) };

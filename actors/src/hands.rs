@@ -6,6 +6,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
+    event::Job,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{
         Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Secret,
@@ -55,6 +56,8 @@ pub struct Subject {
     pub vm: Option<VmId>,
     /// Its registration, where known: saves a look-up.
     pub registration: Option<RegistrationId>,
+    /// Its job, where known.
+    pub job: Option<Job>,
 }
 
 impl Hands {
@@ -113,6 +116,14 @@ impl Hands {
                         .await
                 };
                 Some(Answer::Deregistered(self.bounded("deregister", limit, call).await))
+            }
+            Effect::LookUp => {
+                let hands = Arc::clone(&self);
+                let call = async move {
+                    let Subject { name, registration, job, .. } = subject;
+                    hands.forge.look_up(&blueprint.scope, &name, registration, job.as_ref()).await
+                };
+                Some(Answer::LookedUp(self.bounded("look the runner up", limit, call).await))
             }
             Effect::DeleteVm => {
                 let hands = Arc::clone(&self);

@@ -50,8 +50,21 @@ pub const UNKNOWN_HOLDS: &str = "unknown demand holds";
 /// A guest that stands down hears what comes next as long as it can be reached at all.
 pub const RELEASED: &str = "a guest that stands down is told what comes next";
 
+/// Listings that lack a runner at work, and words about it without its number, do not end it.
+pub const UNLISTED: &str = "a runner at work ends by no list's word alone";
+/// A word of the forge that bears another runner's number changes nothing.
+pub const FOREIGN: &str = "a word about another runner changes nothing";
+/// A runner whose end is proven is not taken for one at work because its guest says once more that its job
+/// has begun.
+pub const ONE_START: &str = "a start told again undoes no end";
+/// What a listing tells counts in the order in which listings began.
+pub const IN_ORDER: &str = "an older listing is no news";
+/// A listing tells nothing of what was made or deleted a moment before it began: clouds and forges answer
+/// from caches.
+pub const LAG: &str = "a listing is believed once it can know";
+
 /// All names, in the order of this page.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 19] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -66,6 +79,11 @@ pub const ALL: [&str; 14] = [
     PLAN,
     UNKNOWN_HOLDS,
     RELEASED,
+    UNLISTED,
+    FOREIGN,
+    ONE_START,
+    IN_ORDER,
+    LAG,
 ];
 
 /// An invariant that does not hold.

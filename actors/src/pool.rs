@@ -19,9 +19,11 @@ use crate::{
 };
 
 pub mod actor;
+mod doubted;
 mod failures;
 mod roster;
 
+pub use doubted::{DOUBTED_FOR, Doubted};
 pub use failures::Failures;
 pub use roster::{Member, Roster, Survey, Surveyed};
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::FleetEvent,
+    event::{FleetEvent, Job},
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
 };
 
@@ -322,6 +322,15 @@ pub struct RegisterOrder {
     pub labels: Vec<String>,
 }
 
+/// What the forge says of one runner and of its job, each asked for by its number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// The registration; `None` where there is none of that number (any more).
+    pub registration: Option<Registration>,
+    /// Whether its job runs; `None` where no number of a job is known, or the forge does not say.
+    pub at_work: Option<bool>,
+}
+
 /// What hands out jobs.
 #[async_trait]
 pub trait Forge: Send + Sync {
@@ -349,6 +358,21 @@ pub trait Forge: Send + Sync {
     /// # Errors
     /// When nothing at all could be learned. A partly read listing is `Ok` with `complete: false`.
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError>;
+
+    /// One runner by its number (by its name where none is known), and its job where `job` has a number
+    /// and a repository: the second witness where listings lack a runner that may be at work. That there
+    /// is none is an answer. A job that cannot be asked about is `at_work: None`, unless there is no
+    /// registration: then what is left unknown is an error.
+    ///
+    /// # Errors
+    /// `RateLimited`, `Auth`, `Invalid`, `Transient`; never `NotFound`.
+    async fn look_up(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+        job: Option<&Job>,
+    ) -> Result<Finding, PortError>;
 
     /// What the forge's client says of itself. Never blocks.
     fn status(&self) -> PortStatus;

@@ -14,11 +14,13 @@
 //!   was seen is wrong about one of the two; staying busy is the harmless reading.
 //! - **A dead VM goes first, a living one last.** A VM that is off or failed frees its place at once;
 //!   a living one is asked, deregistered, left to settle, and only then deleted.
-//! - **An end that nobody told of is no end yet.** Where only listings that lack its registration speak
-//!   for it, a living VM is deleted after a second proof, and a listing that shows it again takes it back.
+//! - **An end that nobody told of is no end yet.** Where only lists speak for it, or a word of the forge that
+//!   somebody contradicts, the runner and its job are looked up by number before anything is believed, and
+//!   a listing that shows it again takes it back.
 //! - **A word counts where it belongs.** The forge's word that bears another registration's number is
 //!   about another runner of that name; one without a number is hearsay, which listings outlive; and no
 //!   word of the forge ends a job of which the guest says that it runs.
+//! - **One life, one start.** That a job has begun counts once; told again, it takes no drain back.
 //! - **One effect in flight.** `Known::in_flight` is the gate: nothing is asked while an answer is due.
 //! - **Every state but `Deleted` has a deadline**, and a tick before it changes nothing.
 //!
@@ -38,6 +40,7 @@ pub mod actor;
 mod adopt;
 mod boot;
 mod busy;
+mod doubt;
 pub mod drain;
 pub mod evidence;
 mod signal;
@@ -45,6 +48,7 @@ mod waiting;
 mod word;
 
 pub use adopt::{adopt, revive};
+pub use doubt::Doubt;
 pub use drain::{Drain, Step};
 pub use evidence::{Known, Observation, Sighting};
 pub use signal::{Answer, Effect, Event, LaunchFailure, Report};
@@ -195,22 +199,23 @@ impl State {
     /// What follows from an event. Total: every event has a defined meaning in every state.
     #[must_use]
     pub fn next(mut self, event: Event, now: Time, limits: &Limits) -> Next {
-        let mut hearsay = false;
+        let (mut hearsay, mut replay) = (false, false);
         if let Some(known) = self.known_mut() {
             if known.is_foreign(&event) {
                 return (self, Vec::new());
             }
             hearsay = known.is_hearsay(&event);
+            replay = known.is_replay(&event);
             known.note(&event, now, limits);
         }
         let was = self.phase();
-        let (mut state, effects) = match self {
+        let (mut state, mut effects) = match self {
             Self::Creating { .. } | Self::Registering { .. } | Self::Idle { .. } => {
                 waiting::next(self, event, now, limits)
             }
             Self::Busy { since, job, known } => busy::next(since, job, known, event, now, limits),
             Self::Draining { since, drain, known } => {
-                drain::next(since, drain, known, event, now, limits)
+                drain::next(since, drain, known, (event, replay), now, limits)
             }
             // Deleted absorbs: whatever turns up under this name later is an orphan's matter.
             Self::Deleted { .. } => (self, Vec::new()),
@@ -225,6 +230,11 @@ impl State {
                 known.hearsay = Some(now);
                 known.quiet.break_off();
             }
+        }
+        if state.phase() < Phase::Draining {
+            let doubtful = state.is_doubtful(limits);
+            let known = state.known_mut();
+            effects.extend(known.and_then(|known| known.look_into(doubtful, now, limits)));
         }
         (state, effects)
     }
@@ -244,9 +254,10 @@ impl State {
             Self::Draining { drain, known, .. } => (drain.due, known),
             Self::Deleted { .. } => return None,
         };
+        let own = self.look_up_due(limits).map_or(own, |due| own.min(due));
         // While an answer is due nothing else may be asked, so an earlier tick would be idle.
         Some(known.in_flight.map_or(own, |flight| match self {
-            // Busy asks for nothing, and its own limit does not wait for a stray answer.
+            // Its own limit does not wait for an answer that may be a stray one.
             Self::Busy { .. } => own.min(flight.until + ANSWER_GRACE),
             _ => flight.until + ANSWER_GRACE,
         }))
@@ -291,7 +302,7 @@ impl State {
         }
     }
 
-    fn known_mut(&mut self) -> Option<&mut Known> {
+    pub(crate) fn known_mut(&mut self) -> Option<&mut Known> {
         match self {
             Self::Creating { known, .. }
             | Self::Registering { known, .. }
@@ -370,12 +381,21 @@ impl Known {
                         self.last_error = Some(failure.error.clone());
                         self.blind(now + limits.listing_lag);
                     }
+                    Answer::LookedUp(Err(error)) => {
+                        self.last_error = Some(error.clone());
+                        self.look_up_failed(error, now);
+                    }
                     Answer::StoodDown(Err(error))
                     | Answer::Deregistered(Err(error))
                     | Answer::VmDeleted(Err(error)) => self.last_error = Some(error.clone()),
                     Answer::StoodDown(Ok(_))
                     | Answer::Deregistered(Ok(()))
                     | Answer::VmDeleted(Ok(_)) => {}
+                    Answer::LookedUp(Ok(found)) => {
+                        self.was_online |=
+                            found.registration.as_ref().is_some_and(|one| one.online);
+                        self.look_up_answered(now);
+                    }
                 }
             }
             Event::Tick => {

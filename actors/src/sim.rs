@@ -25,6 +25,7 @@ mod guest;
 mod happening;
 mod judge;
 mod listener;
+mod mutants;
 mod orders;
 mod pools;
 mod shell;
@@ -70,6 +71,20 @@ pub enum Mutant {
     ThawsUnconfirmed,
     /// Gives the order to stand down and deregisters without waiting for the answer.
     DeregistersUnanswered,
+    /// Believes lists: what they lack is looked up nowhere.
+    BelievesLists,
+    /// Takes every word about a runner's name for one about the runner.
+    TakesEveryWord,
+    /// Drains as of a minute ago, so that quiet need not be newer than the drain.
+    OldQuiet,
+    /// Knows of no lag after a deletion.
+    NoLag,
+    /// Takes listings in whatever order they come.
+    AnyOrder,
+    /// Forgets that a launch has just been made: what was listed before it counts.
+    LaunchBlindsNothing,
+    /// Takes every start of a job for the first.
+    EveryStart,
     /// Tells a guest that stands down neither to go on nor to end.
     NeverSaysMore,
 }
@@ -143,6 +158,8 @@ counters! {
     cloud_calls,
     /// Calls to the forge.
     forge_calls,
+    /// Runners asked for by number.
+    look_ups,
     /// Orders to guests.
     guest_calls,
     /// Answers that never came.

@@ -7,7 +7,9 @@ use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
     pool::{Policy, Roster, Survey, plan},
-    port::{Change, Deletion, ErrorClass, Listing, PortError, Registration, Time, Vm, VmStatus},
+    port::{
+        Change, Deletion, ErrorClass, Finding, Listing, PortError, Registration, Time, Vm, VmStatus,
+    },
     runner::{
         Answer, Effect, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State,
         Step, adopt,
@@ -140,7 +142,10 @@ fn a_runner_that_neither_side_lists_twice_is_finished() {
     let busy = next(idle(), job_begins(), 55);
     let once = next(busy, seen(Sighting::Absent, Sighting::Absent, 70), 70);
     assert_eq!(once.phase(), Phase::Busy, "one listing of each proves nothing");
-    let twice = next(once, seen(Sighting::Absent, Sighting::Absent, 75), 75);
+    let (twice, effects) =
+        once.next(seen(Sighting::Absent, Sighting::Absent, 75), at(75), &limits());
+    assert_eq!(effects, [Effect::LookUp], "its job was known to run");
+    let twice = next(twice, Event::Answered(Answer::LookedUp(Ok(Finding::default()))), 76);
     assert_eq!(twice.reason(), Some(&DrainReason::Finished));
     assert!(!twice.holds_vm(), "its place is free");
     let (last, effects) = twice.next(Event::Tick, at(76), &limits());
@@ -345,48 +350,12 @@ fn lacks(second: u64) -> Event {
     of_forge(Sighting::Absent, second)
 }
 
-fn shown(busy: bool, second: u64) -> Event {
-    of_forge(Sighting::Seen(Registration { busy: Some(busy), ..registration(true) }), second)
-}
-
-/// What ends it once its time is up.
-fn at_its_deadline(state: &State, second: u64) -> Vec<Effect> {
-    state.clone().next(Event::Tick, at(second), &limits()).1
-}
-
-#[test]
-fn listings_that_lack_a_busy_runner_again_and_again_cost_it_nothing() {
-    let missed = next(next(busy(), lacks(100), 101), lacks(160), 161);
-    assert_eq!(missed.phase(), Phase::Draining, "a minute without it looks like its end");
-    let missed = next(next(missed, lacks(170), 171), lacks(180), 181);
-    for second in [192, 300, 3600] {
-        assert_eq!(
-            at_its_deadline(&missed, second),
-            [],
-            "its VM lives: one more minute is the proof"
-        );
-    }
-    let back = next(missed.clone(), shown(true, 190), 191);
-    assert_eq!(back.phase(), Phase::Busy);
-    let back = next(missed.clone(), shown(false, 190), 191);
-    assert_eq!(back.phase(), Phase::Busy, "no end was ever told");
-    assert_eq!(missed.next(lacks(230), at(231), &limits()).1, [Effect::DeleteVm]);
-}
-
-#[test]
-fn a_runner_without_a_job_that_listings_lack_is_idle_again_once_one_shows_it() {
-    let missed = next(next(idle(), lacks(100), 101), lacks(160), 161);
-    assert_eq!(missed.reason(), Some(&DrainReason::RegistrationVanished));
-    assert_eq!(at_its_deadline(&missed, 400), []);
-    assert_eq!(next(missed.clone(), shown(false, 170), 171).phase(), Phase::Idle);
-    assert_eq!(next(missed.clone(), shown(true, 170), 171).phase(), Phase::Busy);
-    let again = next(missed, lacks(170), 171);
-    assert_eq!(again.next(lacks(230), at(231), &limits()).1, [Effect::DeleteVm]);
-}
-
 #[test]
 fn a_finished_guest_that_powers_off_is_deleted_without_more_proof() {
     let missed = next(next(busy(), lacks(100), 101), lacks(160), 161);
+    assert_eq!(missed.phase(), Phase::Busy, "a minute without it is a doubt");
+    let missed = next(missed, Event::Answered(Answer::LookedUp(Ok(Finding::default()))), 162);
+    assert_eq!(missed.reason(), Some(&DrainReason::Finished));
     let off = missed.next(shows(VmStatus::Stopped, 165), at(166), &limits());
     assert_eq!(off.1, [Effect::DeleteVm]);
 }

@@ -67,6 +67,44 @@ fn a_finished_runner_is_replaced_within_one_listing_and_nothing_is_left_of_it() 
 }
 
 #[test]
+fn a_runner_at_work_that_listings_lack_for_hours_keeps_its_vm_for_a_handful_of_calls() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        let names = running.names(Phase::Idle);
+        world.take_job(&names[0]);
+        running.until("one busy", |r| r.count(Phase::Busy) == 1).await;
+        world.with(|w| w.unlisted.insert(names[0].clone()));
+        tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+        assert_eq!(running.names(Phase::Busy), names[..1]);
+        let (deletes, look_ups) = world.with(|w| (w.deletes.len(), w.forge.look_ups));
+        assert_eq!(deletes, 0);
+        assert!((5..25).contains(&look_ups), "{look_ups} look-ups in three hours");
+        world.finish_job(&names[0]);
+        let finished = tokio::time::Instant::now();
+        running.until("another launch", |_| world.with(|w| w.launches.len() == 3)).await;
+        assert!(finished.elapsed() < Duration::from_secs(7), "{:?}", finished.elapsed());
+        running.stop().await;
+    });
+}
+
+#[test]
+fn a_list_that_lacks_all_runners_makes_no_new_ones() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 4, 8)]);
+        running.until("four idle", |r| r.count(Phase::Idle) == 4).await;
+        let names = running.names(Phase::Idle);
+        world.with(|w| w.unlisted.extend(names.clone()));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(running.names(Phase::Idle), names);
+        assert_eq!(world.with(|w| (w.launches.len(), w.deletes.len())), (4, 0));
+        running.stop().await;
+    });
+}
+
+#[test]
 fn a_shrink_drains_the_oldest_idle_runners_and_leaves_the_busy_one() {
     on_paused_time(async {
         let world = World::new();

@@ -4,7 +4,8 @@
 
 use runner_fleet_actors::{
     invariant::{
-        BUSY, CONVERGES, MAX, NO_JOB_LOST, ONE_EFFECT, PROVEN_QUIET, STAYS_DEAD, UNKNOWN_HOLDS,
+        BUSY, CONVERGES, FOREIGN, IN_ORDER, LAG, MAX, NO_JOB_LOST, ONE_EFFECT, ONE_START,
+        PROVEN_QUIET, STAYS_DEAD, UNKNOWN_HOLDS, UNLISTED,
     },
     sim::{self, Faults, Mutant},
 };
@@ -85,4 +86,39 @@ fn a_word_of_busy_must_not_be_forgotten() {
 #[test]
 fn an_effect_is_not_repeated_while_its_answer_is_due() {
     caught(Mutant::TwoEffects, ONE_EFFECT, 5);
+}
+
+#[test]
+fn a_list_that_lacks_a_runner_at_work_is_no_end_of_its_job() {
+    caught(Mutant::BelievesLists, UNLISTED, 20);
+}
+
+#[test]
+fn a_word_counts_for_the_runner_of_its_number_only() {
+    caught(Mutant::TakesEveryWord, FOREIGN, 20);
+}
+
+#[test]
+fn quiet_must_be_newer_than_the_drain() {
+    caught(Mutant::OldQuiet, PROVEN_QUIET, 20);
+}
+
+#[test]
+fn listings_count_in_the_order_in_which_they_began() {
+    caught(Mutant::AnyOrder, IN_ORDER, 20);
+}
+
+#[test]
+fn a_start_that_is_told_again_is_no_start() {
+    caught(Mutant::EveryStart, ONE_START, 40);
+}
+
+#[test]
+fn a_deletion_takes_a_moment_to_show() {
+    caught(Mutant::NoLag, LAG, 20);
+}
+
+#[test]
+fn a_launch_takes_a_moment_to_show() {
+    caught(Mutant::LaunchBlindsNothing, LAG, 20);
 }

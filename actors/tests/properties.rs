@@ -11,8 +11,13 @@ use runner_fleet_actors::{
     invariant::{self, Before},
     name::{FleetId, PoolName, RegistrationId, RunnerName, Scope, VmId},
     pool::{self, Roster, Survey, plan},
-    port::{Deletion, ErrorClass, Listing, PortError, Registration, StandDown, Time, Vm, VmStatus},
-    runner::{Answer, Event, LaunchFailure, Limits, Observation, Report, Sighting, State, adopt},
+    port::{
+        Deletion, ErrorClass, Finding, Listing, PortError, Registration, StandDown, Time, Vm,
+        VmStatus,
+    },
+    runner::{
+        Answer, Effect, Event, LaunchFailure, Limits, Observation, Report, Sighting, State, adopt,
+    },
     scaler::{self, Target},
 };
 
@@ -81,6 +86,24 @@ fn sighting<T: Clone + std::fmt::Debug + 'static>(
     prop_oneof![Just(Sighting::Absent), Just(Sighting::Unknown), of.prop_map(Sighting::Seen)]
 }
 
+fn finding() -> impl Strategy<Value = Finding> {
+    (proptest::option::of(registration()), any::<Option<bool>>())
+        .prop_map(|(registration, at_work)| Finding { registration, at_work })
+}
+
+fn active() -> Vm {
+    Vm {
+        name: runner(1),
+        id: VmId("vm".into()),
+        status: VmStatus::Active,
+        created_at: None,
+        shape: None,
+        scope: None,
+        address: None,
+        task: None,
+    }
+}
+
 fn answer() -> impl Strategy<Value = Answer> {
     let failure = (error(), any::<bool>(), any::<bool>()).prop_map(|(error, vm, registration)| {
         Answer::LaunchFailed(LaunchFailure {
@@ -98,6 +121,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         proptest::result::maybe_err(stand_down, error()).prop_map(Answer::StoodDown),
         proptest::result::maybe_err(Just(()), error()).prop_map(Answer::Deregistered),
         proptest::result::maybe_err(deletion, error()).prop_map(Answer::VmDeleted),
+        proptest::result::maybe_err(finding(), error()).prop_map(Answer::LookedUp),
     ]
 }
 
@@ -183,6 +207,87 @@ proptest! {
             prop_assert!(broken.is_empty(), "{broken:?}");
             prop_assert!(!(busy && drain) || next.phase() == Phase::Busy, "a wish drained a busy one");
             state = next;
+        }
+    }
+
+    #[test]
+    fn a_listing_that_is_not_newer_than_the_last_is_none(
+        state in start(), life in life(), vm in sighting(vm()), registration in sighting(registration()),
+        older in 0..2_u64,
+    ) {
+        let limits = Limits::default();
+        let (mut state, mut now) = (state, 0);
+        for (pause, event) in life {
+            now += pause;
+            state = state.next(event, at(now), &limits).0;
+        }
+        let known = state.known().cloned().unwrap_or_default();
+        if let (Some(cloud), Some(forge)) = (known.vm_heard, known.registration_heard) {
+            let before = |heard: Time| heard - Duration::from_secs(older);
+            let told = |vm, registration| Event::Observed(Observation {
+                vm,
+                registration,
+                vm_as_of: before(cloud),
+                registration_as_of: before(forge),
+            });
+            let silence = state.clone().next(told(Sighting::Unknown, Sighting::Unknown), at(now), &limits);
+            prop_assert_eq!(state.next(told(vm, registration), at(now), &limits), silence);
+        }
+    }
+
+    #[test]
+    fn a_word_about_another_runner_changes_nothing(state in start(), life in life(), begins: bool) {
+        let limits = Limits::default();
+        let (mut state, mut now) = (state, 0);
+        for (pause, event) in life {
+            now += pause;
+            state = state.next(event, at(now), &limits).0;
+        }
+        let ours = state.known().and_then(|known| known.registration);
+        if ours.is_some() {
+            let registration = Some(RegistrationId(999_999));
+            let word = if begins {
+                Event::JobStarted { job: Job::default(), registration }
+            } else {
+                Event::JobCompleted { end: JobEnd::default(), registration }
+            };
+            prop_assert_eq!(state.clone().next(word, at(now), &limits), (state, vec![]));
+        }
+    }
+
+    #[test]
+    fn a_busy_runner_ends_by_no_listing_that_only_lacks_it(
+        gaps in vec(1..400_u64, 1..30), cloud_lacks_it: bool, answers in vec(0..3_u8, 1..30),
+    ) {
+        // Nobody tells of an end, and every look-up that is answered finds it at work.
+        let limits = Limits::default();
+        let online = Registration { name: runner(1), id: RegistrationId(7), online: true, busy: Some(false) };
+        let word = Event::JobStarted { job: Job::default(), registration: Some(RegistrationId(7)) };
+        let mut state = adopt(Some(active()), Some(online.clone()), at(0)).next(word, at(1), &limits).0;
+        let (mut now, mut answers) = (1, answers.into_iter().cycle());
+        for gap in gaps {
+            now += gap.min(300);
+            let vm = if cloud_lacks_it { Sighting::Absent } else { Sighting::Seen(active()) };
+            let observed = Event::Observed(Observation {
+                vm,
+                registration: Sighting::Absent,
+                vm_as_of: at(now),
+                registration_as_of: at(now),
+            });
+            for event in [Event::Tick, observed] {
+                let (after, effects) = state.next(event, at(now), &limits);
+                state = after;
+                if effects.contains(&Effect::LookUp) && answers.next() != Some(0) {
+                    let registration = Some(Registration { busy: Some(true), ..online.clone() });
+                    let found = Finding { registration, at_work: None };
+                    let answer = Event::Answered(Answer::LookedUp(Ok(found)));
+                    state = state.next(answer, at(now), &limits).0;
+                }
+            }
+            let answered = state.known().and_then(|known| known.doubt).is_none_or(|doubt| {
+                at(now) < doubt.heard + limits.ask
+            });
+            prop_assert!(state.phase() == Phase::Busy || !answered || cloud_lacks_it, "{state:?}");
         }
     }
 

@@ -5,9 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use runner_fleet_actors::{
+    event::Job,
     job::JobNews,
     name::{RegistrationId, RunnerName, Scope},
-    port::{Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration},
+    port::{
+        Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration,
+    },
 };
 
 use crate::github::{
@@ -83,6 +86,16 @@ impl Forge for Renewable<dyn Forge> {
 
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
         self.now().list(scope).await
+    }
+
+    async fn look_up(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+        job: Option<&Job>,
+    ) -> Result<Finding, PortError> {
+        self.now().look_up(scope, name, id, job).await
     }
 
     fn status(&self) -> PortStatus {

@@ -96,7 +96,12 @@ fn scope_of(repository: &str) -> Result<Scope, PortError> {
         .map_err(|error| PortError::certain(ErrorClass::Invalid, format!("look up a job: {error}")))
 }
 
-async fn job(client: &Client, repository: &str, id: u64) -> Result<Option<JobNews>, PortError> {
+/// What a job is now; see [`Records::job`].
+pub(super) async fn job(
+    client: &Client,
+    repository: &str,
+    id: u64,
+) -> Result<Option<JobNews>, PortError> {
     let scope = scope_of(repository)?;
     let what = format!("look up job {id} of {repository}");
     let path = route::job(&scope, id);

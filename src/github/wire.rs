@@ -109,6 +109,40 @@ pub fn runner_page(body: &[u8], fleet: &FleetId) -> Option<RunnerPage> {
     Some(page)
 }
 
+/// The one runner in an answer. `None` where it cannot be read; a runner of another name is none of ours.
+pub fn runner(body: &[u8], name: &RunnerName) -> Option<Option<Registration>> {
+    let element: Value = serde_json::from_slice(body).ok()?;
+    let given = element.get("name").and_then(Value::as_str)?;
+    if !given.eq_ignore_ascii_case(name.as_str()) {
+        return Some(None);
+    }
+    let id = element.get("id").and_then(Value::as_u64)?;
+    let online = match element.get("status").and_then(Value::as_str)? {
+        "online" => true,
+        "offline" => false,
+        _ => return None,
+    };
+    let busy = element.get("busy").and_then(Value::as_bool);
+    Some(Some(Registration { name: name.clone(), id: RegistrationId(id), online, busy }))
+}
+
+/// The runner of that name in a list. `None` where it is no list, or the runner cannot be read.
+pub fn runner_named(body: &[u8], name: &RunnerName) -> Option<Option<Registration>> {
+    #[derive(Deserialize)]
+    struct Body {
+        runners: Vec<Value>,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let named = body.runners.iter().find(|element| {
+        let given = element.get("name").and_then(Value::as_str);
+        given.is_some_and(|given| given.eq_ignore_ascii_case(name.as_str()))
+    });
+    match named {
+        Some(element) => runner(element.to_string().as_bytes(), name),
+        None => Some(None),
+    }
+}
+
 /// The numbers of the runners of exactly that name. An element whose name matches but that has no
 /// number makes the answer unreadable: it must not pass for "there is none".
 pub fn ids_named(body: &[u8], name: &RunnerName) -> Option<Vec<RegistrationId>> {

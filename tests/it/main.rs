@@ -36,6 +36,7 @@ mod github_hooks;
 mod github_jobs;
 mod github_limits;
 mod github_listing;
+mod github_look_up;
 mod github_network;
 mod github_secrets;
 mod guest_connections;

@@ -4,15 +4,15 @@
 //! also turns listings into observations, one a runner, and finds the names that nobody owns.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use super::Failures;
+use super::{Doubted, Failures};
 use crate::{
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
-    port::{Change, Listing, Registration, Time, Vm, is_outdated},
+    port::{Change, Listing, Registration, Time, Vm, VmStatus, is_outdated},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -71,6 +71,11 @@ pub struct Roster {
     /// VMs that were listed after their runner's end, and in how many whole listings since they were
     /// not. Most are gone, and the listing was from a cache; `max` must not rely on it.
     lingering: BTreeMap<RunnerName, u32>,
+    /// Runners whose VM was last shown running, and those whose registration was last shown online.
+    running: BTreeSet<RunnerName>,
+    connected: BTreeSet<RunnerName>,
+    doubted_vms: Doubted,
+    doubted_registrations: Doubted,
     /// Surveys since both sides were seen whole.
     surveys: u32,
 }
@@ -136,18 +141,18 @@ impl Roster {
         if let Some(listing) = &survey.vms
             && self.vms.as_ref().is_none_or(|last| listing.as_of > last.as_of)
         {
-            self.cloud_whole = listing.complete;
-            if listing.complete {
+            self.cloud_whole = listing.complete && !self.doubt_vms(listing);
+            if self.cloud_whole {
                 self.cloud_seen = Some(listing.as_of);
             }
             self.vms = Some(Arc::clone(listing));
-            self.note_lingering(pool, listing);
+            self.note_lingering(pool, listing, self.cloud_whole);
         }
         if let Some(listing) = &survey.registrations
             && self.registrations.as_ref().is_none_or(|last| listing.as_of > last.as_of)
         {
-            self.forge_whole = listing.complete;
-            if listing.complete {
+            self.forge_whole = listing.complete && !self.doubt_registrations(listing);
+            if self.forge_whole {
                 self.forge_seen = Some(listing.as_of);
             }
             self.registrations = Some(Arc::clone(listing));
@@ -161,11 +166,20 @@ impl Roster {
         let registration_as_of = survey.registrations.as_ref().map_or(now, |listing| listing.as_of);
         let observe = self
             .members
-            .keys()
-            .map(|name| {
-                let vm = sighting(survey.vms.as_deref(), vms.get(name));
-                let registration =
+            .iter()
+            .map(|(name, member)| {
+                let mut vm = sighting(survey.vms.as_deref(), vms.get(name));
+                if vm == Sighting::Absent && self.doubted_vms.doubts(vm_as_of) {
+                    vm = Sighting::Unknown;
+                }
+                let mut registration =
                     sighting(survey.registrations.as_deref(), registrations.get(name));
+                // Of a runner on its way out no more is expected than that its registration goes.
+                let lives = member.state.phase() < Phase::Draining;
+                let doubted = lives && self.doubted_registrations.doubts(registration_as_of);
+                if registration == Sighting::Absent && doubted {
+                    registration = Sighting::Unknown;
+                }
                 (name.clone(), Observation { vm, registration, vm_as_of, registration_as_of })
             })
             .collect();
@@ -195,10 +209,40 @@ impl Roster {
         })
     }
 
-    /// Finds the VMs that are still listed after their runners' end.
-    fn note_lingering(&mut self, pool: &PoolName, listing: &Listing<Vm>) {
-        let members = &self.members;
+    /// Takes in which VMs a listing shows. Returns whether it lacks so many that the forge shows at work
+    /// that what it lacks proves nothing.
+    fn doubt_vms(&mut self, listing: &Listing<Vm>) -> bool {
+        let (as_of, listed) = (listing.as_of, index(Some(listing), |vm: &Vm| &vm.name));
         if listing.complete {
+            let expected = expected(&self.members, &self.running, &self.connected);
+            self.doubted_vms.weigh(expected, |name| listed.contains_key(name), as_of);
+        }
+        let hidden = !listing.complete || self.doubted_vms.doubts(as_of);
+        self.running.retain(|name| listed.get(name).map_or(hidden, |vm| runs(vm)));
+        let shown = listing.entries.iter().filter(|vm| runs(vm));
+        self.running.extend(shown.map(|vm| vm.name.clone()));
+        self.doubted_vms.doubts(as_of)
+    }
+
+    /// As `doubt_vms`, for the forge's side.
+    fn doubt_registrations(&mut self, listing: &Listing<Registration>) -> bool {
+        let (as_of, listed) = (listing.as_of, index(Some(listing), |r: &Registration| &r.name));
+        if listing.complete {
+            let expected = expected(&self.members, &self.connected, &self.running);
+            self.doubted_registrations.weigh(expected, |name| listed.contains_key(name), as_of);
+        }
+        let hidden = !listing.complete || self.doubted_registrations.doubts(as_of);
+        self.connected
+            .retain(|name| listed.get(name).map_or(hidden, |registration| registration.online));
+        let shown = listing.entries.iter().filter(|registration| registration.online);
+        self.connected.extend(shown.map(|registration| registration.name.clone()));
+        self.doubted_registrations.doubts(as_of)
+    }
+
+    /// Finds the VMs that are still listed after their runners' end.
+    fn note_lingering(&mut self, pool: &PoolName, listing: &Listing<Vm>, whole: bool) {
+        let members = &self.members;
+        if whole {
             self.lingering.values_mut().for_each(|misses| *misses += 1);
         }
         let vms = listing.entries.iter().filter(|vm| {
@@ -349,6 +393,22 @@ impl Member {
         let own = self.state.known().and_then(|known| known.shape.as_deref());
         own.is_some_and(|own| is_outdated(own, shape))
     }
+}
+
+fn runs(vm: &Vm) -> bool {
+    matches!(vm.status, VmStatus::Active | VmStatus::Error { .. } | VmStatus::Unknown { .. })
+}
+
+/// Runners that both sides last showed, and that nobody ends.
+fn expected<'a>(
+    members: &'a BTreeMap<RunnerName, Member>,
+    here: &'a BTreeSet<RunnerName>,
+    there: &'a BTreeSet<RunnerName>,
+) -> impl Iterator<Item = &'a RunnerName> {
+    let lives = |name: &&RunnerName| {
+        members.get(*name).is_some_and(|member| member.state.phase() < Phase::Draining)
+    };
+    here.intersection(there).filter(lives)
 }
 
 fn index<'a, T>(

@@ -175,6 +175,7 @@ impl RunnerActor {
                 name: self.name.clone(),
                 vm: known.and_then(|known| known.vm.clone()),
                 registration: known.and_then(|known| known.registration),
+                job: self.state.job().cloned(),
             };
             let call = Arc::clone(&self.shared.hands).perform(
                 effect,

@@ -1,9 +1,12 @@
-//! Busy: nothing but the job's end, its VM's end, force or its own limit move it; or listings, where it
+//! Busy: nothing but the job's end, told or looked up, its VM's end, force or its own limit move it; or listings, where it
 //! was busy by hearsay alone.
 //!
 //! A wish to drain is refused here and nowhere else, so that nobody who wishes needs to be right.
 
-use super::{Drain, Event, Known, Limits, Next, Report, State};
+use super::{
+    Answer, Drain, Event, Known, Limits, Next, Report, State,
+    doubt::{Verdict, verdict},
+};
 use crate::{
     event::{DrainReason, Job, JobEnd},
     port::Time,
@@ -28,22 +31,8 @@ pub(super) fn next(
                 // A powered-off guest runs nothing, whatever the forge still believes.
                 return finished(job, None, known).delete(now, limits);
             }
-            if known.all_gone() {
-                let drain = Drain::new(DrainReason::Finished, now).of_job(job, None).all_gone();
-                return drain.with(known).settle(now, limits);
-            }
-            if known.vm_gone(limits.idle_proof) {
-                return Drain::new(DrainReason::VmVanished, now)
-                    .of_job(job, None)
-                    .vm_gone()
-                    .with(known)
-                    .deregister(now, limits);
-            }
-            // A registration that is gone for good: the job ended, or its listener has cancelled it.
-            // A guest that used to report gets longer, because its own word is the better one.
-            let proof = if known.answers(limits) { limits.ask } else { limits.idle_proof };
-            if known.registration_absent.spans(proof) {
-                return finished(job, None, known).settle(now, limits);
+            if known.vm_gone(limits.ask) && known.asked_in_vain(now, limits) {
+                return lost(job, known, now, limits);
             }
             if known.hearsay_refuted(limits) {
                 known.hearsay = None;
@@ -57,8 +46,28 @@ pub(super) fn next(
         Event::Guest(Report::JobCompleted(end), _) => {
             finished(job, Some(end), known).settle(now, limits)
         }
-        // Its own guest says that the job runs, and will say when it does not.
-        Event::JobCompleted { .. } if known.guest_is_at_work() => {
+        Event::Answered(Answer::LookedUp(Ok(finding))) => {
+            let vm_lost = known.vm_lost(limits);
+            match verdict(&finding, vm_lost) {
+                Verdict::Gone if vm_lost => lost(job, known, now, limits),
+                Verdict::Gone if known.busy_is_doubtful(limits) => {
+                    let mut drain = Drain::new(DrainReason::Finished, now);
+                    // What the forge says of the job it knows, and of a runner that is gone as well.
+                    drain.forge_knows = known.contested.is_some() || finding.at_work == Some(false);
+                    drain.registration_gone = finding.registration.is_none();
+                    let end = known.contested.take();
+                    drain.of_job(job, end).with(known).settle(now, limits)
+                }
+                Verdict::AtWork | Verdict::There | Verdict::Gone => {
+                    known.borne_out(&finding, now, limits);
+                    (State::Busy { since, job, known }, Vec::new())
+                }
+            }
+        }
+        // Its own guest says that the job runs, and will say when it does not; or nothing shows that the
+        // word is about this runner.
+        Event::JobCompleted { end, registration } if known.contests(registration) => {
+            known.contested.get_or_insert(end);
             (State::Busy { since, job, known }, Vec::new())
         }
         Event::JobCompleted { end, .. } => Drain::new(DrainReason::Finished, now)
@@ -83,6 +92,16 @@ pub(super) fn next(
             (State::Busy { since, job, known }, Vec::new())
         }
     }
+}
+
+/// The cloud lacks the VM, and nothing speaks for it.
+fn lost(job: Job, known: Known, now: Time, limits: &Limits) -> Next {
+    if known.all_gone() {
+        let drain = Drain::new(DrainReason::Finished, now).of_job(job, None).all_gone();
+        return drain.with(known).settle(now, limits);
+    }
+    let drain = Drain::new(DrainReason::VmVanished, now).of_job(job, None).vm_gone();
+    drain.with(known).deregister(now, limits)
 }
 
 /// What two sources say of one job: each field from whoever knows it, the newer first.

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 
 mod steps;
 
-use super::{Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting};
+use super::{
+    Answer, Effect, Event, Known, Limits, Next, Observation, Report, Sighting, Told,
+    doubt::{Verdict, verdict},
+};
 use crate::{
     backoff,
     event::{DrainReason, Job, JobEnd},
@@ -73,6 +76,11 @@ pub struct Drain {
     pub ended: bool,
     /// Whether the forge itself said that the job is over.
     pub forge_knows: bool,
+    /// Whether a listing that is newer than the forge's word of the end shows it at work: a look-up tells
+    /// which of the two is right, before its VM goes.
+    pub contradicted: bool,
+    /// Whether a look-up in this drain was answered.
+    pub looked_up: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -116,6 +124,8 @@ impl Drain {
             told: false,
             ended: false,
             forge_knows: false,
+            contradicted: false,
+            looked_up: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -220,6 +230,18 @@ impl Drain {
         }
     }
 
+    /// Whether a listing that began after the forge's word of the job's end contradicts it.
+    fn weigh(&mut self, seen: &Observation, known: &Known) {
+        let by_word_alone = self.forge_knows && !self.guest_stopped && known.told != Told::Over;
+        match &seen.registration {
+            Sighting::Seen(registration) if seen.registration_as_of > self.step_since => {
+                self.contradicted = by_word_alone && registration.busy == Some(true);
+            }
+            Sighting::Absent => self.contradicted = false,
+            Sighting::Seen(_) | Sighting::Unknown => {}
+        }
+    }
+
     fn failed(&mut self, error: &PortError, curve: backoff::Curve, seed: u64, now: Time) {
         self.tries = self.tries.saturating_add(1);
         self.not_before = backoff::retry_at(error.class, self.tries, seed, curve, now);
@@ -248,11 +270,7 @@ impl Drain {
         }
         let over = self.vm_gone || self.vm_dead(known) || self.step == Step::Delete;
         // While the VM lives, its runner application may still be at work, and lost where the VM goes.
-        let proven =
-            self.step == Step::Settle && known.registration_absent.spans(limits.idle_proof);
-        if seen.registration == Sighting::Absent
-            && (proven || over && known.registration_absent.repeated())
-        {
+        if seen.registration == Sighting::Absent && over && known.registration_absent.repeated() {
             self.registration_gone = true;
         }
         if matches!(seen.registration, Sighting::Seen(_)) && known.registration.is_some() {
@@ -268,6 +286,7 @@ impl Outset {
         self.drain.enter(step, now);
         // What was listed before the drain cannot tell how it ended.
         self.known.blind(now);
+        self.known.doubt = None;
         if self.drain.vm_gone && self.drain.registration_gone {
             // Nothing is left to do; the next tick says so, so that every life ends in one way.
             return hold(now, self.drain, self.known);
@@ -292,12 +311,12 @@ impl Outset {
     }
 }
 
-/// What follows from an event while draining.
+/// What follows from an event while draining; `replay`: it tells of a start that was told before.
 pub(super) fn next(
     since: Time,
     mut drain: Drain,
     mut known: Known,
-    event: Event,
+    (event, replay): (Event, bool),
     now: Time,
     limits: &Limits,
 ) -> Next {
@@ -307,6 +326,7 @@ pub(super) fn next(
             let news = known.take_in(&mut seen);
             drain.clear_up(&seen, &mut known, now);
             drain.learn(&seen, &known, limits);
+            drain.weigh(&seen, &known);
             let alive = !drain.vm_dead(&known);
             // A guest that stands down has no job and takes none: what was assigned to it goes back to
             // the queue. Told to go on, it could take it up under the deregistration on its way.
@@ -332,7 +352,7 @@ pub(super) fn next(
             }
         }
         Event::Guest(Report::JobStarted(job), _) | Event::JobStarted { job, .. }
-            if drain.may_turn_back() || drain.may_be_alive() =>
+            if !replay && (drain.may_turn_back() || drain.may_be_alive()) =>
         {
             return back_to_busy(drain, known, job, now);
         }
@@ -391,6 +411,27 @@ pub(super) fn next(
         }
         Event::Answered(Answer::VmDeleted(Err(error))) => {
             drain.failed(&error, backoff::EFFECT, seed, now);
+        }
+        Event::Answered(Answer::LookedUp(Ok(finding))) => {
+            let alive = !drain.vm_dead(&known) && drain.step == Step::Settle;
+            drain.registration_gone |= finding.registration.is_none();
+            drain.looked_up = true;
+            match verdict(&finding, false) {
+                Verdict::AtWork if drain.step == Step::Ask && drain.may_turn_back() => {
+                    return back_to_busy(drain, known, Job::default(), now);
+                }
+                // The forge's own answers lag behind its word for a moment.
+                Verdict::AtWork
+                    if alive
+                        && drain.contradicted
+                        && now >= drain.step_since + limits.listing_lag =>
+                {
+                    let job = drain.job.clone().unwrap_or_default();
+                    return back_to_busy(drain, known, job, now);
+                }
+                Verdict::AtWork => {}
+                Verdict::There | Verdict::Gone => drain.contradicted = false,
+            }
         }
         Event::Force => {
             drain.forced = true;

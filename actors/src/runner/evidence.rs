@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Limits, Told};
+use super::{Doubt, Effect, Limits, Told};
 use crate::{
-    event::GuestTimes,
+    event::{GuestTimes, JobEnd},
     name::{RegistrationId, VmId},
     port::{PortError, Registration, Time, Vm, VmStatus},
 };
@@ -126,6 +126,12 @@ pub struct Known {
     pub times: GuestTimes,
     /// How far its guest has told of its job.
     pub told: Told,
+    /// Whether the forge has said that its job has begun.
+    pub forge_told: bool,
+    /// What is to be settled by a look-up, and how often that was tried.
+    pub doubt: Option<Doubt>,
+    /// The forge's word that its job is over, where its guest contradicts it or nothing bears it out.
+    pub contested: Option<JobEnd>,
     /// Since when only a word without its number says that it has a job.
     pub hearsay: Option<Time>,
     /// The version of its runner application, if its guest has said.

@@ -8,7 +8,7 @@ use super::{Limits, Observation, Sighting};
 use crate::{
     event::{DrainReason, GuestTimes, Job, JobEnd},
     name::{RegistrationId, VmId},
-    port::{Deletion, PortError, StandDown},
+    port::{Deletion, Finding, PortError, StandDown},
 };
 
 /// What the shell is asked to do. By name, so that repeating one is harmless.
@@ -28,6 +28,8 @@ pub enum Effect {
     Deregister,
     /// Delete the VM.
     DeleteVm,
+    /// Ask the forge about the runner and its job by their numbers.
+    LookUp,
 }
 
 impl Effect {
@@ -36,9 +38,12 @@ impl Effect {
     pub fn limit(self, limits: &Limits) -> Duration {
         match self {
             Self::Launch => limits.launch,
-            Self::StandDown | Self::GoOn | Self::End | Self::Deregister | Self::DeleteVm => {
-                limits.effect
-            }
+            Self::StandDown
+            | Self::GoOn
+            | Self::End
+            | Self::Deregister
+            | Self::DeleteVm
+            | Self::LookUp => limits.effect,
         }
     }
 
@@ -80,6 +85,8 @@ pub enum Answer {
     Deregistered(Result<(), PortError>),
     /// To `DeleteVm`.
     VmDeleted(Result<Deletion, PortError>),
+    /// To `LookUp`.
+    LookedUp(Result<Finding, PortError>),
 }
 
 impl Answer {
@@ -91,6 +98,7 @@ impl Answer {
             Self::StoodDown(_) => Effect::StandDown,
             Self::Deregistered(_) => Effect::Deregister,
             Self::VmDeleted(_) => Effect::DeleteVm,
+            Self::LookedUp(_) => Effect::LookUp,
         }
     }
 }
@@ -166,10 +174,18 @@ impl Event {
             }
             Self::Answered(Answer::Deregistered(Ok(()))) => "its registration is gone".to_owned(),
             Self::Answered(Answer::VmDeleted(Ok(_))) => "its VM is deleted".to_owned(),
+            Self::Answered(Answer::LookedUp(Ok(found))) => {
+                match (&found.registration, found.at_work) {
+                    (_, Some(true)) => "the forge says by number that its job runs".to_owned(),
+                    (Some(_), _) => "the forge has it by its number".to_owned(),
+                    (None, _) => "the forge has no runner of its number".to_owned(),
+                }
+            }
             Self::Answered(
                 Answer::StoodDown(Err(error))
                 | Answer::Deregistered(Err(error))
-                | Answer::VmDeleted(Err(error)),
+                | Answer::VmDeleted(Err(error))
+                | Answer::LookedUp(Err(error)),
             ) => error.to_string(),
             Self::Guest(Report::Booted, _) => "the guest has booted".to_owned(),
             Self::Guest(Report::RunnerStarted, _) => "the guest listens for jobs".to_owned(),

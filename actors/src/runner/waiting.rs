@@ -4,7 +4,10 @@
 //! which fact moves it forward and which limit it has.
 
 use super::{
-    Answer, Drain, Event, Known, Limits, Next, Report, State, boot, evidence::News, failure_class,
+    Answer, Drain, Event, Known, Limits, Next, Report, State, boot,
+    doubt::{Verdict, verdict},
+    evidence::News,
+    failure_class,
 };
 use crate::{
     event::{DrainReason, GuestTimes, Job, Phase},
@@ -49,6 +52,10 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.with(known).settle(now, limits)
         }
+        // Of a runner without a job, a word that does not say whom it means says nothing.
+        Event::JobCompleted { registration, .. } if known.contests(registration) => {
+            stay(phase, since, wish, known)
+        }
         Event::JobCompleted { end, .. } => {
             let drain = Drain::new(DrainReason::Finished, now).of_job(Job::default(), Some(end));
             drain.known_to_forge().with(known).settle(now, limits)
@@ -71,6 +78,15 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
         Event::Guest(Report::Booted, _) if phase == Phase::Creating => match wish {
             Some(reason) => wished(reason, known, now, limits),
             None => (State::Registering { since: now, known }, Vec::new()),
+        },
+        Event::Answered(Answer::LookedUp(Ok(finding))) => match verdict(&finding, false) {
+            Verdict::AtWork => (State::Busy { since: now, job: Job::default(), known }, Vec::new()),
+            Verdict::Gone if known.registration_absent.spans(limits.idle_proof) => {
+                let mut drain = Drain::new(DrainReason::RegistrationVanished, now);
+                drain.registration_gone = true;
+                drain.with(known).settle(now, limits)
+            }
+            Verdict::There | Verdict::Gone => stay(phase, since, wish, known),
         },
         Event::Answered(Answer::Launched { .. }) => match wish {
             Some(reason) => wished(reason, known, now, limits),
@@ -156,8 +172,9 @@ fn observed(
         };
         return out(reason, known).ask(now, limits);
     }
-    if known.registration_absent.spans(limits.idle_proof) {
-        return out(DrainReason::RegistrationVanished, known).settle(now, limits);
+    if known.registration_absent.spans(limits.idle_proof) && known.asked_in_vain(now, limits) {
+        // Nobody can say more of it: the careful way out.
+        return out(DrainReason::RegistrationVanished, known).ask(now, limits);
     }
     if phase == Phase::Idle && known.offline.spans(limits.register) {
         return out(DrainReason::Overdue { phase: Phase::Registering }, known).ask(now, limits);

@@ -48,6 +48,16 @@ impl Known {
         matches!(event, Event::JobStarted { .. }) && !ours
     }
 
+    /// Whether a word that a job has begun was told before: one life has one start, so it is a replay,
+    /// and undoes nothing.
+    pub(super) fn is_replay(&self, event: &Event) -> bool {
+        match event {
+            Event::Guest(Report::JobStarted(_), _) => self.told != Told::Nothing,
+            Event::JobStarted { .. } => self.forge_told,
+            _ => false,
+        }
+    }
+
     /// Takes in what the guest has told of its job, and who bears out that there is one.
     pub(super) fn hear(&mut self, event: &Event) {
         let told = match event {
@@ -55,6 +65,7 @@ impl Known {
             Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => Told::Over,
             _ => Told::Nothing,
         };
+        self.forge_told |= matches!(event, Event::JobStarted { .. });
         // Reports overtake each other, and an end stays one.
         self.told = self.told.max(told);
         let borne_out = match event {
@@ -68,9 +79,10 @@ impl Known {
         }
     }
 
-    /// Whether the guest itself says that its job runs, so that no other word ends it.
-    pub(super) fn guest_is_at_work(&self) -> bool {
-        self.told == Told::Begun
+    /// Whether a word of the forge that its job is over is no more than a doubt: its guest says that the
+    /// job runs, or the word does not say whose job it means.
+    pub(super) fn contests(&self, registration: Option<RegistrationId>) -> bool {
+        self.told == Told::Begun || registration.is_none() || registration != self.registration
     }
 
     /// Whether it is busy by hearsay alone, and listings have shown it without a job ever since.

@@ -11,6 +11,17 @@ use crate::{
     runner::{Answer, Effect, LaunchFailure},
 };
 
+/// What an effect is asked for with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grounds {
+    /// Whether it is a drain by force.
+    pub forced: bool,
+    /// Whether the guest was asked in vain.
+    pub silent: bool,
+    /// The job's number, where it is known.
+    pub job: Option<u64>,
+}
+
 impl World {
     /// Sends an effect on its way, and sets the time at which its answer is given up.
     pub fn send(
@@ -19,9 +30,9 @@ impl World {
         op: u64,
         name: &RunnerName,
         effect: Effect,
-        forced: bool,
-        silent: bool,
+        grounds: Grounds,
     ) {
+        let Grounds { forced, silent, job } = grounds;
         let epoch = self.epoch;
         let call = match effect {
             Effect::Launch => Call::Register,
@@ -33,6 +44,7 @@ impl World {
                 Call::Deregister { forced, silent, ahead }
             }
             Effect::DeleteVm => Call::Delete { forced, silent },
+            Effect::LookUp => Call::LookUp { job },
         };
         // A call that is held up somewhere still ends before the shell stops waiting for it. An order is
         // kept in the process itself, in the order in which it was given.
@@ -83,6 +95,7 @@ impl World {
             }),
             Effect::Deregister => Answer::Deregistered(Err(error)),
             Effect::DeleteVm => Answer::VmDeleted(Err(error)),
+            Effect::LookUp => Answer::LookedUp(Err(error)),
             Effect::StandDown | Effect::GoOn | Effect::End => Answer::StoodDown(Err(error)),
         };
         self.answer(epoch, op, name, answer);

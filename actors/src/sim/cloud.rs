@@ -12,7 +12,7 @@ use crate::{
     demand::Sure,
     name::{RunnerName, VmId},
     port::{Change, Deletion, ErrorClass, PortError, Time, Vm, VmStatus},
-    runner::{Answer, LaunchFailure},
+    runner::{Answer, Event, LaunchFailure},
 };
 
 /// A VM as it truly is.
@@ -240,6 +240,7 @@ impl World {
         // Struck once a minute on average.
         let per_minute = |rate: f64| rate / 60.0;
         let faults = self.faults;
+        self.lists_go_wrong();
         let unknown = self.chance(per_minute(faults.demand_unknown));
         let vanish = self.chance(per_minute(faults.vms_vanish));
         let stop = self.chance(per_minute(faults.vms_stop));
@@ -275,6 +276,58 @@ impl World {
         }
     }
 
+    /// Whole listings begin to lack what is there, for minutes.
+    fn lists_go_wrong(&mut self) {
+        let per_minute = |rate: f64| rate / 60.0;
+        let faults = self.faults;
+        let one = self.chance(per_minute(faults.forge_lacks_one));
+        let all = self.chance(per_minute(faults.forge_lacks_all));
+        let cloudless = self.chance(per_minute(faults.cloud_lacks_all));
+        let until = |world: &mut Self, most: u64| {
+            world.now + std::time::Duration::from_secs(world.rng.random_range(60..most))
+        };
+        let over = |at: Option<crate::port::Time>, now| at.is_none_or(|until| now >= until);
+        // Two witnesses that lie at once prove whatever they like: one side is right, and has been for a
+        // while.
+        let since = self.now - std::time::Duration::from_secs(180);
+        let whole = over(self.snapshots.lacking.as_ref().map(|(_, until)| *until), since);
+        let clouded = over(self.snapshots.cloudless, since);
+        if clouded && whole && (one || all) {
+            let name = if all { None } else { self.any_active_vm() };
+            if all || name.is_some() {
+                self.snapshots.lacking = Some((name, until(self, 1500)));
+            }
+        }
+        if clouded && whole && !(one || all) && cloudless && self.crowded() {
+            self.snapshots.cloudless = Some(until(self, 480));
+        }
+        if self.chance(per_minute(faults.foreign_words))
+            && let Some(name) = self.any_active_vm()
+        {
+            self.foreign_word(&name);
+        }
+    }
+
+    /// Whether every pool has enough idle or busy runners that the loss of all is a doubt.
+    fn crowded(&self) -> bool {
+        (0..self.pools.len()).all(|pool| {
+            let up = |vm: &&TrueVm| vm.pool == pool && vm.guest.up && !vm.guest.over;
+            self.vms.values().filter(up).count() >= 4
+        })
+    }
+
+    /// A word about another runner of that name: with its own number, or with none.
+    fn foreign_word(&mut self, name: &RunnerName) {
+        let numbered = self.chance(0.7);
+        let registration = numbered.then_some(crate::name::RegistrationId(u64::MAX));
+        let event = if self.chance(0.5) {
+            Event::JobStarted { job: crate::event::Job::default(), registration }
+        } else {
+            Event::JobCompleted { end: crate::event::JobEnd::default(), registration }
+        };
+        self.apply(name, event);
+    }
+
     fn any_active_vm(&mut self) -> Option<RunnerName> {
         let active: Vec<_> = self
             .vms
@@ -290,6 +343,7 @@ impl World {
 
     pub fn perform(&mut self, epoch: u32, op: u64, name: &RunnerName, call: Call) {
         match call {
+            Call::LookUp { job } => self.look_up(epoch, op, name, job),
             Call::Register => self.register(epoch, op, name),
             Call::Create => self.create(epoch, op, name),
             Call::Order { word } => self.order(epoch, op, name, word),

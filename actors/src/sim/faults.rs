@@ -118,4 +118,16 @@ knobs! {
     shape_changes: 0.5,
     /// A runner application gets its job's end told to the forge only minutes after its hook ran.
     completion_late: 0.2,
+    /// Whole listings of the forge lack one runner for minutes, an hour.
+    forge_lacks_one: 6.0,
+    /// Whole listings of the forge lack all runners for minutes, an hour.
+    forge_lacks_all: 2.0,
+    /// Whole listings of the cloud lack all VMs of the fleet for minutes, an hour.
+    cloud_lacks_all: 1.0,
+    /// A word of a job is delivered that is about somebody else's runner of the same name, an hour.
+    foreign_words: 6.0,
+    /// The forge's words on jobs bear no number.
+    words_unnumbered: 0.3,
+    /// Jobs that let their guest repeat that a job has started, long after its end.
+    start_repeated: 0.3,
 }

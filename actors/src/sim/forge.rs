@@ -10,7 +10,7 @@ use super::{
 use crate::{
     event::{Job, JobEnd},
     name::{RegistrationId, RunnerName},
-    port::{ErrorClass, PortError, Registration, Time},
+    port::{ErrorClass, Finding, PortError, Registration, Time},
     runner::{Answer, Event, LaunchFailure, Report},
 };
 
@@ -113,6 +113,20 @@ impl World {
         }
         self.remove_registration(name, cause);
         self.reply_or_lose(epoch, op, name, Answer::Deregistered(Ok(())));
+    }
+
+    /// A runner and its job are asked for by their numbers.
+    pub fn look_up(&mut self, epoch: u32, op: u64, name: &RunnerName, job: Option<u64>) {
+        self.counters.forge_calls += 1;
+        self.counters.look_ups += 1;
+        if let Some(error) = self.call_fault() {
+            return self.reply(epoch, op, name, Answer::LookedUp(Err(error)));
+        }
+        let registration = self.registrations.get(name).map(|one| one.listed(name, self.now));
+        let at_work = job.map(|job| self.jobs.get(&job).is_some_and(|job| job.running));
+        let finding = Finding { registration, at_work };
+        self.note(|| format!("forge: {name} is looked up: {finding:?}"));
+        self.reply_or_lose(epoch, op, name, Answer::LookedUp(Ok(finding)));
     }
 
     /// The registration is removed by a call. A listener in mid-job learns it at its next poll and
@@ -240,7 +254,13 @@ impl World {
     }
 
     /// The forge's own word on a job's begin or end.
-    pub fn webhook(&mut self, name: &RunnerName, event: Event) {
+    pub fn webhook(&mut self, name: &RunnerName, mut event: Event) {
+        if self.chance(self.faults.words_unnumbered)
+            && let Event::JobStarted { registration, .. } | Event::JobCompleted { registration, .. } =
+                &mut event
+        {
+            *registration = None;
+        }
         if !self.chance(self.faults.webhook_lost) {
             let name = name.clone();
             self.between(0.2, 10.0, Happening::Deliver { name, event });
@@ -254,7 +274,18 @@ impl World {
             return;
         }
         self.note(|| format!("guest: {name} ends job {job}"));
-        self.tell(name, Report::JobCompleted(JobEnd::default()));
+        if self.vms.get(name).is_some_and(|vm| vm.guest.repeats && vm.guest.reports) {
+            for minute in 1..=12 {
+                let report = Report::JobStarted(Self::guests_word_of(job));
+                let event = Event::Guest(report, crate::event::GuestTimes::default());
+                self.after(
+                    f64::from(minute) * 60.0,
+                    Happening::Deliver { name: name.clone(), event },
+                );
+            }
+        } else {
+            self.tell(name, Report::JobCompleted(JobEnd::default()));
+        }
         if self.chance(self.faults.completion_late) {
             self.between(5.0, 300.0, Happening::JobTold { name: name.clone(), job });
         } else {
@@ -295,6 +326,11 @@ impl World {
             registration.job = None;
             registration.online = false;
         }
+    }
+
+    /// A guest is not told its job's number.
+    pub fn guests_word_of(job: u64) -> Job {
+        Job { run_id: Some(job), ..Job::default() }
     }
 
     pub fn word_of(job: u64) -> Job {

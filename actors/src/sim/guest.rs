@@ -28,6 +28,8 @@ pub(super) struct TrueGuest {
     pub stillborn: bool,
     /// Whether it ran its job, or lost its registration, or died.
     pub over: bool,
+    /// Whether its job keeps saying that it has begun, long after its end.
+    pub repeats: bool,
     /// Whether it hangs at its end.
     pub hangs: bool,
     /// Whether its listener is stopped.
@@ -44,11 +46,13 @@ pub(super) struct TrueGuest {
 
 impl World {
     pub fn new_guest(&mut self, pool: usize) -> TrueGuest {
+        let repeats = self.chance(self.faults.start_repeated);
         TrueGuest {
             reports: self.pools.get(pool).is_some_and(|pool| pool.reports),
             dud: self.chance(self.faults.guest_never_registers),
             stillborn: self.chance(self.faults.boots_in_vain),
-            hangs: self.chance(self.faults.guest_never_stops),
+            hangs: repeats || self.chance(self.faults.guest_never_stops),
+            repeats,
             ..TrueGuest::default()
         }
     }

@@ -103,4 +103,5 @@ pub(super) enum Call {
     Order { word: Word },
     Deregister { forced: bool, silent: bool, ahead: bool },
     Delete { forced: bool, silent: bool },
+    LookUp { job: Option<u64> },
 }

@@ -6,7 +6,7 @@ use crate::{
     invariant,
     name::RunnerName,
     port::Time,
-    runner::{Effect, Event, Observation, Report, Sighting, State},
+    runner::{Effect, Event, Observation, Report, Sighting, State, Step},
 };
 
 /// What ended a VM or a registration.
@@ -44,6 +44,11 @@ pub(super) struct Evidence {
     quiet_since: Option<Time>,
     quiet_until: Option<Time>,
     heard: Option<Time>,
+    /// When its launch was answered, and when the cloud said that its VM is gone.
+    pub launched: Option<Time>,
+    pub gone: Option<Time>,
+    /// How often its guest has said that its job has begun.
+    pub starts: u32,
     /// Whether the newest listing of the forge did not have it.
     missed: bool,
     /// When the present drain began, and whether the guest has answered in it.
@@ -56,8 +61,14 @@ impl Evidence {
     pub fn take_in(&mut self, event: &Event) {
         match event {
             Event::Observed(seen) => self.listing(seen),
-            Event::Guest(Report::JobStarted(_), _) => self.told_busy = true,
+            Event::Guest(Report::JobStarted(_), _) => {
+                self.told_busy = true;
+                self.starts += 1;
+            }
             Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => self.told_busy = false,
+            // Somebody else's, or nobody's.
+            Event::JobStarted { registration, .. } | Event::JobCompleted { registration, .. }
+                if registration.is_none_or(|number| number.0 == u64::MAX) => {}
             Event::JobStarted { .. } => self.told_busy = true,
             Event::JobCompleted { .. } => self.told_busy = false,
             Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {
@@ -108,6 +119,11 @@ impl Evidence {
     /// Whether a drain has asked in vain for `ask`.
     pub fn asked_in_vain(&self, now: Time, ask: std::time::Duration) -> bool {
         !self.answered && self.drain_since.is_some_and(|since| now >= since + ask)
+    }
+
+    /// Whether a listing that began after the drain has shown it quiet.
+    fn looked_since(&self) -> bool {
+        self.quiet_until > self.drain_since
     }
 
     fn proven_quiet(&self, proof: std::time::Duration) -> bool {
@@ -161,9 +177,77 @@ impl World {
         let listens = self.listens(name);
         let Some(pool) = self.pool_of(name).and_then(|pool| self.pools.get(pool)) else { return };
         let mute = !pool.reports && effect == Effect::Deregister && listens && !drain.vm_gone;
-        if mute && !evidence.proven_quiet(pool.limits.idle_proof) {
+        let proven = evidence.proven_quiet(pool.limits.idle_proof) && evidence.looked_since();
+        if mute && !proven {
             let detail = format!("{name} is deregistered after too short a proof");
             self.violated(invariant::PROVEN_QUIET, detail);
+        }
+    }
+
+    /// Judges the step away from `before` that an event led to.
+    pub fn judge_step(&mut self, name: &RunnerName, before: &State, event: &Event, after: &State) {
+        let foreign = matches!(
+            event,
+            Event::JobStarted { registration: Some(number), .. }
+                | Event::JobCompleted { registration: Some(number), .. } if number.0 == u64::MAX
+        );
+        let numbered = before.known().is_some_and(|known| known.registration.is_some());
+        if foreign && numbered && before != after {
+            let detail = format!("{name} became {} by a word about another", after.phase());
+            self.violated(invariant::FOREIGN, detail);
+        }
+        if let (Event::Observed(seen), Some(was), Some(is)) = (event, before.known(), after.known())
+        {
+            let older = seen.vm_as_of <= was.vm_heard.unwrap_or(seen.vm_as_of)
+                && was.vm_heard > is.vm_heard
+                || was.registration_heard > is.registration_heard;
+            if older {
+                let detail = format!("{name} heard a listing that is older than its last");
+                self.violated(invariant::IN_ORDER, detail);
+            }
+        }
+        self.judge_lag(name, before, event, after);
+        let evidence = self.process.as_ref().and_then(|process| process.evidence(name));
+        let starts = evidence.map_or(0, |evidence| evidence.starts);
+        let again = matches!(event, Event::Guest(Report::JobStarted(_), _)) && starts > 1;
+        if again && before.phase() == Phase::Draining && after.phase() < Phase::Draining {
+            let detail = format!("{name} is {} by a start that was told before", after.phase());
+            self.violated(invariant::ONE_START, detail);
+        }
+        let told = matches!(event, Event::Guest(..) | Event::Force | Event::Drain(_));
+        let State::Draining { drain, .. } = after else { return };
+        let ends = drain.vm_gone || matches!(drain.step, Step::Settle | Step::Delete);
+        let works = self.vms.get(name).is_some_and(|vm| {
+            super::guest::alive(&vm.status) && vm.guest.job.is_some() && !drain.forced
+        });
+        if before.phase() == Phase::Busy
+            && !told
+            && ends
+            && works
+            && self.registrations.contains_key(name)
+        {
+            let detail = format!("{name} is {} while its job runs", drain.reason.as_str());
+            self.violated(invariant::UNLISTED, detail);
+        }
+    }
+
+    /// Judges what a listing was taken to say of a moment that it cannot know of.
+    fn judge_lag(&mut self, name: &RunnerName, before: &State, event: &Event, after: &State) {
+        let Event::Observed(seen) = event else { return };
+        let evidence = self.process.as_ref().and_then(|process| process.evidence(name));
+        let config = self.pool_of(name).and_then(|pool| self.pools.get(pool));
+        let Some((evidence, config)) = evidence.zip(config) else { return };
+        let (as_of, lag) = (seen.vm_as_of, config.limits.listing_lag);
+        let blind = |since: Option<Time>| since.is_some_and(|since| as_of <= since + lag);
+        let absent = |state: &State| state.known().is_some_and(|known| known.vm_absent.begun());
+        if blind(evidence.launched) && !absent(before) && absent(after) {
+            let detail = format!("{name} is missed in a listing that cannot know of it");
+            self.violated(invariant::LAG, detail);
+        }
+        let gone = |state: &State| matches!(state, State::Draining { drain, .. } if drain.vm_gone);
+        if blind(evidence.gone) && gone(before) && !gone(after) {
+            let detail = format!("{name} is back by a listing that does not know of its end");
+            self.violated(invariant::LAG, detail);
         }
     }
 

@@ -153,7 +153,7 @@ impl World {
             let least = 10.0_f64.min(most / 4.0);
             self.between(least, most, Happening::JobEnds { name: name.clone(), job });
         }
-        self.tell(name, Report::JobStarted(Self::word_of(job)));
+        self.tell(name, Report::JobStarted(Self::guests_word_of(job)));
         let registration = self.registrations.get(name).map(|registration| registration.id);
         self.webhook(name, Event::JobStarted { job: Self::word_of(job), registration });
     }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Mutant, happening::Happening, judge::Evidence, world::World};
+use super::{Mutant, calls::Grounds, happening::Happening, judge::Evidence, mutants, world::World};
 use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
     name::RunnerName,
     pool::{Policy, Roster},
-    port::{Change, StandDown, Time},
+    port::{Change, Deletion, StandDown, Time},
     runner::{Answer, Effect, Event, State},
     scaler::Target,
 };
@@ -59,6 +59,11 @@ impl Process {
         self.runners.get(name).is_some_and(|runner| runner.state.holds_vm())
     }
 
+    /// What this process was told about a runner.
+    pub fn evidence(&self, name: &RunnerName) -> Option<Evidence> {
+        self.runners.get(name).map(|runner| runner.evidence)
+    }
+
     /// The state of a runner that it has.
     pub fn phase(&self, name: &RunnerName) -> Option<Phase> {
         self.runners.get(name).map(|runner| runner.state.phase())
@@ -92,6 +97,8 @@ impl World {
             return;
         }
         self.epoch += 1;
+        // A process that has seen nothing yet has no second witness.
+        self.snapshots.cloudless = None;
         let pools = self
             .pools
             .iter()
@@ -203,13 +210,21 @@ impl World {
         if !invented {
             runner.evidence.take_in(&event);
         }
+        match &event {
+            Event::Answered(Answer::Launched { .. }) => runner.evidence.launched = Some(now),
+            Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))) => {
+                runner.evidence.gone.get_or_insert(now);
+            }
+            _ => {}
+        }
         let pool = runner.pool;
         let before = Before::of(&runner.state, &event, now);
         let (phase, held) = (runner.state.phase(), runner.state.holds_vm());
         let words = (traces && !matches!(event, Event::Observed(_))).then(|| event.words());
         let gone = State::Deleted { since: now, reason: DrainReason::Orphan };
-        let process_state = std::mem::replace(&mut runner.state, gone);
-        let (state, mut effects) = process_state.next(event, now, &config.believed);
+        let old = std::mem::replace(&mut runner.state, gone);
+        let was = old.clone();
+        let (state, mut effects) = mutants::next(self.mutant, old, event.clone(), now, config);
         let broken = before.judge(&state, &effects, &config.believed, now);
         if self.mutant == Some(Mutant::TwoEffects) {
             effects.extend_from_within(..);
@@ -229,7 +244,7 @@ impl World {
             if self.mutant == Some(Mutant::NoTombstone) && after == Phase::Deleted {
                 shell.roster.hand_to_orphans(name);
             } else {
-                shell.roster.transitioned(name, state, now);
+                shell.roster.transitioned(name, state.clone(), now);
             }
         }
         if phase != after || words.is_some() {
@@ -247,6 +262,7 @@ impl World {
             self.after(60.0, Happening::Deliver { name: name.clone(), event: end });
         }
         self.report(broken);
+        self.judge_step(name, &was, &event, &state);
         self.do_effects(name, &effects);
         if after == Phase::Deleted {
             self.counters.deleted += 1;
@@ -305,7 +321,8 @@ impl World {
             let ask = self.pools.get(pool).map(|pool| pool.limits.ask).unwrap_or_default();
             let silent = evidence.asked_in_vain(self.now, ask);
             let forced = matches!(&state, State::Draining { drain, .. } if drain.forced);
-            self.send(pool, op, name, *effect, forced, silent);
+            let job = state.job().and_then(|job| job.id);
+            self.send(pool, op, name, *effect, Grounds { forced, silent, job });
             if self.mutant == Some(Mutant::DeregistersUnanswered) && *effect == Effect::StandDown {
                 let answer = Answer::StoodDown(Ok(StandDown::StandingDown));
                 self.after(

@@ -9,7 +9,7 @@ use super::{happening::Happening, world::World};
 use crate::{
     name::RunnerName,
     pool::Survey,
-    port::{Listing, Registration, Vm},
+    port::{Listing, Registration, Time, Vm},
     runner::Event,
 };
 
@@ -20,6 +20,10 @@ pub(super) struct Snapshots {
     registrations: Option<Arc<Listing<Registration>>>,
     missed_vm: BTreeSet<RunnerName>,
     missed_registration: BTreeSet<RunnerName>,
+    /// Until when whole listings of the forge lack a runner, or all.
+    pub lacking: Option<(Option<RunnerName>, Time)>,
+    /// Until when whole listings of the cloud lack all of the fleet's VMs.
+    pub cloudless: Option<Time>,
     /// Of these, those that two listings in a row lacked.
     missed_again: BTreeSet<RunnerName>,
 }
@@ -54,7 +58,12 @@ impl World {
             .map(|(name, vm)| vm.listed(name))
             .collect();
         let mut missed = std::mem::take(&mut self.snapshots.missed_vm);
-        let listing = Arc::new(self.spoil(entries, |vm: &Vm| &vm.name, &mut missed));
+        let mut listing = self.spoil(entries, |vm: &Vm| &vm.name, &mut missed);
+        if self.snapshots.cloudless.is_some_and(|until| self.now < until) {
+            self.note(|| "listing: lacks every VM".to_owned());
+            listing.entries.clear();
+        }
+        let listing = Arc::new(listing);
         self.snapshots.missed_vm = missed;
         self.snapshots.vms = Some(Arc::clone(&listing));
         Some(listing)
@@ -91,6 +100,15 @@ impl World {
                     self.snapshots.missed_again.insert(name);
                 }
             }
+        }
+        if let Some((lacking, until)) = &self.snapshots.lacking
+            && self.now < *until
+        {
+            listing
+                .entries
+                .retain(|one| lacking.as_ref().is_some_and(|lacking| one.name != *lacking));
+            let line = format!("listing: lacks {lacking:?} for minutes");
+            self.note(|| line);
         }
         let listing = Arc::new(listing);
         self.snapshots.missed_registration = missed;

@@ -393,6 +393,7 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
         believed: match mutant {
             Some(Mutant::TrustBusyFlag) => Limits { idle_proof: Duration::ZERO, ..limits.clone() },
             Some(Mutant::DeafToGuests) => Limits { guests_report: false, ..limits.clone() },
+            Some(Mutant::NoLag) => Limits { listing_lag: Duration::ZERO, ..limits.clone() },
             Some(Mutant::NoLastWords) => Limits { last_words: Duration::ZERO, ..limits.clone() },
             _ => limits.clone(),
         },

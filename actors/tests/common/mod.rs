@@ -9,7 +9,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,13 +17,13 @@ use std::{
 use actix::{Actor, Addr, System};
 use async_trait::async_trait;
 use runner_fleet_actors::{
-    event::{FleetEvent, Phase, ReadModel, SharedModel},
+    event::{FleetEvent, Job, Phase, ReadModel, SharedModel},
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Stop},
     hands::Blueprint,
     name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
     pool::{Policy, actor::Configure},
     port::{
-        Change, Clock, Deletion, Forge, Guests, LaunchOrder, Listing, Observer, PortError,
+        Change, Clock, Deletion, Finding, Forge, Guests, LaunchOrder, Listing, Observer, PortError,
         PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape, StandDown,
         Time, TokioClock, UserData, Vm, VmStatus,
     },
@@ -64,6 +64,8 @@ pub struct Outside {
     /// The orders that guests were given, in their order.
     pub orders: Vec<(RunnerName, &'static str)>,
     pub forge: ForgeCalls,
+    /// Runners that listings of the forge lack.
+    pub unlisted: BTreeSet<RunnerName>,
     listed: Vec<Registration>,
 }
 
@@ -73,6 +75,7 @@ pub struct ForgeCalls {
     pub registers: u64,
     pub deregisters: u64,
     pub lists: u64,
+    pub look_ups: u64,
     /// Listings that showed the same as the one before.
     pub unchanged: u64,
     pub jobs: u64,
@@ -85,6 +88,7 @@ impl ForgeCalls {
             registers: later.registers - self.registers,
             deregisters: later.deregisters - self.deregisters,
             lists: later.lists - self.lists,
+            look_ups: later.look_ups - self.look_ups,
             unchanged: later.unchanged - self.unchanged,
             jobs: later.jobs - self.jobs,
         }
@@ -300,14 +304,33 @@ impl Forge for World {
         self.pass().await;
         let entries = self.with(|outside| {
             let here = |name: &RunnerName| outside.scopes.get(name) == Some(scope);
-            let entries: Vec<_> =
-                outside.registrations.values().filter(|r| here(&r.name)).cloned().collect();
+            let entries: Vec<_> = outside
+                .registrations
+                .values()
+                .filter(|r| here(&r.name) && !outside.unlisted.contains(&r.name))
+                .cloned()
+                .collect();
             outside.forge.lists += 1;
             outside.forge.unchanged += u64::from(outside.listed == entries);
             outside.listed.clone_from(&entries);
             entries
         });
         Ok(Listing { entries, complete: true, as_of, faults: Vec::new() })
+    }
+
+    async fn look_up(
+        &self,
+        _scope: &Scope,
+        name: &RunnerName,
+        _id: Option<RegistrationId>,
+        _job: Option<&Job>,
+    ) -> Result<Finding, PortError> {
+        self.pass().await;
+        let registration = self.with(|outside| {
+            outside.forge.look_ups += 1;
+            outside.registrations.get(name).cloned()
+        });
+        Ok(Finding { registration, at_work: None })
     }
 
     fn status(&self) -> PortStatus {

@@ -13,14 +13,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use runner_fleet_actors::{
+    event::Job,
     name::{FleetId, RegistrationId, RunnerName, Scope},
     port::{
-        ErrorClass, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration,
-        Time,
+        ErrorClass, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
+        Registration, Time,
     },
 };
 
 use super::{
+    super::look_up::{at_work, finding},
     ScaleSets,
     admin::Admin,
     calls,
@@ -85,6 +87,22 @@ impl Forge for Routed {
         joined(rest, github.client.noted(agents))
     }
 
+    async fn look_up(
+        &self,
+        scope: &Scope,
+        name: &RunnerName,
+        id: Option<RegistrationId>,
+        job: Option<&Job>,
+    ) -> Result<Finding, PortError> {
+        match self.sets.route(&name.pool()) {
+            Some((admin, _)) if admin.scope() == scope => {
+                let done = look_up(&admin, name, job).await;
+                admin.github().client.noted(done)
+            }
+            _ => self.rest.look_up(scope, name, id, job).await,
+        }
+    }
+
     fn status(&self) -> PortStatus {
         self.rest.status()
     }
@@ -133,6 +151,32 @@ async fn deregister(
         }
     }
     Ok(())
+}
+
+/// The service knows its runners by name as well, and answers at once.
+async fn look_up(
+    admin: &Admin,
+    name: &RunnerName,
+    job: Option<&Job>,
+) -> Result<Finding, PortError> {
+    let (agents, _) = calls::agents(admin, Some(name)).await?;
+    let named = agents.into_iter().find(|one| one.name.eq_ignore_ascii_case(name.as_str()));
+    let registration = named
+        .map(|Agent { id, online, busy, .. }| {
+            // One that cannot be read must not pass for one that is gone.
+            let (id, online) = id.zip(online).ok_or_else(|| {
+                let what = format!("look up runner {name}: GitHub shows it without id or status");
+                PortError::certain(ErrorClass::Transient, what)
+            })?;
+            Ok::<_, PortError>(Registration {
+                name: name.clone(),
+                id: RegistrationId(id),
+                online,
+                busy,
+            })
+        })
+        .transpose()?;
+    finding(registration, at_work(&admin.github().client, name, job).await)
 }
 
 fn listing(

@@ -30,7 +30,12 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 let mute = !answers
                     && known.quiet.spans(limits.idle_proof)
                     && known.quiet.newer_than(drain.step_since);
-                if drain.vm_gone || drain.stands_down || silent || mute {
+                // What listings lack they have not shown quiet.
+                let unlisted = mute && known.registration_absent.begun() && !drain.looked_up;
+                let gone_or_down = drain.vm_gone || drain.stands_down;
+                if !gone_or_down && !drain.vm_dead(&known) && unlisted && now < give_up {
+                    return look_first(since, drain, known, give_up, now, limits);
+                } else if gone_or_down || silent || mute {
                     (Step::Deregister, None)
                 } else if drain.vm_dead(&known) {
                     (Step::Delete, None)
@@ -61,12 +66,14 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 let over = drain.step_since + patience(&drain, &known, limits);
                 if drain.vm_gone {
                     (Step::Deregister, None)
+                } else if drain.contradicted && !drain.vm_dead(&known) {
+                    return look_up(since, drain, known, now, limits);
                 } else if drain.vm_dead(&known) || now >= over {
                     drain.not_before = drain.not_before.min(now);
                     (Step::Delete, None)
                 } else {
                     drain.due = over;
-                    return settle(since, drain, known);
+                    return settle(since, drain, known, now, limits);
                 }
             }
             Step::Delete => {
@@ -109,26 +116,53 @@ pub(super) fn hold(since: Time, drain: Drain, known: Known) -> Next {
 
 /// How long the VM may take to end by itself. The job's hook has reported before the runner
 /// application tells the forge of the job's end; while the forge is out of reach that takes minutes,
-/// and without it the forge would take the job for lost. An end that nobody told of is proven a second
-/// time before a VM is deleted that still runs: the guest of a finished job powers off by itself.
+/// and without it the forge would take the job for lost.
 fn patience(drain: &Drain, known: &Known, limits: &Limits) -> Duration {
     let told = drain.forge_knows || drain.registration_gone;
     let untold = drain.reason == DrainReason::Finished && known.answers(limits) && !told;
-    if drain.is_inferred() && !drain.registration_gone {
-        limits.settle.max(limits.busy)
-    } else if untold {
-        limits.settle.max(limits.last_words)
-    } else {
-        limits.settle
-    }
+    if untold { limits.settle.max(limits.last_words) } else { limits.settle }
 }
 
 /// Waits for the VM's own end. A guest that stands down would wait with it: once its registration is
-/// gone, it is told to end. One whose answer was lost is not told, because it may have found a job.
-fn settle(since: Time, mut drain: Drain, known: Known) -> Next {
+/// gone, it is told to end. One whose answer was lost is not told, because it may have found a job. Where
+/// lists lack its registration, it is looked up whether there is nobody any more to be told anything.
+fn settle(since: Time, mut drain: Drain, mut known: Known, now: Time, limits: &Limits) -> Next {
     let first = drain.stands_down && drain.registration_gone && !drain.ended;
     drain.ended |= first;
-    let effects = if first { vec![Effect::End] } else { Vec::new() };
+    let mut effects = if first { vec![Effect::End] } else { Vec::new() };
+    let told = drain.forge_knows || drain.registration_gone;
+    let unlisted = !told && known.registration_absent.spans(limits.idle_proof);
+    effects.extend(known.look_into(unlisted, now, limits));
+    if let Some(doubt) = known.doubt {
+        drain.due = drain.due.min(doubt.not_before);
+    }
+    (State::Draining { since, drain, known }, effects)
+}
+
+/// Nothing but lists that lack it speaks for its being quiet: it is looked up before it is deregistered.
+fn look_first(
+    since: Time,
+    mut drain: Drain,
+    mut known: Known,
+    give_up: Time,
+    now: Time,
+    limits: &Limits,
+) -> Next {
+    let effects: Vec<_> = known.look_into(true, now, limits).into_iter().collect();
+    drain.due = known.doubt.map_or(give_up, |doubt| doubt.not_before.min(give_up));
+    (State::Draining { since, drain, known }, effects)
+}
+
+/// Listings contradict the word of its end: nothing goes before a look-up has settled that, and where
+/// none can for as long as a drain asks, the runner is taken for one at work.
+fn look_up(since: Time, mut drain: Drain, mut known: Known, now: Time, limits: &Limits) -> Next {
+    if now >= drain.step_since + limits.ask {
+        let job = drain.job.clone().unwrap_or_default();
+        return back_to_busy(drain, known, job, now);
+    }
+    let effects: Vec<_> = known.look_into(true, now, limits).into_iter().collect();
+    let due = known.doubt.map_or(now, |doubt| doubt.not_before);
+    drain.due = due.min(drain.step_since + limits.ask);
     (State::Draining { since, drain, known }, effects)
 }
 
