@@ -385,7 +385,7 @@ async fn without_its_token_file_the_planner_is_not_asked_and_the_file_is_named()
 async fn the_pressures_can_be_asked_for_once_and_a_refusal_says_what_to_do() {
     let fake = Fake::start(&[("large", 3), ("small", 0)]).await;
     let fleet = Fleet::alone(&fake);
-    let told = [("large", 3), ("small", 0)].map(|(name, n)| (name.to_owned(), n));
+    let told = [("large", 3), ("small", 0)].map(|(name, n)| (name.into(), n));
     assert_eq!(fleet.planner.ask().await.unwrap(), told.into());
     fake.rotate("another");
     let refused = fleet.planner.ask().await.unwrap_err();
