@@ -1,7 +1,7 @@
 //! What a delivery says. Pure.
 //!
 //! Only what is needed is read, and everything may be missing or odd but the job's number: GitHub adds
-//! fields, old servers lack some, and what cannot be read costs itself ([`lenient`](super::lenient)), for
+//! fields, old servers lack some, and what cannot be read costs itself (`lenient.rs`), for
 //! an end that is not heard is a runner that waits for it. Action *and* status decide, because GitHub
 //! sends `queued` with the status `waiting` for a job that a deployment rule holds.
 
