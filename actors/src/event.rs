@@ -10,7 +10,6 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    foreign::Foreign,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{ErrorClass, PortError, PortStatus, Time},
 };
@@ -69,11 +68,11 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
     /// `owner/repo`.
-    pub repository: Option<Foreign>,
+    pub repository: Option<String>,
     /// The workflow's name.
-    pub workflow: Option<Foreign>,
+    pub workflow: Option<String>,
     /// The event that triggered the workflow run.
-    pub event: Option<Foreign>,
+    pub event: Option<String>,
     /// GitHub's number of the workflow run.
     pub run_id: Option<u64>,
 }
@@ -82,7 +81,7 @@ pub struct Job {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEnd {
     /// GitHub's conclusion (`success`, `failure`, `cancelled`, …).
-    pub conclusion: Option<Foreign>,
+    pub conclusion: Option<String>,
     /// Exit code of the runner application.
     pub exit_code: Option<i32>,
 }

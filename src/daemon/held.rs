@@ -13,12 +13,11 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{
-    config::{
-        Certificate, Config, Env, GithubAuth, LxdReach, Provider, ProviderKind, SecretSource,
-    },
-    provider::openstack::cloud::{CloudConfig, CloudFaults},
+use crate::config::{
+    Certificate, Config, Env, GithubAuth, LxdReach, Provider, ProviderKind, SecretSource,
 };
+#[cfg(feature = "openstack")]
+use crate::provider::openstack::cloud::{CloudConfig, CloudFaults};
 
 /// The digest of what some places hold; what cannot be read is part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -65,31 +64,39 @@ impl Marker {
 
 /// What a provider is reached with.
 #[derive(Clone, PartialEq)]
-pub(super) struct OfProvider {
-    /// The description of the cloud, where it is an OpenStack: secrets included.
-    cloud: Option<Result<CloudConfig, CloudFaults>>,
-    files: Mark,
+pub(super) enum OfProvider {
+    /// The description of a cloud, secrets included, and its authorities.
+    #[cfg(feature = "openstack")]
+    Cloud(Box<Result<CloudConfig, CloudFaults>>, Mark),
+    /// Certificates and keys.
+    Files(Mark),
 }
 
 impl OfProvider {
     pub(super) fn read(provider: &Provider) -> Self {
+        let marker = Marker::default();
         match &provider.kind {
+            #[cfg(feature = "openstack")]
             ProviderKind::OpenStack { cloud, clouds_file } => {
                 let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref());
-                let cacert = cloud.as_ref().ok().and_then(|cloud| cloud.cacert.as_ref());
-                let files = Marker::default().files(cacert).done();
-                Self { cloud: Some(cloud), files }
+                let mut marker = marker;
+                if let Ok(cloud) = &cloud {
+                    marker = marker.files(&cloud.cacert);
+                    if let Some((certificate, key)) = &cloud.client {
+                        marker = marker.file(certificate).files(key);
+                    }
+                }
+                Self::Cloud(Box::new(cloud), marker.done())
             }
-            ProviderKind::Lxd(access) => {
-                let marker = Marker::default();
-                let files = match &access.reach {
-                    LxdReach::Socket(_) => marker,
-                    LxdReach::Https {
-                        client_certificate, client_key, server_certificate, ..
-                    } => marker.file(client_certificate).file(client_key).files(server_certificate),
-                };
-                Self { cloud: None, files: files.done() }
-            }
+            #[cfg(not(feature = "openstack"))]
+            ProviderKind::OpenStack { .. } => Self::Files(marker.done()),
+            ProviderKind::Lxd(access) => Self::Files(match &access.reach {
+                LxdReach::Socket(_) => marker.done(),
+                LxdReach::Https { client_certificate, client_key, server_certificate, .. } => {
+                    let pair = marker.file(client_certificate).file(client_key);
+                    pair.files(server_certificate).done()
+                }
+            }),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use actix::Addr;
 use runner_fleet_actors::{
-    event::{FleetEvent, Job, JobEnd, Phase, SharedModel},
+    event::{FleetEvent, Job, JobEnd, Phase},
     fleet::{FleetActor, Route},
     job::Serves,
     name::{FleetId, PoolName, RegistrationId, RunnerName},
@@ -100,14 +100,11 @@ pub(super) struct Prepared {
 }
 
 fn served(pool: &Pool) -> Serves {
-    let set = PoolSet::of(pool);
-    let labels = set.as_ref().map_or_else(|| pool.labels.clone(), PoolSet::all_labels);
     Serves {
-        repositories: pool.repositories.clone(),
-        group: set.as_ref().map_or_else(|| pool.group.clone(), |set| set.group.clone()),
+        pool: pool.name.clone(),
+        scope: pool.scope.clone(),
+        labels: pool.labels.clone(),
         priority: pool.priority,
-        scale_set: set.is_some(),
-        ..Serves::new(pool.name.clone(), pool.scope.clone(), labels)
     }
 }
 
@@ -294,7 +291,7 @@ impl Sources {
                 connected_since: None,
                 last_word_at: status.last_at,
                 signals: status.taken,
-                last_error: status.last_fault.as_ref().map(ToString::to_string),
+                last_error: None,
                 details: details(&status),
             });
         }
@@ -452,16 +449,13 @@ impl Observer for Sources {
 }
 
 /// The fleet's actors, as far as they hear of jobs from the forge.
-pub(super) struct Fleet {
-    pub fleet: Addr<FleetActor>,
-    pub model: SharedModel,
-}
+pub(super) struct Fleet(pub Addr<FleetActor>);
 
 impl Fleet {
     fn tell(&self, runner: &RunnerName, event: Event) {
         let order = Order::Tell(runner.clone(), Box::new(event));
         // Whether there is such a runner is the fleet's to know; a word about another one is dropped.
-        self.fleet.do_send(Route { pool: runner.pool(), order });
+        self.0.do_send(Route { pool: runner.pool(), order });
     }
 }
 
@@ -472,9 +466,5 @@ impl JobEars for Fleet {
 
     fn job_ended(&self, runner: &RunnerName, registration: Option<RegistrationId>, end: JobEnd) {
         self.tell(runner, Event::JobCompleted { end, registration });
-    }
-
-    fn registration(&self, runner: &RunnerName) -> Option<RegistrationId> {
-        self.model.runners.get(runner)?.registration_id
     }
 }

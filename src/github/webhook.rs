@@ -14,8 +14,6 @@
 //! minute, and is late by half of that.
 
 pub mod door;
-mod faults;
-mod lenient;
 pub mod payload;
 pub mod repair;
 pub mod signature;

@@ -34,7 +34,7 @@ fn job(happened: Happened, request: u64) -> JobMessage {
     JobMessage {
         happened,
         request,
-        job: Some(format!("job-{request}").into()),
+        job: Some(format!("job-{request}")),
         repository: None,
         name: None,
         workflow: None,

@@ -43,7 +43,8 @@ client_key = "lxd-key"
 server_certificate = "lxd-server"
 "#;
 
-const CLOUDS: &str = "clouds:\n  nova:\n    cacert: CACERT\n    auth:\n      auth_url: http://h/v3\n      \
+const CLOUDS: &str = "clouds:\n  nova:\n    cacert: cloud-ca\n    cert: cloud-cert\n    \
+                      key: cloud-key\n    auth:\n      auth_url: http://h/v3\n      \
                       username: u\n      password: PASSWORD\n      project_name: p\n      \
                       user_domain_name: d\n      project_domain_name: d\n";
 
@@ -82,16 +83,33 @@ fn whatever_is_replaced_in_its_place_is_seen_and_nothing_else() {
         ("queue-ca", "queue"),
         ("planner-token", "planner"),
         ("planner-ca", "planner"),
-        ("cacert", "nova"),
+        ("cloud-ca", "nova"),
+        ("cloud-cert", "nova"),
+        ("cloud-key", "nova"),
         ("lxd-cert", "lxd"),
         ("lxd-key", "lxd"),
         ("lxd-server", "lxd"),
     ];
+    // What a cloud names is looked at, so it must be what it says.
+    let text = |name: &str, other: bool| match (name, other) {
+        ("cloud-ca" | "cloud-cert", false) => {
+            include_str!("../../../tests/data/guests-tls-cert.pem")
+        }
+        ("cloud-ca" | "cloud-cert", true) => {
+            include_str!("../../../tests/data/github-tls-cert.pem")
+        }
+        ("cloud-key", false) => include_str!("../../../tests/data/guests-tls-key.pem"),
+        ("cloud-key", true) => include_str!("../../../tests/data/github-tls-key.pem"),
+        (_, false) => "one",
+        (_, true) => "two",
+    };
     for (name, _) in places {
-        write(name, "one");
+        write(name, text(name, false));
     }
-    let cacert = folder.path().join("cacert");
-    let clouds = CLOUDS.replace("CACERT", &cacert.to_string_lossy());
+    let clouds =
+        ["cloud-ca", "cloud-cert", "cloud-key"].iter().fold(CLOUDS.to_owned(), |clouds, name| {
+            clouds.replace(name, &folder.path().join(name).to_string_lossy())
+        });
     write("clouds.yaml", &clouds);
     let by_token = CONFIG.replace(
         "app = { id = 1, installation_id = 1, private_key_env = \"APP_KEY\" }",
@@ -103,12 +121,12 @@ fn whatever_is_replaced_in_its_place_is_seen_and_nothing_else() {
     let mut was = Held::read(&config);
     assert_eq!(changed(&was, &Held::read(&config)), Vec::<String>::new());
     for (name, part) in places {
-        write(name, "two");
+        write(name, text(name, true));
         let is = Held::read(&config);
         assert_eq!(changed(&was, &is), [part], "{name} was replaced");
         fs::remove_file(folder.path().join(name)).unwrap();
         assert_eq!(changed(&is, &Held::read(&config)), [part], "{name} is gone");
-        write(name, "two");
+        write(name, text(name, true));
         was = is;
     }
     write("clouds.yaml", &clouds.replace("PASSWORD", "other"));

@@ -117,7 +117,7 @@ impl Request<'_> {
     pub fn lost(&self, came_back: &str) -> Failed {
         let certain = self.method != Method::POST;
         let what = format!("{}: {came_back}", self.what);
-        PortError::certain(ErrorClass::Transient, what).leaving_nothing(certain).into()
+        PortError { class: ErrorClass::Transient, what, certain }.into()
     }
 
     /// Sends it once.
@@ -241,8 +241,7 @@ impl Request<'_> {
             said = format!("{said}; {cause}");
         }
         let certain = class != ErrorClass::Transient || self.method != Method::POST;
-        let what = format!("{}: {said}", self.what);
-        let error = PortError::certain(class, what).leaving_nothing(certain);
+        let error = PortError { class, what: format!("{}: {said}", self.what), certain };
         Failed { refusal, status: Some(status), error }
     }
 }

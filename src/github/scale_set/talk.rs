@@ -7,8 +7,7 @@ use std::{
 
 use runner_fleet_actors::{
     demand::Demand,
-    job::speech::{Numbers, Word},
-    name::{PoolName, RegistrationId, RunnerName},
+    name::PoolName,
     port::{Clock, ErrorClass, PortError, Time},
 };
 use serde::Serialize;
@@ -119,13 +118,11 @@ impl Seen {
         }
     }
 
-    /// `refused`: jobs that GitHub counts and that the pool does not take.
-    fn show(&self, listener: &Listener, refused: u32, now: Time) {
+    fn show(&self, listener: &Listener, now: Time) {
         let numbers = listener.numbers(now);
         let demand = numbers.map(|numbers| {
             let told = numbers.statistics;
-            let waiting = told.assigned.saturating_sub(told.running).saturating_sub(refused);
-            Demand::exact(waiting, told.running, numbers.as_of)
+            Demand::exact(told.assigned.saturating_sub(told.running), told.running, numbers.as_of)
         });
         let mut inner = self.lock();
         let status = &mut inner.status;
@@ -158,8 +155,6 @@ pub(super) struct Talk {
     pub around: Around,
     pub seen: Arc<Seen>,
     pub capacity: watch::Receiver<u32>,
-    /// What was learned of the numbers in its messages.
-    pub numbers: Mutex<Numbers>,
 }
 
 /// Different for each scale set, the same after a restart (FNV-1a).
@@ -180,7 +175,7 @@ impl Talk {
             if stop.is_cancelled() {
                 listener = listener.next(Event::Stop, self.now(), 0);
             }
-            self.seen.show(&listener, self.refused(), self.now());
+            self.seen.show(&listener, self.now());
             self.alarm(&listener, &mut alarmed);
             let action = listener.action();
             if action == Action::End {
@@ -195,14 +190,6 @@ impl Talk {
 
     fn now(&self) -> Time {
         self.around.clock.now()
-    }
-
-    /// Jobs that GitHub gave to the scale set and that its pool does not take, as far as messages told.
-    fn refused(&self) -> u32 {
-        if self.set.repositories.is_open() {
-            return 0;
-        }
-        self.around.hears.refused(&self.set.pool)
     }
 
     /// A conflict that lasts is said once.
@@ -247,7 +234,7 @@ impl Talk {
                 Ok(()) = capacity.changed(), if polls => return Event::Interrupted,
                 () = &mut silence, if speaks => {
                     speaks = false;
-                    self.seen.show(listener, self.refused(), self.now());
+                    self.seen.show(listener, self.now());
                 }
             }
         }
@@ -321,10 +308,7 @@ impl Talk {
                 let capacity = *self.capacity.borrow();
                 let begin = tokio::time::Instant::now();
                 match queue.poll(admin, &set.name, last, capacity).await? {
-                    Some(mut message) => {
-                        self.set.shut_out(&mut message);
-                        Event::Came { message, after: begin.elapsed() }
-                    }
+                    Some(message) => Event::Came { message, after: begin.elapsed() },
                     None => Event::Nothing,
                 }
             }
@@ -369,20 +353,10 @@ impl Talk {
                 "a message of the scale set holds what cannot be read");
         }
         if let Some(ears) = self.around.ears.get() {
-            for (runner, said, became) in news::of_runners(message, &self.set.pool) {
-                let word = match said {
-                    // The scale set itself is proof that it is one of this pool's.
-                    None => Word::Ours(None),
-                    Some(_) => self.judge(&runner, said, ears.registration(&runner)),
-                };
-                match (word, became) {
-                    (Word::Ours(number), Became::Busy(job)) => {
-                        ears.job_started(&runner, number, job);
-                    }
-                    (Word::Ours(number), Became::Finished(end)) => {
-                        ears.job_ended(&runner, number, end);
-                    }
-                    (word, _) => tracing::debug!(%runner, ?word, "a message names another runner"),
+            for (runner, number, became) in news::of_runners(message) {
+                match became {
+                    Became::Busy(job) => ears.job_started(&runner, number, job),
+                    Became::Finished(end) => ears.job_ended(&runner, number, end),
                 }
             }
         }
@@ -392,26 +366,6 @@ impl Talk {
             heard.map_err(|error| not_kept(&error, "keep the news of jobs"))?;
         }
         Ok(())
-    }
-
-    /// Whether a message's number of a runner is that of its registration, as far as numbers prove it.
-    fn judge(
-        &self,
-        runner: &RunnerName,
-        said: Option<RegistrationId>,
-        known: Option<RegistrationId>,
-    ) -> Word {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = numbers.of_two_kinds().count();
-        let word = numbers.compare(runner, true, said, known);
-        if numbers.of_two_kinds().count() > before {
-            tracing::warn!(
-                pool = %self.set.pool,
-                "the scale set's messages name runners by other numbers than their registrations \
-                 have; they are believed by name"
-            );
-        }
-        word
     }
 
     async fn recall(&self) -> Result<Memory, Failed> {

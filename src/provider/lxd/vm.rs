@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use chrono::TimeDelta;
 use runner_fleet_actors::{
-    foreign::{Foreign, NAME_MAX},
     name::{FleetId, RunnerName, VmId},
     port::{ErrorClass, LaunchOrder, Time, Vm, VmStatus},
 };
@@ -89,7 +88,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId, now: Time) -> Seen {
                 id: VmId(name.as_str().to_owned()),
                 status: status(element, now),
                 created_at: own(CREATED_AT).or(text("created_at")).and_then(|t| t.parse().ok()),
-                shape: own(SHAPE).map(|shape| Foreign::<NAME_MAX>::from(shape).into()),
+                shape: own(SHAPE).map(str::to_owned),
                 scope: own(SCOPE).and_then(|t| t.parse().ok()),
                 address: None,
                 task: None,
@@ -137,14 +136,14 @@ fn status(element: &Value, now: Time) -> VmStatus {
             if made.is_some_and(|made| (now - made).abs() < UNSTARTED) {
                 return VmStatus::Building;
             }
-            let fault = "created and never started: whoever launched it broke off".into();
+            let fault = "created and never started: whoever launched it broke off".to_owned();
             VmStatus::Error { class: ErrorClass::Transient, fault }
         }
         "Error" => {
-            let fault = "LXD cannot say more of it than Error: see its log there".into();
+            let fault = "LXD cannot say more of it than Error: see its log there".to_owned();
             VmStatus::Error { class: ErrorClass::Transient, fault }
         }
-        other => VmStatus::Unknown { word: tidy(other, &[]).into() },
+        other => VmStatus::Unknown { word: tidy(other, &[]) },
     }
 }
 

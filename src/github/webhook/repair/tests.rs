@@ -55,11 +55,12 @@ impl Scene {
         let (folder, github) = (tempfile::tempdir().unwrap(), Arc::new(github));
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
         let ledger = Arc::new(Ledger::open(folder.path()).await.unwrap());
-        let serves = vec![Serves::new(
-            "large".parse().unwrap(),
-            "o".parse().unwrap(),
-            vec!["large".to_owned()],
-        )];
+        let serves = vec![Serves {
+            pool: "large".parse().unwrap(),
+            scope: "o".parse().unwrap(),
+            labels: vec!["large".to_owned()],
+            priority: 0,
+        }];
         let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(serving.run(stop.clone()));
@@ -80,8 +81,8 @@ impl Scene {
     async fn told(&self, word: JobWord, ids: std::ops::RangeInclusive<u64>) {
         let at = chrono::Utc::now() - chrono::Duration::hours(5);
         let facts = JobFacts {
-            repository: Some("o/r".into()),
-            labels: vec!["large".into()],
+            repository: Some("o/r".to_owned()),
+            labels: vec!["large".to_owned()],
             ..JobFacts::default()
         };
         let news = |id: u64| JobNews { key: id.into(), word, at, facts: facts.clone() };
