@@ -48,12 +48,11 @@ async fn house() -> House {
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
     let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());
-    let serves = vec![Serves {
-        pool: "k8s".parse().unwrap(),
-        scope: "lineville".parse().unwrap(),
-        labels: vec!["self-hosted".to_owned(), "k8s".to_owned()],
-        priority: 0,
-    }];
+    let serves = vec![Serves::new(
+        "k8s".parse().unwrap(),
+        "lineville".parse().unwrap(),
+        vec!["self-hosted".to_owned(), "k8s".to_owned()],
+    )];
     let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
     let secrets = Secrets::new(Secret::new(SECRET), None);
     let door = Arc::new(Door::new(Arc::clone(&desk), secrets, clock));

@@ -335,7 +335,10 @@ impl Daemon {
         };
         let tasks = TaskTracker::new();
         {
-            let ears: Arc<dyn JobEars> = Arc::new(sources::Fleet(door.fleet.clone()));
+            let ears: Arc<dyn JobEars> = Arc::new(sources::Fleet {
+                fleet: door.fleet.clone(),
+                model: Arc::clone(&door.model),
+            });
             let (clock, stop, tasks) = (Arc::clone(&door.clock), stop_api.clone(), tasks.clone());
             let opened = io.spawn(async move {
                 sources.start(prepared, records, ears, &clock, &stop, &tasks).await

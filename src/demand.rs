@@ -25,4 +25,10 @@ pub trait JobEars: Send + Sync {
 
     /// Its job is over.
     fn job_ended(&self, runner: &RunnerName, registration: Option<RegistrationId>, end: JobEnd);
+
+    /// The number of a runner's registration, as far as the fleet knows it now.
+    fn registration(&self, runner: &RunnerName) -> Option<RegistrationId> {
+        let _unknown = runner;
+        None
+    }
 }

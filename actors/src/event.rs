@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    foreign::Foreign,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{ErrorClass, PortError, PortStatus, Time},
 };
@@ -68,11 +69,11 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
     /// `owner/repo`.
-    pub repository: Option<String>,
+    pub repository: Option<Foreign>,
     /// The workflow's name.
-    pub workflow: Option<String>,
+    pub workflow: Option<Foreign>,
     /// The event that triggered the workflow run.
-    pub event: Option<String>,
+    pub event: Option<Foreign>,
     /// GitHub's number of the workflow run.
     pub run_id: Option<u64>,
 }
@@ -81,7 +82,7 @@ pub struct Job {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEnd {
     /// GitHub's conclusion (`success`, `failure`, `cancelled`, …).
-    pub conclusion: Option<String>,
+    pub conclusion: Option<Foreign>,
     /// Exit code of the runner application.
     pub exit_code: Option<i32>,
 }

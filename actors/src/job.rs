@@ -6,19 +6,23 @@
 //! come from the higher word*: what is known is not lost to a source that knows less. The
 //! alternative, to order news by their time stamps, trusts clocks of three machines.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    name::{NameError, PoolName, RegistrationId, Scope},
+    foreign::Foreign,
+    name::{NameError, PoolName, RegistrationId},
     port::Time,
 };
 
 mod book;
+mod serves;
+pub mod speech;
 pub mod why;
 
 pub use book::Book;
+pub use serves::{Repositories, RepositoryPattern, Serves, concerns, matching};
 
 /// What one job is known by: GitHub's id of the `workflow_job`, or a scale set's own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,45 +126,40 @@ impl FromStr for JobWord {
     }
 }
 
-/// Longest text of a job that is kept, in characters; GitHub's own limits lie below.
-const TEXT_MAX: usize = 300;
-/// Labels of a job that are kept: a runner has 100 at most.
-const LABELS_MAX: usize = 100;
-
-/// Whether a character of a foreign text orders a terminal about instead of being shown: control
-/// characters, and the marks that turn the direction of what follows (Unicode Standard Annex 9).
-#[must_use]
-pub fn is_order(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns
-}
-
-fn tame(given: &str) -> String {
-    given.chars().filter(|c| !is_order(*c)).take(TEXT_MAX).collect()
-}
+/// Labels of a job that are kept: one more than a runner can have, so that whoever asks for more still
+/// asks for too many.
+const LABELS_MAX: usize = 101;
 
 /// What is known of a job besides how far it is; everything may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobFacts {
     /// `owner/repo`.
-    pub repository: Option<String>,
+    pub repository: Option<Foreign>,
+    /// GitHub's number of the repository, which stays when it is renamed.
+    pub repository_id: Option<u64>,
+    /// Whether everybody may see the repository, where its source says so.
+    pub public: Option<bool>,
+    /// The enterprise that the repository's owner belongs to, by its slug, where its source says so.
+    pub enterprise: Option<Foreign>,
     /// GitHub's number of the workflow run.
     pub run_id: Option<u64>,
     /// Which attempt of that run.
     pub attempt: Option<u32>,
     /// The job's name as GitHub shows it.
-    pub name: Option<String>,
+    pub name: Option<Foreign>,
     /// The workflow's name.
-    pub workflow: Option<String>,
+    pub workflow: Option<Foreign>,
     /// The event that triggered the run.
-    pub event: Option<String>,
+    pub event: Option<Foreign>,
     /// What the job asks of its runner (`runs-on`).
-    pub labels: Vec<String>,
+    pub labels: Vec<Foreign>,
+    /// Name of the runner group: the one that it asks for, or the one of its runner.
+    pub group: Option<Foreign>,
     /// The pool that it is for, where its source knows.
     pub pool: Option<PoolName>,
     /// Name of the runner that has it; not necessarily one of this fleet.
-    pub runner: Option<String>,
+    pub runner: Option<Foreign>,
     /// The forge's number of that runner's registration: names are unique within a scope only.
     pub runner_id: Option<RegistrationId>,
     /// When it began to wait, by GitHub's clock.
@@ -170,29 +169,26 @@ pub struct JobFacts {
     /// When it ended.
     pub ended_at: Option<Time>,
     /// GitHub's conclusion (`success`, `failure`, `cancelled`, …).
-    pub conclusion: Option<String>,
+    pub conclusion: Option<Foreign>,
 }
 
 impl JobFacts {
-    /// These facts as they may be kept and shown: whoever may write a workflow writes names and labels,
-    /// and a terminal must not obey them, nor a page be filled by one.
+    /// These facts with no more labels than are of use.
     #[must_use]
-    pub fn tame(mut self) -> Self {
-        for text in [
-            &mut self.repository,
-            &mut self.name,
-            &mut self.workflow,
-            &mut self.event,
-            &mut self.runner,
-            &mut self.conclusion,
-        ] {
-            *text = text.take().map(|text| tame(&text));
-        }
+    pub fn bounded(mut self) -> Self {
         self.labels.truncate(LABELS_MAX);
-        for label in &mut self.labels {
-            *label = tame(label);
-        }
         self
+    }
+
+    /// Whether these facts and `other` cannot be about one job: a job stays in its repository, and a
+    /// repository that was renamed keeps its number.
+    #[must_use]
+    pub fn is_of_another_repository(&self, other: &Self) -> bool {
+        let Some((own, others)) = self.repository.as_ref().zip(other.repository.as_ref()) else {
+            return false;
+        };
+        let numbers = self.repository_id.zip(other.repository_id);
+        !own.eq_ignore_ascii_case(others) && numbers.is_none_or(|(own, others)| own != others)
     }
 
     /// These facts, with gaps filled from `other`.
@@ -200,15 +196,19 @@ impl JobFacts {
     pub fn or(self, other: Self) -> Self {
         Self {
             repository: self.repository.or(other.repository),
+            repository_id: self.repository_id.or(other.repository_id),
+            public: self.public.or(other.public),
+            enterprise: self.enterprise.or(other.enterprise),
             run_id: self.run_id.or(other.run_id),
             attempt: self.attempt.or(other.attempt),
             name: self.name.or(other.name),
             workflow: self.workflow.or(other.workflow),
             event: self.event.or(other.event),
             labels: if self.labels.is_empty() { other.labels } else { self.labels },
+            group: self.group.or(other.group),
             pool: self.pool.or(other.pool),
+            runner_id: if self.runner.is_some() { self.runner_id } else { other.runner_id },
             runner: self.runner.or(other.runner),
-            runner_id: self.runner_id.or(other.runner_id),
             queued_at: self.queued_at.or(other.queued_at),
             started_at: self.started_at.or(other.started_at),
             ended_at: self.ended_at.or(other.ended_at),
@@ -266,95 +266,6 @@ pub struct JobRecord {
     pub last_at: Time,
     /// How often its forge was asked about it since its last change.
     pub checks: u32,
-}
-
-/// What a pool serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Serves {
-    /// The pool.
-    pub pool: PoolName,
-    /// Jobs of which repositories its runners can get.
-    pub scope: Scope,
-    /// Labels of its runners.
-    pub labels: Vec<String>,
-    /// Of several pools that could serve a job, the one with the highest gets it.
-    pub priority: u32,
-}
-
-/// Every self-hosted runner counts as one that has it (GitHub docs, "Using self-hosted runners in a
-/// workflow").
-const IMPLIED: &str = "self-hosted";
-
-impl Serves {
-    fn reaches(&self, repository: Option<&str>) -> bool {
-        let Some((of_owner, of_repo)) = repository.and_then(|name| name.split_once('/')) else {
-            return true;
-        };
-        match &self.scope {
-            Scope::Repository { owner, repo } => {
-                owner.eq_ignore_ascii_case(of_owner) && repo.eq_ignore_ascii_case(of_repo)
-            }
-            Scope::Organisation(org) => org.eq_ignore_ascii_case(of_owner),
-            // Which organisations belong to an enterprise is not in the payload.
-            Scope::Enterprise(_) => true,
-        }
-    }
-
-    fn lacks<'a>(&self, wanted: &'a [String]) -> Option<&'a str> {
-        wanted.iter().map(String::as_str).find(|label| {
-            let had = self.labels.iter().any(|own| own.to_lowercase() == label.to_lowercase());
-            !had && !label.eq_ignore_ascii_case(IMPLIED)
-        })
-    }
-}
-
-/// The pool for a job: of those whose runners GitHub could give it to (a runner must have every label
-/// of the job; case counts for nothing), the highest priority; then the fewest labels, because a
-/// runner that can do more may be wanted for it; then the order of the configuration.
-///
-/// # Errors
-/// Why there is none, for a person.
-pub fn matching<'a>(facts: &JobFacts, pools: &'a [Serves]) -> Result<&'a PoolName, String> {
-    if let Some(known) = &facts.pool {
-        let there = pools.iter().find(|serves| serves.pool == *known);
-        return there.map(|serves| &serves.pool).ok_or_else(|| {
-            format!("its source names pool {known}, which is not in the configuration")
-        });
-    }
-    if facts.labels.is_empty() {
-        return Err("it asks for no label (runs-on names a group only, or nothing)".to_owned());
-    }
-    let repository = facts.repository.as_deref();
-    let near: Vec<_> = pools.iter().filter(|serves| serves.reaches(repository)).collect();
-    let fits = near.iter().filter(|serves| serves.lacks(&facts.labels).is_none());
-    let best = fits.min_by_key(|serves| {
-        let distinct: BTreeSet<_> = serves.labels.iter().map(|l| l.to_lowercase()).collect();
-        (std::cmp::Reverse(serves.priority), distinct.len())
-    });
-    if let Some(best) = best {
-        return Ok(&best.pool);
-    }
-    let asked = facts.labels.join(", ");
-    if near.is_empty() {
-        let of = repository.unwrap_or("its repository");
-        return Err(format!("no pool's scope has {of}"));
-    }
-    let lacks: Vec<_> = near
-        .iter()
-        .filter_map(|serves| {
-            Some(format!("{} lacks {:?}", serves.pool, serves.lacks(&facts.labels)?))
-        })
-        .take(3)
-        .collect();
-    Err(format!("no pool has all of its labels ({asked}): {}", lacks.join(", ")))
-}
-
-/// Whether a job may be this fleet's: a pool serves it, or it asks for a self-hosted runner. A hook of
-/// an organisation tells of every job, also of those on GitHub's own machines.
-#[must_use]
-pub fn concerns(facts: &JobFacts, pools: &[Serves]) -> bool {
-    facts.labels.iter().any(|label| label.eq_ignore_ascii_case(IMPLIED))
-        || matching(facts, pools).is_ok()
 }
 
 #[cfg(test)]

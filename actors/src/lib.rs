@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod demand;
 pub mod event;
 pub mod fleet;
+pub mod foreign;
 pub mod guard;
 pub mod hands;
 pub mod invariant;

@@ -13,6 +13,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::foreign::{Foreign, NAME_MAX};
+
 /// Why a text is not a name. The message says what was given and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} is not usable: {rule}")]
@@ -183,7 +185,8 @@ pub struct VmId(pub String);
 
 impl fmt::Display for VmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        // It goes back into calls as it came, and is shown as any foreign text.
+        fmt::Display::fmt(&Foreign::<NAME_MAX>::from(self.0.as_str()), f)
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{FleetEvent, Job},
+    foreign::Words,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
 };
 
@@ -64,14 +65,17 @@ impl fmt::Display for ErrorClass {
 
 /// A failure of a port: its class for the brain, its text for the person who must act.
 ///
-/// `what` says what was tried, on what, what came back and what to do. It never holds a secret.
+/// `what` says what was tried, on what, what came back and what to do. It never holds a secret. It mostly
+/// quotes the other side, so it is tame and short as every [foreign text](crate::foreign), by its making.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{what}")]
+#[non_exhaustive]
 pub struct PortError {
     /// Decides what happens next.
     #[serde(flatten)]
     pub class: ErrorClass,
     /// For a person: what was tried, on what, what came back, what to do.
+    #[serde(deserialize_with = "tame")]
     pub what: String,
     /// Whether it is certain that the call left nothing behind. `false` after a time-out or a lost
     /// answer of a creating call.
@@ -82,14 +86,30 @@ impl PortError {
     /// A failure that certainly left nothing behind.
     #[must_use]
     pub fn certain(class: ErrorClass, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), certain: true }
+        Self { class, what: Words::from(what.into()).into(), certain: true }
     }
 
     /// A failure after which the other side may have acted all the same.
     #[must_use]
     pub fn doubtful(class: ErrorClass, what: impl Into<String>) -> Self {
-        Self { class, what: what.into(), certain: false }
+        Self { certain: false, ..Self::certain(class, what) }
     }
+
+    /// The same failure of another class.
+    #[must_use]
+    pub fn classed(self, class: ErrorClass) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same failure, and whether it certainly left nothing behind.
+    #[must_use]
+    pub fn leaving_nothing(self, certain: bool) -> Self {
+        Self { certain, ..self }
+    }
+}
+
+fn tame<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Words::deserialize(deserializer).map(Into::into)
 }
 
 /// A text that is shown nowhere: `Debug` and `Display` hide it, and it cannot be serialized.
@@ -150,14 +170,14 @@ pub enum VmStatus {
         #[serde(flatten)]
         class: ErrorClass,
         /// The cloud's own fault text.
-        fault: String,
+        fault: Words,
     },
     /// Being deleted.
     Deleting,
     /// A condition that the adapter has no word for; proves nothing.
     Unknown {
         /// The vendor's word.
-        word: String,
+        word: Words,
     },
 }
 
@@ -165,7 +185,7 @@ pub enum VmStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmTask {
     /// The vendor's word: `deleting`, `spawning`, ….
-    pub word: String,
+    pub word: Words,
     /// When the cloud last changed the VM's record; a task that does not move began then or later.
     pub since: Option<Time>,
 }

@@ -68,9 +68,9 @@ fn jobs_at(jobs: &[JobRecord], now: Time, width: Option<u16>) -> String {
         let facts = &job.facts;
         vec![
             job.key.to_string(),
-            or_none(facts.repository.clone()),
+            or_none(facts.repository.clone().map(Into::into)),
             or_none(job.pool.as_ref().map(ToString::to_string)),
-            or_none(facts.runner.clone()),
+            or_none(facts.runner.clone().map(Into::into)),
             day_and_time(queued(job), now),
             or_none(waited(job, now).map(format_duration)),
             or_none(ran(job, now).map(format_duration)),
@@ -108,7 +108,7 @@ fn ran(job: &JobRecord, now: Time) -> Option<Duration> {
 
 fn result(job: &JobRecord) -> String {
     let mut parts = vec![match job.word {
-        JobWord::Done => job.facts.conclusion.clone().unwrap_or_else(|| "done".to_owned()),
+        JobWord::Done => job.facts.conclusion.as_deref().unwrap_or("done").to_owned(),
         word => word.as_str().to_owned(),
     }];
     // Why nobody serves it matters while it waits; what it waited for, also afterwards.
@@ -152,13 +152,14 @@ pub(super) fn why_waiting(why: &WhyWaiting, now: Time) -> String {
     let facts = &job.facts;
     let mut lines = vec![format!("job {}: {}", job.key, job.word.as_str())];
     let known = [
-        ("repository", facts.repository.clone()),
-        ("workflow", facts.workflow.clone()),
-        ("name", facts.name.clone()),
+        ("repository", facts.repository.clone().map(Into::into)),
+        ("workflow", facts.workflow.clone().map(Into::into)),
+        ("name", facts.name.clone().map(Into::into)),
         ("labels", (!facts.labels.is_empty()).then(|| facts.labels.join(", "))),
+        ("group", facts.group.clone().map(Into::into)),
         ("pool", job.pool.as_ref().map(ToString::to_string)),
         ("queued", Some(format!("{} ({} ago)", stamp(queued(job)), age(queued(job), now)))),
-        ("runner", facts.runner.clone()),
+        ("runner", facts.runner.clone().map(Into::into)),
         ("was delayed", job.way.delayed.clone()),
     ];
     let known = known.into_iter().filter_map(|(key, value)| Some((key, value?)));

@@ -1,5 +1,6 @@
 //! `[[pools]]`: what runners there are, where, and how many.
 
+mod repositories;
 mod shape;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
 };
 
 use runner_fleet_actors::{
+    job::Repositories,
     name::{PoolName, Scope},
     port::Shape,
 };
@@ -42,6 +44,8 @@ pub struct Pool {
     pub group: Option<String>,
     /// Labels of its runners; at least one.
     pub labels: Vec<String>,
+    /// Of which repositories of its scope it takes jobs. Default: of all.
+    pub repositories: Repositories,
     /// Which of the configured providers makes its VMs.
     pub provider: String,
     /// What kind of VM.
@@ -140,6 +144,7 @@ fn read(
         wanted: demand.contains(&DemandKind::ScaleSet),
     };
     let scale_set = scale_set::read(&section, &of, taken);
+    let repositories = repositories::read(&section, scope.as_ref(), &demand);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let queue = queue::of_pool(&section, name.as_ref());
     if section.has("queue") && !demand.contains(&DemandKind::Queue) {
@@ -159,6 +164,7 @@ fn read(
         scope: scope?,
         group,
         labels,
+        repositories,
         provider: provider?.to_owned(),
         shape,
         min,

@@ -10,7 +10,7 @@ use std::{
 
 use actix::Addr;
 use runner_fleet_actors::{
-    event::{FleetEvent, Job, JobEnd, Phase},
+    event::{FleetEvent, Job, JobEnd, Phase, SharedModel},
     fleet::{FleetActor, Route},
     job::Serves,
     name::{FleetId, PoolName, RegistrationId, RunnerName},
@@ -100,11 +100,14 @@ pub(super) struct Prepared {
 }
 
 fn served(pool: &Pool) -> Serves {
+    let set = PoolSet::of(pool);
+    let labels = set.as_ref().map_or_else(|| pool.labels.clone(), PoolSet::all_labels);
     Serves {
-        pool: pool.name.clone(),
-        scope: pool.scope.clone(),
-        labels: pool.labels.clone(),
+        repositories: pool.repositories.clone(),
+        group: set.as_ref().map_or_else(|| pool.group.clone(), |set| set.group.clone()),
         priority: pool.priority,
+        scale_set: set.is_some(),
+        ..Serves::new(pool.name.clone(), pool.scope.clone(), labels)
     }
 }
 
@@ -291,7 +294,7 @@ impl Sources {
                 connected_since: None,
                 last_word_at: status.last_at,
                 signals: status.taken,
-                last_error: None,
+                last_error: status.last_fault.as_ref().map(ToString::to_string),
                 details: details(&status),
             });
         }
@@ -449,13 +452,16 @@ impl Observer for Sources {
 }
 
 /// The fleet's actors, as far as they hear of jobs from the forge.
-pub(super) struct Fleet(pub Addr<FleetActor>);
+pub(super) struct Fleet {
+    pub fleet: Addr<FleetActor>,
+    pub model: SharedModel,
+}
 
 impl Fleet {
     fn tell(&self, runner: &RunnerName, event: Event) {
         let order = Order::Tell(runner.clone(), Box::new(event));
         // Whether there is such a runner is the fleet's to know; a word about another one is dropped.
-        self.0.do_send(Route { pool: runner.pool(), order });
+        self.fleet.do_send(Route { pool: runner.pool(), order });
     }
 }
 
@@ -466,5 +472,9 @@ impl JobEars for Fleet {
 
     fn job_ended(&self, runner: &RunnerName, registration: Option<RegistrationId>, end: JobEnd) {
         self.tell(runner, Event::JobCompleted { end, registration });
+    }
+
+    fn registration(&self, runner: &RunnerName) -> Option<RegistrationId> {
+        self.model.runners.get(runner)?.registration_id
     }
 }

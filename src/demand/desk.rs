@@ -189,7 +189,12 @@ impl Desk {
     /// A new configuration: which pools there are, and what they serve.
     pub fn configure(&self, serves: Vec<Serves>) {
         let mut state = self.state();
-        state.serves = serves;
+        let before = std::mem::replace(&mut state.serves, serves);
+        for new in &mut state.serves {
+            // A repository keeps its number.
+            let known = before.iter().find(|old| old.scope == new.scope);
+            new.repository_id = known.and_then(|old| old.repository_id);
+        }
         let State { book, serves, unkept, .. } = &mut *state;
         unkept.extend(book.rematch(serves).into_iter().map(|job| job.key));
         self.publish(&mut state);
@@ -261,6 +266,7 @@ impl Desk {
                 match letter {
                     Letter::News { news, with, taken } => {
                         for one in news {
+                            serves.iter_mut().for_each(|serves| serves.learn(&one.facts));
                             let key = one.key.clone();
                             if book.apply(one, serves).is_some() {
                                 unkept.insert(key);

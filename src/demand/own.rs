@@ -116,7 +116,7 @@ fn news(
         workflow: job.workflow,
         event: job.event,
         pool: Some(pool.clone()),
-        runner: Some(runner.to_string()),
+        runner: Some(runner.as_str().into()),
         started_at: (word == JobWord::Running).then_some(at),
         ended_at: (word == JobWord::Done).then_some(at),
         conclusion: end.and_then(|end| end.conclusion.clone()),

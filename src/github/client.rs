@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
     /// A failure of this call after which a POST may have taken effect all the same.
     pub fn lost(&self, came_back: &str) -> PortError {
         let what = format!("{}: {came_back}", self.what);
-        PortError { class: ErrorClass::Transient, what, certain: self.method != Method::POST }
+        PortError::certain(ErrorClass::Transient, what).leaving_nothing(self.method != Method::POST)
     }
 }
 

@@ -38,6 +38,7 @@ use std::{
 use runner_fleet_actors::{
     demand::Demand,
     event::FleetEvent,
+    foreign::Foreign,
     name::PoolName,
     port::{Clock, DemandSource, ErrorClass, Observer, PortError, Time},
 };
@@ -72,9 +73,9 @@ pub struct PlannerStatus {
     /// The last failure, for a person.
     pub last_error: Option<String>,
     /// Runners in all, by flavor, as last told; empty while nothing is known.
-    pub pressures: BTreeMap<String, u32>,
+    pub pressures: BTreeMap<Foreign, u32>,
     /// Flavors whose pressure is no number of runners.
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<Foreign>,
     /// Pools whose flavor the planner does not tell: their demand is unknown.
     pub without_flavor: BTreeMap<PoolName, String>,
 }

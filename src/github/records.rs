@@ -17,7 +17,10 @@ use super::{
     reading::{Permission, lacking, said},
     route,
     transport::Answer,
-    webhook::{payload::WorkflowJob, repair::Hook},
+    webhook::{
+        payload::{Place, WorkflowJob},
+        repair::Hook,
+    },
 };
 
 /// One attempt to deliver, as GitHub logs it (GitHub docs, "List deliveries for an organization
@@ -116,7 +119,10 @@ pub(super) async fn job(
     let job: WorkflowJob = serde_json::from_slice(&answer.body).map_err(|error| {
         call.failed(ErrorClass::Transient, &format!("GitHub's answer is no job: {error}"))
     })?;
-    let news = job.news(None, Some(repository.to_owned()), client.clock.now());
+    if job.id() != Some(id) {
+        return Err(call.failed(ErrorClass::Transient, "GitHub's answer is about another job"));
+    }
+    let news = job.news(None, Place::named(repository), client.clock.now());
     news.map(Some)
         .ok_or_else(|| call.failed(ErrorClass::Transient, "the job's status is none that is known"))
 }

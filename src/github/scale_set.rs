@@ -36,6 +36,8 @@ use futures::FutureExt;
 use runner_fleet_actors::{
     backoff::{self, Curve},
     demand::Demand,
+    foreign::Foreign,
+    job::{JobFacts, Repositories},
     name::{PoolName, Scope},
     port::{Clock, DemandSource, Forge, PortError},
 };
@@ -71,6 +73,8 @@ pub struct PoolSet {
     pub labels: Vec<String>,
     /// Runners at most: GitHub gives no more jobs at once.
     pub max: u32,
+    /// Of which repositories it takes jobs.
+    pub repositories: Repositories,
 }
 
 impl PoolSet {
@@ -85,21 +89,36 @@ impl PoolSet {
             group,
             labels: pool.labels.clone(),
             max: pool.max,
+            repositories: pool.repositories.clone(),
         })
     }
 
     /// The name first, as actions-runner-controller has it; each label once.
-    fn all_labels(&self) -> Vec<String> {
+    #[must_use]
+    pub fn all_labels(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let all = std::iter::once(&self.name).chain(&self.labels);
         all.filter(|label| seen.insert(label.to_lowercase())).cloned().collect()
     }
 
     /// Labels of the pool that a scale set with these labels lacks. None where it tells no labels.
-    fn missing(&self, labels: &[String]) -> Vec<String> {
+    fn missing(&self, labels: &[Foreign]) -> Vec<String> {
         let has = |wanted: &String| labels.iter().any(|one| one.eq_ignore_ascii_case(wanted));
         let all = if labels.is_empty() { Vec::new() } else { self.all_labels() };
         all.into_iter().filter(|one| !has(one)).collect()
+    }
+
+    /// Takes from a message the numbers by which jobs of repositories that are shut out could be acquired:
+    /// they are told of, and left to others.
+    fn shut_out(&self, message: &mut wire::Message) {
+        let available =
+            message.jobs.iter_mut().filter(|job| job.happened == wire::Happened::Available);
+        for job in available {
+            let facts = JobFacts { repository: job.repository.clone(), ..JobFacts::default() };
+            if self.repositories.refuses(&facts).is_some() {
+                job.request = 0;
+            }
+        }
     }
 
     /// The name under which its session is kept.
@@ -227,6 +246,7 @@ impl ScaleSets {
             around: self.around.clone(),
             seen: Arc::clone(&seen),
             capacity: receiver,
+            numbers: Mutex::default(),
         };
         let mut waiting = lock(&self.waiting);
         match self.around.ears.get() {

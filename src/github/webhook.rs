@@ -14,6 +14,8 @@
 //! minute, and is late by half of that.
 
 pub mod door;
+mod faults;
+mod lenient;
 pub mod payload;
 pub mod repair;
 pub mod signature;

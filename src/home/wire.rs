@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use runner_fleet_actors::{
     event::{GuestTimes, Job, JobEnd},
-    job::is_order,
+    foreign::{Foreign, is_order},
     port::StandDown,
     runner::Report,
 };
 use serde::Deserialize;
 
-/// Longest text of a job: GitHub's own names are shorter.
-const TEXT_MAX: usize = 256;
 /// Longest word (a conclusion, a version).
 const WORD_MAX: usize = 32;
 /// Bytes that are kept of a log excerpt.
@@ -119,7 +117,8 @@ impl ReportDocument {
         let end = JobEnd {
             conclusion: self
                 .result
-                .filter(|word| is_word(word, |c| c.is_ascii_lowercase() || c == '_')),
+                .filter(|word| is_word(word, |c| c.is_ascii_lowercase() || c == '_'))
+                .map(Foreign::from),
             exit_code: self.exit_code,
         };
         let reports = match self.report {
@@ -171,11 +170,10 @@ fn is_word(text: &str, legal: impl Fn(char) -> bool) -> bool {
     !text.is_empty() && text.len() <= WORD_MAX && text.chars().all(legal)
 }
 
-/// One line without control characters; `None` where nothing is left.
-fn text(given: &str) -> Option<String> {
-    let tame: String = given.chars().filter(|c| !is_order(*c)).take(TEXT_MAX).collect();
-    let tame = tame.trim();
-    (!tame.is_empty()).then(|| tame.to_owned())
+/// One line; `None` where nothing is left.
+fn text(given: &str) -> Option<Foreign> {
+    let given = given.trim();
+    (!given.is_empty()).then(|| given.into())
 }
 
 /// The end of a log, without control characters but the ends of lines.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use runner_fleet_actors::{
     event::{PoolSnapshot, RunnerSnapshot},
+    foreign::Words,
     job::{JobRecord, why::Reason},
     name::{FleetId, PoolName},
     port::{PortStatus, Time},
@@ -173,7 +174,7 @@ pub struct Problem {
     /// The HTTP status.
     pub status: u16,
     /// What was asked, why it is refused and what to do.
-    pub detail: String,
+    pub detail: Words,
 }
 
 fn about_blank() -> String {
@@ -188,7 +189,7 @@ impl Problem {
             kind: about_blank(),
             title: status.canonical_reason().unwrap_or("Problem").to_owned(),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: detail.into().into(),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use runner_fleet_actors::{
     event::{DrainReason, FleetEvent, GuestTimes, Job, JobEnd, Phase, Transition},
+    foreign::Foreign,
     name::PoolName,
     port::Time,
 };
@@ -205,7 +206,7 @@ fn stopped(pool: &PoolName, by_itself: bool, life: &mut Life) -> Option<Entry> {
         status: if normal { JobStatus::Normal } else { JobStatus::Abnormal },
         status_info: life.end.exit_code.map(|code| StatusInfo { code }),
         job_duration: seconds(life.times.job().or(seen)),
-        job_conclusion: life.end.conclusion.clone(),
+        job_conclusion: life.end.conclusion.as_deref().map(cut),
     })
 }
 
@@ -248,7 +249,7 @@ fn seconds(duration: Option<Duration>) -> Option<f64> {
 
 fn workflow(job: Option<&Job>) -> Workflow {
     let Some(job) = job else { return Workflow::default() };
-    let text = |text: &Option<String>| text.as_deref().map(cut);
+    let text = |text: &Option<Foreign>| text.as_deref().map(cut);
     Workflow {
         workflow: text(&job.workflow),
         repo: text(&job.repository),

@@ -304,10 +304,10 @@ impl Provider for OpenStack {
     async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
         let what = || format!("creating VM {}", order.name);
         let launched = self.bounded(what, self.launch_in_turn(&order)).await;
-        launched.map_err(|error| PortError {
+        launched.map_err(|error| {
             // Cut off between the create and its answer, the VM may be there.
-            certain: error.certain && self.in_doubt(&order.name).is_none(),
-            ..error
+            let certain = error.certain && self.in_doubt(&order.name).is_none();
+            error.leaving_nothing(certain)
         })
     }
 

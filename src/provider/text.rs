@@ -1,5 +1,7 @@
 //! Texts of the other side, made fit for a message.
 
+use runner_fleet_actors::foreign::Words;
+
 /// Longest text of the other side that is passed on, in characters.
 const TEXT_MAX: usize = 400;
 
@@ -9,6 +11,7 @@ pub(super) fn tidy(text: &str, secrets: &[&str]) -> String {
     for secret in secrets.iter().filter(|s| !s.is_empty()) {
         text = text.replace(secret, "(hidden)");
     }
+    let text = String::from(Words::from(text));
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(TEXT_MAX) {
         Some((end, _)) => format!("{}…", &line[..end]),

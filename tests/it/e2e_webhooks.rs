@@ -217,12 +217,11 @@ async fn a_job_whose_end_was_never_told_and_one_that_is_gone_do_not_last() {
     let state = tempfile::tempdir().unwrap();
     let clock = Arc::new(Shifted(std::sync::Mutex::default()));
     let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());
-    let serves = vec![Serves {
-        pool: "hooked".parse().unwrap(),
-        scope: ORG.parse().unwrap(),
-        labels: vec!["hooked".to_owned()],
-        priority: 0,
-    }];
+    let serves = vec![Serves::new(
+        "hooked".parse().unwrap(),
+        ORG.parse().unwrap(),
+        vec!["hooked".to_owned()],
+    )];
     let (desk, serving) =
         Desk::open(ledger, serves, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
     tokio::spawn(serving.run(CancellationToken::new()));
@@ -251,8 +250,8 @@ async fn a_job_whose_end_was_never_told_and_one_that_is_gone_do_not_last() {
         word,
         at: clock.now(),
         facts: JobFacts {
-            repository: Some(repository.clone()),
-            labels: vec!["hooked".to_owned()],
+            repository: Some(repository.as_str().into()),
+            labels: vec!["hooked".into()],
             ..JobFacts::default()
         },
     };

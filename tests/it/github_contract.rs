@@ -315,6 +315,7 @@ async fn a_scale_sets_way_into_the_actions_service_is_as_github_describes_it() {
             group: None,
             labels: labels(),
             max: 1,
+            repositories: runner_fleet_actors::job::Repositories::default(),
         }]);
         sets.start(Arc::new(Nobody));
         while fake.scale_sets().len() <= number {

@@ -258,7 +258,7 @@ async fn jobs_of_one_run_share_its_number_and_keep_their_names() {
     let named = |name: &str| JobOrder {
         name: name.to_owned(),
         workflow: "Release".to_owned(),
-        repository: Some("octo-org/tools".to_owned()),
+        repository: Some("octo-org/tools".into()),
         ..JobOrder::new(&org, &labels(), Duration::ZERO)
     };
     let jobs = fake.queue_jobs_of_run(&[named("build"), named("test")]);

@@ -28,7 +28,7 @@ async fn at_work(fake: &FakeGithub, github: &impl Forge) -> (RegistrationId, Job
     let message = format!("{url}/_jobs/message?session={session}&wait=30");
     assert_eq!(http.get(message).send().await.unwrap().status(), 200);
     post("acquire", json!({"session": session, "job": job, "result": "success"})).await;
-    let repository = Some("octo-org/project".to_owned());
+    let repository = Some("octo-org/project".into());
     (registered.id, Job { id: Some(job), repository, ..Job::default() })
 }
 

@@ -132,7 +132,7 @@ async fn odd_vms_cost_only_themselves() {
     assert!(listing.complete, "{listing:?}");
     let word = "BAMBOOZLED".to_owned();
     let status = |id: &str| listing.entries.iter().find(|vm| vm.id.0 == id).unwrap().status.clone();
-    assert_eq!(status(&odd), VmStatus::Unknown { word });
+    assert_eq!(status(&odd), VmStatus::Unknown { word: word.into() });
     assert_eq!(status(&plain), VmStatus::Active);
 
     world.cloud.distort(&odd, json!({ "name": null }));

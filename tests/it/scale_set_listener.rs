@@ -34,7 +34,7 @@ fn job(happened: Happened, request: u64) -> JobMessage {
     JobMessage {
         happened,
         request,
-        job: Some(format!("job-{request}")),
+        job: Some(format!("job-{request}").into()),
         repository: None,
         name: None,
         workflow: None,

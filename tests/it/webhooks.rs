@@ -25,6 +25,8 @@ use runner_fleet_actors::{
 use sha2::Sha256;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// The number of every runner's registration here.
+const NUMBER: u64 = 31;
 const SECRET: &str = "kept between GitHub and us";
 const OLD_SECRET: &str = "kept there until last year";
 
@@ -38,6 +40,10 @@ impl JobEars for Heard {
 
     fn job_ended(&self, runner: &RunnerName, _: Option<RegistrationId>, end: JobEnd) {
         self.0.lock().unwrap().push(format!("{runner} ended: {}", end.conclusion.unwrap()));
+    }
+
+    fn registration(&self, runner: &RunnerName) -> Option<RegistrationId> {
+        (runner.pool().as_str() == "large").then_some(RegistrationId(NUMBER))
     }
 }
 
@@ -60,11 +66,9 @@ impl House {
     async fn open_in(state: tempfile::TempDir, bounds: Bounds) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
         let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());
-        let serves = ["large", "gpu"].map(|label| Serves {
-            pool: label.parse().unwrap(),
-            scope: "octo-org".parse().unwrap(),
-            labels: vec!["self-hosted".to_owned(), label.to_owned()],
-            priority: 0,
+        let serves = ["large", "gpu"].map(|label| {
+            let labels = vec!["self-hosted".to_owned(), label.to_owned()];
+            Serves::new(label.parse().unwrap(), "octo-org".parse().unwrap(), labels)
         });
         let (desk, serving) = Desk::open(ledger, serves.into(), Arc::clone(&clock)).await.unwrap();
         let secrets = Secrets::new(Secret::new(SECRET), Some(Secret::new(OLD_SECRET)));
@@ -101,7 +105,7 @@ fn payload(id: u64, action: &str, labels: &[&str]) -> serde_json::Value {
         "action": action,
         "workflow_job": {
             "id": id, "run_id": 77, "run_attempt": 1, "name": "build", "workflow_name": "CI",
-            "status": action, "labels": labels, "runner_name": runner,
+            "status": action, "labels": labels, "runner_name": runner, "runner_id": NUMBER,
             "created_at": "2026-11-21T10:00:00Z", "started_at": "2026-11-21T10:00:05Z",
             "completed_at": (action == "completed").then_some("2026-11-21T10:01:00Z"),
             "conclusion": (action == "completed").then_some("success"),
@@ -270,4 +274,75 @@ async fn a_sender_that_never_ends_is_cut_off() {
         .send();
     let answer = tokio::time::timeout(Duration::from_secs(20), request).await.unwrap();
     assert!(answer.is_err() || answer.unwrap().status() == StatusCode::REQUEST_TIMEOUT);
+}
+
+#[tokio::test]
+async fn githubs_default_content_type_is_taken_and_signed_as_it_was_sent() {
+    let house = House::open().await;
+    let json = serde_json::to_string(&payload(1, "queued", &["large"])).unwrap();
+    let body = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("payload", &json)
+        .finish()
+        .into_bytes();
+    let answer = house
+        .client
+        .post(&house.url)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("x-github-event", "workflow_job")
+        .header("x-github-delivery", "form")
+        .header("x-hub-signature-256", signature(SECRET, &body))
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(house.demand("large"), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_refused_after_a_good_signature_is_counted_with_its_reason() {
+    let house = House::open().await;
+    for guid in ["1", "2"] {
+        let body = b"{\"workflow_job\": {\"id\": \"x\\u001b[2J\"}}".to_vec();
+        let of = Delivery { event: "workflow_job", guid, secret: Some(SECRET), body };
+        assert_eq!(house.deliver(of).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let body = b"{}".to_vec();
+    let of = Delivery { event: "workflow_job", guid: "", secret: Some(SECRET), body };
+    assert_eq!(house.deliver(of).await.0, StatusCode::BAD_REQUEST);
+    let status = house.door.status();
+    assert_eq!((status.faults["unreadable"], status.faults["headers"]), (2, 1));
+    assert!(status.last_fault.unwrap().contains("X-GitHub-Delivery"));
+    assert_eq!(status.refused, 3);
+}
+
+#[tokio::test]
+async fn an_end_whose_labels_are_null_ends_the_job_all_the_same() {
+    let house = House::open().await;
+    assert_eq!(house.job(1, "queued", &["large"]).await, StatusCode::OK);
+    let mut end = payload(1, "completed", &[]);
+    end["workflow_job"]["labels"] = serde_json::Value::Null;
+    let body = serde_json::to_vec(&end).unwrap();
+    let of = Delivery { event: "workflow_job", guid: "end", secret: Some(SECRET), body };
+    assert_eq!(house.deliver(of).await.0, StatusCode::OK);
+    assert_eq!(house.demand("large"), (0, 0));
+}
+
+#[tokio::test]
+async fn names_that_order_terminals_about_or_are_megabytes_long_are_kept_tame_and_short() {
+    let house = House::open().await;
+    let mut evil = payload(1, "queued", &["large", "\u{1b}[31mred\u{7}"]);
+    evil["workflow_job"]["name"] = "\u{1b}]0;owned\u{7}\u{202e}\n".repeat(20_000).into();
+    evil["workflow_job"]["workflow_name"] = "x".repeat(400_000).into();
+    let body = serde_json::to_vec(&evil).unwrap();
+    let of = Delivery { event: "workflow_job", guid: "evil", secret: Some(SECRET), body };
+    assert_eq!(house.deliver(of).await.0, StatusCode::OK);
+    let job = house.desk.job(&1.into()).await.unwrap().unwrap();
+    let shown = [job.facts.name.as_deref(), job.facts.workflow.as_deref(), job.unserved.as_deref()];
+    for text in shown.into_iter().flatten().chain(job.facts.labels.iter().map(|label| &**label)) {
+        assert!(!text.chars().any(runner_fleet_actors::foreign::is_order), "{text:?}");
+        assert!(text.chars().count() <= 1000, "{} characters", text.chars().count());
+    }
+    let document = serde_json::to_string(&job).unwrap();
+    assert!(document.len() < 4000, "{} bytes", document.len());
 }

@@ -66,7 +66,7 @@ pub fn last_word(times: GuestTimes, conclusion: Option<&str>, code: i32) -> Flee
         pool: "large".parse().unwrap(),
         runner: "ci--large--0123456789ab".parse().unwrap(),
         job: None,
-        end: Some(JobEnd { conclusion: conclusion.map(str::to_owned), exit_code: Some(code) }),
+        end: Some(JobEnd { conclusion: conclusion.map(Into::into), exit_code: Some(code) }),
         times,
     }
 }

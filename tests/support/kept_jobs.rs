@@ -30,7 +30,7 @@ pub fn job(id: u64, word: JobWord, queued: i64) -> JobRecord {
             labels: vec!["self-hosted".into(), "large".into()],
             queued_at: Some(ago(queued)),
             started_at: began.then(|| ago(queued - 30)),
-            runner: began.then(|| RUNNER.to_owned()),
+            runner: began.then(|| RUNNER.into()),
             ..JobFacts::default()
         },
         pool: Some("large".parse().unwrap()),
@@ -47,12 +47,11 @@ pub async fn desk(folder: &Path, jobs: Vec<JobRecord>) -> Arc<Desk> {
     let ledger = Arc::new(Ledger::open(folder).await.unwrap());
     let entries: Vec<_> = jobs.into_iter().map(|job| Entry::Job(Box::new(job))).collect();
     ledger.write(&entries).await.unwrap();
-    let serves = vec![Serves {
-        pool: "large".parse().unwrap(),
-        scope: "octo-org".parse().unwrap(),
-        labels: vec!["large".into()],
-        priority: 0,
-    }];
+    let serves = vec![Serves::new(
+        "large".parse().unwrap(),
+        "octo-org".parse().unwrap(),
+        vec!["large".into()],
+    )];
     let clock = Arc::new(TokioClock::starting_at(Utc::now()));
     Desk::open(ledger, serves, clock).await.unwrap().0
 }

@@ -261,7 +261,7 @@ impl Records for Forge {
         let word = self.words.lock().unwrap().get(&id).copied();
         let word = word.or(*self.others.lock().unwrap()).unwrap_or(JobWord::Queued);
         let facts = JobFacts {
-            repository: Some(repository.to_owned()),
+            repository: Some(repository.into()),
             run_id: Some(id),
             labels: vec!["large".into()],
             ..JobFacts::default()
@@ -300,12 +300,8 @@ pub fn large() -> PoolName {
 }
 
 pub fn pool(name: &str, queue: &str, max: u32) -> QueuePool {
-    let serves = Serves {
-        pool: name.parse().unwrap(),
-        scope: "octo-org".parse().unwrap(),
-        labels: vec!["self-hosted".into(), name.into()],
-        priority: 0,
-    };
+    let labels = vec!["self-hosted".into(), name.into()];
+    let serves = Serves::new(name.parse().unwrap(), "octo-org".parse().unwrap(), labels);
     QueuePool { queue: queue.to_owned(), serves, max }
 }
 

@@ -14,6 +14,9 @@ use crate::{
 
 /// A queued job that nobody has taken is asked about: a lost `completed` would make it a phantom.
 const QUEUED: Curve = Curve { base: Duration::from_secs(5 * 60), cap: Duration::from_secs(3600) };
+/// One that no pool takes is asked about seldom: it is no demand, and there may be many.
+const UNSERVED: Curve =
+    Curve { base: Duration::from_secs(3600), cap: Duration::from_secs(6 * 3600) };
 /// A running job is asked about: a lost `completed` would count it for ever.
 const RUNNING: Curve =
     Curve { base: Duration::from_secs(20 * 60), cap: Duration::from_secs(3 * 3600) };
@@ -70,7 +73,10 @@ impl Book {
     /// Takes in news. Returns the record if it changed and must be kept.
     pub fn apply(&mut self, news: JobNews, pools: &[Serves]) -> Option<&JobRecord> {
         let JobNews { key, word, at, facts } = news;
-        let facts = facts.tame();
+        let facts = facts.bounded();
+        if self.jobs.get(&key).is_some_and(|known| known.facts.is_of_another_repository(&facts)) {
+            return None;
+        }
         let before = self.jobs.remove(&key);
         let mut record = match before.clone() {
             None => JobRecord {
@@ -103,12 +109,12 @@ impl Book {
             && record.way.assigned_at.is_none()
         {
             record.way.assigned_at = Some(at);
-            if let Some(way) = self.ways.remove(runner) {
+            if let Some(way) = self.ways.remove(runner.as_str()) {
                 record.way.launched_at = way.launched_at;
                 record.way.booted_at = way.booted_at;
             }
         }
-        let start = record.facts.runner.as_ref().and_then(|runner| self.starts.remove(runner));
+        let start = record.facts.runner.as_deref().and_then(|runner| self.starts.remove(runner));
         if start.is_some_and(|start| start.over) {
             self.ended.entry(key.clone()).or_insert(at);
         }
@@ -200,11 +206,23 @@ impl Book {
         (waiting, running.saturating_add(taken))
     }
 
+    /// Jobs that wait for a pool whose source gave them to it, and that it does not take.
+    #[must_use]
+    pub fn refused(&self, pool: &PoolName) -> u32 {
+        let refused = self.jobs.values().filter(|job| {
+            job.word == JobWord::Queued
+                && job.pool.is_none()
+                && job.facts.pool.as_ref() == Some(pool)
+        });
+        u32::try_from(refused.count()).unwrap_or(u32::MAX)
+    }
+
     /// When a job is to be looked up at its forge; `None` for what is over or has no id there.
     #[must_use]
     pub fn check_at(&self, job: &JobRecord) -> Option<Time> {
         job.key.id()?;
         let curve = match job.word {
+            JobWord::Blocked | JobWord::Queued if job.pool.is_none() => UNSERVED,
             JobWord::Blocked | JobWord::Queued => QUEUED,
             JobWord::Running => RUNNING,
             JobWord::Done => return None,

@@ -175,7 +175,7 @@ impl World {
         }
         if fails {
             let class = ErrorClass::NoCapacity;
-            vm.status = VmStatus::Error { class, fault: "No valid host was found".to_owned() };
+            vm.status = VmStatus::Error { class, fault: "No valid host was found".into() };
             self.note(|| format!("cloud: {name} has no host"));
             return;
         }
@@ -270,7 +270,7 @@ impl World {
         if fail && let Some(name) = self.any_active_vm() {
             self.note(|| format!("cloud: {name} goes to ERROR, its guest lives on"));
             if let Some(vm) = self.vms.get_mut(&name) {
-                let fault = "the hypervisor is not reachable".to_owned();
+                let fault = "the hypervisor is not reachable".into();
                 vm.status = VmStatus::Error { class: ErrorClass::Transient, fault };
             }
         }

@@ -107,10 +107,11 @@ async fn ask_planner(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Asked> {
         Err(error) => return vec![asked("planner", "pressure", fault(&error))],
     };
     let pools = config.pools.iter().filter(|pool| pool.demand.contains(&DemandKind::Planner));
-    let one = |flavor: &String| match pressures.get(flavor) {
+    let one = |flavor: &String| match pressures.get(flavor.as_str()) {
         Some(pressure) => (OK, format!("{pressure} runners wanted in all")),
         None => {
-            let known = pressures.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known =
+                pressures.keys().map(|flavor| flavor.as_str()).collect::<Vec<_>>().join(", ");
             let what = format!("the planner does not tell this flavor; it tells {known}");
             (FAULT, format!("{what}; correct planner_flavor, or make the flavor"))
         }

@@ -21,12 +21,7 @@ impl Home {
     /// A daemon's desk; dropping the task is its death.
     async fn desk(&self) -> (Arc<Desk>, tokio::task::JoinHandle<()>) {
         let ledger = Arc::new(Ledger::open(self.folder.path()).await.unwrap());
-        let serves = vec![Serves {
-            pool: large(),
-            scope: "o".parse().unwrap(),
-            labels: vec!["large".to_owned()],
-            priority: 0,
-        }];
+        let serves = vec![Serves::new(large(), "o".parse().unwrap(), vec!["large".to_owned()])];
         let (desk, serving) =
             Desk::open(ledger, serves, Arc::clone(&self.clock) as Arc<dyn Clock>).await.unwrap();
         (desk, tokio::spawn(serving.run(CancellationToken::new())))
@@ -39,9 +34,9 @@ fn large() -> PoolName {
 
 fn news(id: u64, word: JobWord) -> JobNews {
     let facts = JobFacts {
-        repository: Some("o/r".to_owned()),
+        repository: Some("o/r".into()),
         run_id: Some(1),
-        labels: vec!["large".to_owned()],
+        labels: vec!["large".into()],
         ..JobFacts::default()
     };
     JobNews { key: id.into(), word, at: chrono::Utc::now(), facts }

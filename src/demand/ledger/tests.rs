@@ -14,7 +14,7 @@ fn job(id: u64, word: JobWord, seconds: i64) -> Entry {
     Entry::Job(Box::new(JobRecord {
         key: id.into(),
         word,
-        facts: JobFacts { repository: Some("o/r".to_owned()), ..JobFacts::default() },
+        facts: JobFacts { repository: Some("o/r".into()), ..JobFacts::default() },
         pool: Some("large".parse().unwrap()),
         unserved: None,
         way: Way::default(),
@@ -33,7 +33,7 @@ async fn what_was_written_is_there_after_the_daemon_is_gone() {
             job(1, JobWord::Queued, 0),
             job(2, JobWord::Done, 0),
             Entry::Delivery { id: "d-1".to_owned(), at: at(0) },
-            Entry::Mark { name: "scale-set/large".to_owned(), value: Some("7".to_owned()) },
+            Entry::Mark { name: "scale-set/large".to_owned(), value: Some("7".into()) },
         ])
         .await
         .unwrap();

@@ -41,12 +41,7 @@ fn success() -> JobEnd {
 impl Daemon {
     async fn start(folder: &tempfile::TempDir) -> Self {
         let ledger = Arc::new(Ledger::open(folder.path()).await.unwrap());
-        let serves = vec![Serves {
-            pool: large(),
-            scope: "octo-org".parse().unwrap(),
-            labels: vec!["large".into()],
-            priority: 0,
-        }];
+        let serves = vec![Serves::new(large(), "octo-org".parse().unwrap(), vec!["large".into()])];
         let clock = Arc::new(TokioClock::starting_at(at(0)));
         let (desk, serving) = Desk::open(Arc::clone(&ledger), serves, clock).await.unwrap();
         let task = tokio::spawn(serving.run(CancellationToken::new()));
@@ -122,7 +117,10 @@ async fn a_job_is_recorded_from_its_beginning_to_its_end_with_what_its_guest_sai
     assert_eq!((one.facts.started_at, one.facts.ended_at), (Some(at(10)), Some(at(70))));
     assert_eq!(one.facts.conclusion.as_deref(), Some("success"));
     assert_eq!(one.facts.queued_at, None, "nobody knows how long it waited");
-    assert_eq!((two.word, two.facts.runner.clone()), (JobWord::Running, Some(runner(2).into())));
+    assert_eq!(
+        (two.word, two.facts.runner.clone()),
+        (JobWord::Running, Some(runner(2).as_str().into()))
+    );
 }
 
 #[tokio::test]

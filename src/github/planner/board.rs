@@ -17,6 +17,7 @@ use std::{
 use runner_fleet_actors::{
     demand::Demand,
     event::{Phase, Transition},
+    foreign::Foreign,
     name::{PoolName, RunnerName},
     port::Time,
 };
@@ -39,7 +40,7 @@ struct Follower {
 pub(super) struct Board {
     unit: u32,
     units: u32,
-    pressures: Option<(BTreeMap<String, u32>, Time)>,
+    pressures: Option<(BTreeMap<Foreign, u32>, Time)>,
     busy: BTreeMap<PoolName, BTreeSet<RunnerName>>,
     pools: BTreeMap<PoolName, Follower>,
 }
@@ -73,10 +74,11 @@ impl Board {
     }
 
     /// All pressures, as they are now.
-    pub(super) fn hear(&mut self, pressures: BTreeMap<String, u32>, now: Time) {
+    pub(super) fn hear(&mut self, pressures: BTreeMap<Foreign, u32>, now: Time) {
         if let Some((before, _)) = &self.pressures {
             for follower in self.pools.values_mut() {
-                let of = |told: &BTreeMap<String, u32>| told.get(&follower.flavor).copied();
+                let of =
+                    |told: &BTreeMap<Foreign, u32>| told.get(follower.flavor.as_str()).copied();
                 let fell = of(before).zip(of(&pressures)).map(|(old, new)| old.saturating_sub(new));
                 let fell = usize::try_from(fell.unwrap_or(0)).unwrap_or(usize::MAX);
                 follower.ended.drain(..fell.min(follower.ended.len()));
@@ -129,7 +131,7 @@ impl Board {
     }
 
     /// The pressures that were heard last, while they are believed.
-    pub(super) fn pressures(&self) -> BTreeMap<String, u32> {
+    pub(super) fn pressures(&self) -> BTreeMap<Foreign, u32> {
         self.pressures.as_ref().map(|(pressures, _)| pressures.clone()).unwrap_or_default()
     }
 
@@ -138,7 +140,7 @@ impl Board {
         let Some((pressures, _)) = &self.pressures else { return BTreeMap::new() };
         self.pools
             .iter()
-            .filter(|(_, follower)| !pressures.contains_key(&follower.flavor))
+            .filter(|(_, follower)| !pressures.contains_key(follower.flavor.as_str()))
             .map(|(pool, follower)| (pool.clone(), follower.flavor.clone()))
             .collect()
     }
@@ -155,7 +157,7 @@ impl Board {
         let busy = u32::try_from(busy).unwrap_or(u32::MAX);
         // A flavor that the planner does not know is unknown, not without jobs.
         let known = self.pressures.as_ref().and_then(|(pressures, as_of)| {
-            let total = share(*pressures.get(&follower.flavor)?, self.unit, self.units);
+            let total = share(*pressures.get(follower.flavor.as_str())?, self.unit, self.units);
             let ended = u32::try_from(follower.ended.len()).unwrap_or(u32::MAX);
             Some(demand(total.saturating_sub(ended), busy, *as_of))
         });

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use runner_fleet_actors::foreign::{Foreign, Words};
 use serde_json::Value;
 
 /// No line is longer: room for thousands of flavors.
@@ -19,7 +20,7 @@ pub(super) enum Malformed {
     TooLong,
     /// It is no JSON object.
     #[error("a line that is no JSON object: {0}")]
-    NoObject(String),
+    NoObject(Words),
 }
 
 /// Bytes that are not a whole line yet.
@@ -58,9 +59,9 @@ impl Lines {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pressures {
     /// By flavor.
-    pub flavors: BTreeMap<String, u32>,
+    pub flavors: BTreeMap<Foreign, u32>,
     /// Flavors whose pressure is no number of runners: they are unknown, the others are not.
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<Foreign>,
 }
 
 /// What a line says; `None` for an empty one, by which a proxy keeps a connection alive.
@@ -68,8 +69,8 @@ pub(super) fn pressures(line: &[u8]) -> Result<Option<Pressures>, Malformed> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let told: BTreeMap<String, Value> =
-        serde_json::from_slice(line).map_err(|error| Malformed::NoObject(error.to_string()))?;
+    let told: BTreeMap<Foreign, Value> = serde_json::from_slice(line)
+        .map_err(|error| Malformed::NoObject(error.to_string().into()))?;
     let mut pressures = Pressures { flavors: BTreeMap::new(), unreadable: Vec::new() };
     for (flavor, value) in told {
         match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn a_flavor_whose_pressure_is_no_number_costs_itself() {
         let odd = told(r#"{"a": 3, "b": -1, "c": "7", "d": 4294967296, "e": 1.5, "f": 0}"#);
-        let flavors = [("a", 3), ("f", 0)].map(|(name, number)| (name.to_owned(), number));
+        let flavors = [("a", 3), ("f", 0)].map(|(name, number)| (name.into(), number));
         assert_eq!(odd.flavors, flavors.into());
         assert_eq!(odd.unreadable, ["b", "c", "d", "e"]);
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::{Response, StatusCode, header};
 use runner_fleet_actors::{
     backoff::{self, Curve},
+    foreign::Foreign,
     port::{ErrorClass, PortError, Secret},
 };
 use tokio::time::{Instant, timeout, timeout_at};
@@ -155,7 +156,7 @@ impl Planner {
     ///
     /// # Errors
     /// Why it tells none, for the person who must act.
-    pub async fn ask(&self) -> Result<BTreeMap<String, u32>, PortError> {
+    pub async fn ask(&self) -> Result<BTreeMap<Foreign, u32>, PortError> {
         let first = async {
             let mut response = self.open().await?;
             let mut lines = Lines::default();

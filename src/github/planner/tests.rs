@@ -33,7 +33,7 @@ fn planner_at(clock: Arc<HandClock>) -> Arc<Planner> {
 }
 
 fn hears(planner: &Planner, pressure: u32) {
-    let pressures = [("large".to_owned(), pressure)].into();
+    let pressures = [("large".into(), pressure)].into();
     planner.board().hear(pressures, planner.clock.now());
 }
 

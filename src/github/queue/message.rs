@@ -13,6 +13,7 @@
 use std::fmt;
 
 use runner_fleet_actors::{
+    foreign::Foreign,
     job::{JobFacts, JobKey, JobNews, JobWord},
     port::{PortError, Time},
 };
@@ -29,8 +30,8 @@ const BODY_MAX: usize = 1024 * 1024;
 /// GitHub's limits of labels (its REST description of `generate-jitconfig`).
 const LABELS_MAX: usize = 100;
 const LABEL_LENGTH_MAX: usize = 256;
-/// The longest piece of a foreign text that is shown.
-const SHOWN: usize = 120;
+/// A piece of a foreign text that is shown.
+pub type Shown = Foreign<120>;
 
 /// A message as its broker hands it out, unread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub enum Message {
     /// The gateway's: news of any job of its organisation, this fleet's or not.
     Told(JobNews),
     /// An event that is not about a job.
-    Other(String),
+    Other(Shown),
 }
 
 /// Why a message is not one of these. It will never be, so it goes to the dead letters.
@@ -63,7 +64,7 @@ pub enum Message {
 pub enum Refusal {
     /// Kombu can pack bodies; the router does not.
     #[error("it is packed with {0:?}; send it without compression")]
-    Packed(String),
+    Packed(Shown),
     /// Longer than any webhook.
     #[error("it has {0} bytes, more than any webhook ({BODY_MAX})")]
     TooLong(usize),
@@ -80,7 +81,7 @@ pub enum Refusal {
     #[error("its address {shown:?} is no job of {github}")]
     ForeignGithub {
         /// The address, shortened.
-        shown: String,
+        shown: Shown,
         /// The configured GitHub's API.
         github: String,
     },
@@ -88,7 +89,7 @@ pub enum Refusal {
 
 /// What a sender says that a body is, for texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AsWhat(Option<String>);
+pub struct AsWhat(Option<Shown>);
 
 impl fmt::Display for AsWhat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,8 +100,8 @@ impl fmt::Display for AsWhat {
     }
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
+fn shown(text: &str) -> Shown {
+    text.into()
 }
 
 /// The one GitHub whose jobs are asked about.
@@ -163,7 +164,7 @@ pub fn read(raw: &Raw, github: &Origin, now: Time) -> Result<Message, Refusal> {
     let not_json = || {
         let says = [&raw.content_type, &raw.content_encoding];
         let says: Vec<_> = says.into_iter().flatten().map(|text| shown(text)).collect();
-        Refusal::NotJson(AsWhat((!says.is_empty()).then(|| says.join(", "))))
+        Refusal::NotJson(AsWhat((!says.is_empty()).then(|| says.join(", ").into())))
     };
     let value: Value = serde_json::from_slice(&raw.body).map_err(|_| not_json())?;
     let value = match &value {
@@ -186,14 +187,14 @@ fn asked(value: &Value, github: &Origin, now: Time) -> Result<Message, Refusal> 
     let labels = labels.ok_or(Refusal::Foreign("it has no labels"))?;
     let labels = labels_of(labels)?;
     // Its status is always "queued": the router forwards nothing else, and GitHub is asked in any case.
-    let facts = JobFacts { repository: Some(repository), labels, ..JobFacts::default() };
+    let facts = JobFacts { repository: Some(repository.into()), labels, ..JobFacts::default() };
     Ok(Message::Asked(JobNews { key: JobKey::from(id), word: JobWord::Queued, at: now, facts }))
 }
 
-fn labels_of(labels: &[Value]) -> Result<Vec<String>, Refusal> {
+fn labels_of(labels: &[Value]) -> Result<Vec<Foreign>, Refusal> {
     let fits = |label: &&str| !label.is_empty() && label.len() <= LABEL_LENGTH_MAX;
     let texts: Option<Vec<_>> =
-        labels.iter().map(|label| label.as_str().filter(fits).map(str::to_owned)).collect();
+        labels.iter().map(|label| label.as_str().filter(fits).map(Foreign::from)).collect();
     texts
         .filter(|texts| texts.len() <= LABELS_MAX)
         .ok_or(Refusal::Foreign("its labels are no list of at most 100 texts"))
@@ -206,7 +207,7 @@ fn event(body: &[u8], value: &Value, github: &Origin, now: Time) -> Result<Messa
     let said = payload::read("workflow_job", body, now);
     match said.map_err(|_| Refusal::Foreign("its job cannot be read"))? {
         Said::Job(news) => {
-            let facts = JobFacts { repository: Some(repository), ..news.facts };
+            let facts = JobFacts { repository: Some(repository.into()), ..news.facts };
             Ok(Message::Told(JobNews { facts, ..*news }))
         }
         Said::Ping | Said::Nothing => Ok(Message::Other("workflow_job of another status".into())),

@@ -38,12 +38,9 @@ fn asked(body: &str) -> Result<JobNews, String> {
 }
 
 fn serves(pool: &str, labels: &[&str], priority: u32) -> Serves {
-    Serves {
-        pool: pool.parse().unwrap(),
-        scope: "octo-org".parse().unwrap(),
-        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-        priority,
-    }
+    let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+    let serves = Serves::new(pool.parse().unwrap(), "octo-org".parse().unwrap(), labels);
+    Serves { priority, ..serves }
 }
 
 fn event(name: &str) -> Raw {
@@ -161,7 +158,7 @@ fn of_the_gateways_events_only_waiting_jobs_of_these_pools_are_held_and_nothing_
         panic!("an event")
     };
     let owner = queued.facts.repository.as_deref().unwrap().split('/').next().unwrap();
-    let labels: Vec<_> = queued.facts.labels.iter().map(String::as_str).collect();
+    let labels: Vec<_> = queued.facts.labels.iter().map(|label| label.as_str()).collect();
     let ours = [Serves { scope: owner.parse().unwrap(), ..serves("here", &labels, 0) }];
     let taken = |name: &str, pools: &[Serves]| intake(job(name), pools);
     assert!(matches!(taken("api.github.com.workflow_job.queued.1", &ours), Intake::Hold(_)));

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use runner_fleet_actors::{
     backoff::{self, Curve},
-    job::{JobNews, JobWord, Serves, matching},
+    foreign::Foreign,
+    job::{JobFacts, JobNews, JobWord, Repositories, Serves, matching},
+    name::Scope,
     port::Time,
 };
 
@@ -45,12 +47,21 @@ pub fn intake(read: Result<Message, Refusal>, pools: &[Serves]) -> Intake {
         Err(refusal) => Intake::Reject(refusal.to_string()),
         Ok(Message::Other(_)) => Intake::Drop,
         Ok(Message::Asked(news)) => match serving(&news, pools) {
-            Ok(pool) => Intake::Hold(for_pool(news, pool)),
+            Ok(pool) if pool.repositories.refuses(&news.facts).is_none() => {
+                Intake::Hold(for_pool(news, pool))
+            }
+            // Its pool shuts its repository out: the desk keeps the job, and why nobody serves it.
+            Ok(pool) => Intake::Tell(for_pool(news, pool)),
             Err(why) => Intake::Reject(format!("job {}: {why}", news.key)),
         },
         // The gateway forwards the jobs of everybody: one that is not for this fleet is no fault.
         Ok(Message::Told(news)) => match serving(&news, pools) {
-            Ok(pool) if news.word == JobWord::Queued => Intake::Hold(for_pool(news, pool)),
+            Ok(pool)
+                if news.word == JobWord::Queued
+                    && pool.repositories.refuses(&news.facts).is_none() =>
+            {
+                Intake::Hold(for_pool(news, pool))
+            }
             Ok(pool) => Intake::Tell(for_pool(news, pool)),
             Err(_) => Intake::Tell(news),
         },
@@ -65,8 +76,24 @@ fn serving<'a>(news: &JobNews, pools: &'a [Serves]) -> Result<&'a Serves, String
     {
         return Ok(only);
     }
-    let pool = matching(&news.facts, pools)?;
+    let facts = of_their_enterprise(&news.facts, pools);
+    let open: Vec<_> = pools
+        .iter()
+        .map(|serves| Serves { repositories: Repositories::default(), ..serves.clone() })
+        .collect();
+    // A pool that lets the job in before one that would only fit.
+    let pool = matching(&facts, pools).or_else(|_| matching(&facts, &open))?;
     pools.iter().find(|serves| serves.pool == *pool).ok_or_else(|| format!("no pool {pool}"))
+}
+
+/// The router's messages name no enterprise. Whoever feeds the queue of an enterprise's pool knows which
+/// organisations it has: what lies there is one of its.
+fn of_their_enterprise(facts: &JobFacts, pools: &[Serves]) -> JobFacts {
+    let named = pools.iter().find_map(|serves| match &serves.scope {
+        Scope::Enterprise(slug) => Some(Foreign::from(slug.as_str())),
+        _ => None,
+    });
+    JobFacts { enterprise: facts.enterprise.clone().or(named), ..facts.clone() }
 }
 
 fn for_pool(mut news: JobNews, serves: &Serves) -> JobNews {

@@ -452,5 +452,6 @@ async fn counted(shares: &mut [Share]) {
 
 fn question(news: &JobNews) -> Option<Question> {
     let JobFacts { repository, pool, .. } = &news.facts;
-    Some(Question { id: news.key.id()?, repository: repository.clone()?, pool: pool.clone()? })
+    let repository = repository.as_deref()?.to_owned();
+    Some(Question { id: news.key.id()?, repository, pool: pool.clone()? })
 }

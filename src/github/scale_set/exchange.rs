@@ -117,7 +117,7 @@ impl Request<'_> {
     pub fn lost(&self, came_back: &str) -> Failed {
         let certain = self.method != Method::POST;
         let what = format!("{}: {came_back}", self.what);
-        PortError { class: ErrorClass::Transient, what, certain }.into()
+        PortError::certain(ErrorClass::Transient, what).leaving_nothing(certain).into()
     }
 
     /// Sends it once.
@@ -241,7 +241,8 @@ impl Request<'_> {
             said = format!("{said}; {cause}");
         }
         let certain = class != ErrorClass::Transient || self.method != Method::POST;
-        let error = PortError { class, what: format!("{}: {said}", self.what), certain };
+        let what = format!("{}: {said}", self.what);
+        let error = PortError::certain(class, what).leaving_nothing(certain);
         Failed { refusal, status: Some(status), error }
     }
 }

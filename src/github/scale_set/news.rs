@@ -26,7 +26,6 @@ fn of_job(job: &JobMessage, pool: &PoolName, now: Time) -> Option<JobNews> {
         facts: JobFacts {
             repository: job.repository.clone(),
             run_id: job.run_id,
-            attempt: None,
             name: job.name.clone(),
             workflow: job.workflow.clone(),
             event: job.event.clone(),
@@ -38,6 +37,7 @@ fn of_job(job: &JobMessage, pool: &PoolName, now: Time) -> Option<JobNews> {
             started_at: job.started_at,
             ended_at: job.ended_at,
             conclusion: job.conclusion.clone(),
+            ..JobFacts::default()
         },
     })
 }
@@ -61,10 +61,17 @@ pub enum Became {
     Finished(JobEnd),
 }
 
-/// What a message tells of runners, in its order. Names that are no fleet's are left out.
-pub fn of_runners(message: &Message) -> Vec<(RunnerName, Option<RegistrationId>, Became)> {
+/// What a message tells of runners, in its order. The session of a pool's scale set speaks of that pool's
+/// runners, and of no other's: names that are none of its are left out.
+pub fn of_runners(
+    message: &Message,
+    pool: &PoolName,
+) -> Vec<(RunnerName, Option<RegistrationId>, Became)> {
     let told = |job: &JobMessage| {
         let name: RunnerName = job.runner.as_deref()?.parse().ok()?;
+        if name.pool() != *pool {
+            return None;
+        }
         let became = match job.happened {
             Happened::Available | Happened::Assigned => return None,
             Happened::Started => Became::Busy(Job {
@@ -130,19 +137,21 @@ mod tests {
             {"messageType": "JobStarted", "jobId": "a", "runnerName": "ci--large--000000000001",
              "runnerId": 31, "workflowRunId": 7, "jobWorkflowRef": "o/r/.github/workflows/ci.yml@x"},
             {"messageType": "JobStarted", "jobId": "b", "runnerName": "somebody"},
+            {"messageType": "JobStarted", "jobId": "d", "runnerName": "ci--small--000000000001"},
             {"messageType": "JobCompleted", "jobId": "c", "runnerName": "", "result": "canceled"},
             {"messageType": "JobCompleted", "jobId": "a", "runnerName": "ci--large--000000000001",
              "result": "succeeded"},
         ]);
-        let [(first, number, busy), (second, none, finished)] = &of_runners(&message(&jobs))[..]
+        let [(first, number, busy), (second, none, finished)] =
+            &of_runners(&message(&jobs), &"large".parse().unwrap())[..]
         else {
-            panic!("two of the four")
+            panic!("two of the five")
         };
         assert_eq!(first, second);
         assert_eq!((*number, *none), (Some(RegistrationId(31)), None));
         let job = Job { run_id: Some(7), ..Job::default() };
         assert_eq!(*busy, Became::Busy(job));
-        let end = JobEnd { conclusion: Some("success".to_owned()), exit_code: None };
+        let end = JobEnd { conclusion: Some("success".into()), exit_code: None };
         assert_eq!(*finished, Became::Finished(end));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use runner_fleet_actors::job::JobNews;
+use runner_fleet_actors::{job::JobNews, name::PoolName};
 
 use crate::demand::{
     desk::Desk,
@@ -43,6 +43,12 @@ pub trait Hears: Send + Sync {
     /// # Errors
     /// Where they may not be durable; they come again.
     async fn hear(&self, news: Vec<JobNews>) -> Result<(), NotKept>;
+
+    /// Jobs that wait for a pool that does not take them. Never waits.
+    fn refused(&self, pool: &PoolName) -> u32 {
+        let _none = pool;
+        0
+    }
 }
 
 #[async_trait]
@@ -61,6 +67,10 @@ impl Marks for Ledger {
 impl Hears for Desk {
     async fn hear(&self, news: Vec<JobNews>) -> Result<(), NotKept> {
         Self::hear(self, news).await.map_err(|error| NotKept(error.to_string()))
+    }
+
+    fn refused(&self, pool: &PoolName) -> u32 {
+        self.book(|book| book.refused(pool))
     }
 }
 

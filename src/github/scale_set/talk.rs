@@ -7,7 +7,8 @@ use std::{
 
 use runner_fleet_actors::{
     demand::Demand,
-    name::PoolName,
+    job::speech::{Numbers, Word},
+    name::{PoolName, RegistrationId, RunnerName},
     port::{Clock, ErrorClass, PortError, Time},
 };
 use serde::Serialize;
@@ -118,11 +119,13 @@ impl Seen {
         }
     }
 
-    fn show(&self, listener: &Listener, now: Time) {
+    /// `refused`: jobs that GitHub counts and that the pool does not take.
+    fn show(&self, listener: &Listener, refused: u32, now: Time) {
         let numbers = listener.numbers(now);
         let demand = numbers.map(|numbers| {
             let told = numbers.statistics;
-            Demand::exact(told.assigned.saturating_sub(told.running), told.running, numbers.as_of)
+            let waiting = told.assigned.saturating_sub(told.running).saturating_sub(refused);
+            Demand::exact(waiting, told.running, numbers.as_of)
         });
         let mut inner = self.lock();
         let status = &mut inner.status;
@@ -155,6 +158,8 @@ pub(super) struct Talk {
     pub around: Around,
     pub seen: Arc<Seen>,
     pub capacity: watch::Receiver<u32>,
+    /// What was learned of the numbers in its messages.
+    pub numbers: Mutex<Numbers>,
 }
 
 /// Different for each scale set, the same after a restart (FNV-1a).
@@ -175,7 +180,7 @@ impl Talk {
             if stop.is_cancelled() {
                 listener = listener.next(Event::Stop, self.now(), 0);
             }
-            self.seen.show(&listener, self.now());
+            self.seen.show(&listener, self.refused(), self.now());
             self.alarm(&listener, &mut alarmed);
             let action = listener.action();
             if action == Action::End {
@@ -190,6 +195,14 @@ impl Talk {
 
     fn now(&self) -> Time {
         self.around.clock.now()
+    }
+
+    /// Jobs that GitHub gave to the scale set and that its pool does not take, as far as messages told.
+    fn refused(&self) -> u32 {
+        if self.set.repositories.is_open() {
+            return 0;
+        }
+        self.around.hears.refused(&self.set.pool)
     }
 
     /// A conflict that lasts is said once.
@@ -234,7 +247,7 @@ impl Talk {
                 Ok(()) = capacity.changed(), if polls => return Event::Interrupted,
                 () = &mut silence, if speaks => {
                     speaks = false;
-                    self.seen.show(listener, self.now());
+                    self.seen.show(listener, self.refused(), self.now());
                 }
             }
         }
@@ -308,7 +321,10 @@ impl Talk {
                 let capacity = *self.capacity.borrow();
                 let begin = tokio::time::Instant::now();
                 match queue.poll(admin, &set.name, last, capacity).await? {
-                    Some(message) => Event::Came { message, after: begin.elapsed() },
+                    Some(mut message) => {
+                        self.set.shut_out(&mut message);
+                        Event::Came { message, after: begin.elapsed() }
+                    }
                     None => Event::Nothing,
                 }
             }
@@ -353,10 +369,20 @@ impl Talk {
                 "a message of the scale set holds what cannot be read");
         }
         if let Some(ears) = self.around.ears.get() {
-            for (runner, number, became) in news::of_runners(message) {
-                match became {
-                    Became::Busy(job) => ears.job_started(&runner, number, job),
-                    Became::Finished(end) => ears.job_ended(&runner, number, end),
+            for (runner, said, became) in news::of_runners(message, &self.set.pool) {
+                let word = match said {
+                    // The scale set itself is proof that it is one of this pool's.
+                    None => Word::Ours(None),
+                    Some(_) => self.judge(&runner, said, ears.registration(&runner)),
+                };
+                match (word, became) {
+                    (Word::Ours(number), Became::Busy(job)) => {
+                        ears.job_started(&runner, number, job);
+                    }
+                    (Word::Ours(number), Became::Finished(end)) => {
+                        ears.job_ended(&runner, number, end);
+                    }
+                    (word, _) => tracing::debug!(%runner, ?word, "a message names another runner"),
                 }
             }
         }
@@ -366,6 +392,26 @@ impl Talk {
             heard.map_err(|error| not_kept(&error, "keep the news of jobs"))?;
         }
         Ok(())
+    }
+
+    /// Whether a message's number of a runner is that of its registration, as far as numbers prove it.
+    fn judge(
+        &self,
+        runner: &RunnerName,
+        said: Option<RegistrationId>,
+        known: Option<RegistrationId>,
+    ) -> Word {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = numbers.of_two_kinds().count();
+        let word = numbers.compare(runner, true, said, known);
+        if numbers.of_two_kinds().count() > before {
+            tracing::warn!(
+                pool = %self.set.pool,
+                "the scale set's messages name runners by other numbers than their registrations \
+                 have; they are believed by name"
+            );
+        }
+        word
     }
 
     async fn recall(&self) -> Result<Memory, Failed> {

@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-use runner_fleet_actors::port::{Secret, Time};
-
-/// Longest piece of a foreign text that is kept.
-const TEXT_MAX: usize = 300;
+use runner_fleet_actors::{
+    foreign::{Foreign, NAME_MAX, Words},
+    port::{Secret, Time},
+};
 
 /// A UTF-8 byte order mark, which the actions service puts before some of its JSON.
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -19,9 +19,9 @@ pub fn json(body: &[u8]) -> Option<Value> {
     serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()
 }
 
-fn text(value: &Value, key: &str) -> Option<String> {
+fn text(value: &Value, key: &str) -> Option<Foreign> {
     let text = value.get(key)?.as_str()?.trim();
-    (!text.is_empty()).then(|| text.chars().take(TEXT_MAX).collect())
+    (!text.is_empty()).then(|| text.into())
 }
 
 fn number(value: &Value, key: &str) -> Option<u64> {
@@ -69,7 +69,7 @@ pub enum Refusal {
 
 /// The type and the words of an error body: `{"typeName": "GitHub.…Exception, GitHub…", "message"}`.
 /// The one place where a type's name is looked at; everybody else matches on [`Refusal`].
-pub fn refusal(body: &[u8]) -> (Refusal, Option<String>) {
+pub fn refusal(body: &[u8]) -> (Refusal, Option<Words>) {
     const TYPES: [(&str, Refusal); 6] = [
         ("RunnerScaleSetSessionConflictException", Refusal::SessionConflict),
         ("RunnerScaleSetSessionExpiredException", Refusal::SessionExpired),
@@ -81,12 +81,12 @@ pub fn refusal(body: &[u8]) -> (Refusal, Option<String>) {
     let Some(error) = json(body) else {
         // Some refusals are plain text; they never hold what was sent.
         let words = String::from_utf8_lossy(body.strip_prefix(BOM).unwrap_or(body));
-        let words: String = words.trim().chars().take(TEXT_MAX).collect();
-        return (Refusal::Other, (!words.is_empty()).then_some(words));
+        let words = Foreign::<NAME_MAX>::from(words.trim());
+        return (Refusal::Other, (!words.is_empty()).then(|| words.as_str().into()));
     };
     let name = text(&error, "typeName").unwrap_or_default();
     let kind = TYPES.iter().find(|(part, _)| name.contains(part)).map(|(_, kind)| *kind);
-    (kind.unwrap_or(Refusal::Other), text(&error, "message"))
+    (kind.unwrap_or(Refusal::Other), text(&error, "message").map(|text| text.as_str().into()))
 }
 
 /// Where the actions service of a scope is, and the token for it.
@@ -123,7 +123,7 @@ pub struct ScaleSet {
     /// Its number.
     pub id: u64,
     /// Its labels; empty where they were not told.
-    pub labels: Vec<String>,
+    pub labels: Vec<Foreign>,
 }
 
 fn of_set(value: &Value) -> Option<ScaleSet> {
@@ -219,25 +219,25 @@ pub struct JobMessage {
     /// The number to acquire it by; 0 where GitHub has none.
     pub request: u64,
     /// The job's own id, a UUID. Not the `workflow_job` number of webhooks.
-    pub job: Option<String>,
+    pub job: Option<Foreign>,
     /// `owner/repo`.
-    pub repository: Option<String>,
+    pub repository: Option<Foreign>,
     /// The job's name as GitHub shows it.
-    pub name: Option<String>,
+    pub name: Option<Foreign>,
     /// The file of its workflow.
-    pub workflow: Option<String>,
+    pub workflow: Option<Foreign>,
     /// The run's number.
     pub run_id: Option<u64>,
     /// What started the workflow.
-    pub event: Option<String>,
+    pub event: Option<Foreign>,
     /// The labels that it asks for.
-    pub labels: Vec<String>,
+    pub labels: Vec<Foreign>,
     /// The runner that has or had it.
-    pub runner: Option<String>,
+    pub runner: Option<Foreign>,
     /// The number of that runner.
     pub runner_id: Option<u64>,
     /// How it ended, in GitHub's word for conclusions.
-    pub conclusion: Option<String>,
+    pub conclusion: Option<Foreign>,
     /// When it was queued.
     pub queued_at: Option<Time>,
     /// When it was given to a runner.
@@ -293,20 +293,20 @@ fn job_message(value: &Value) -> Option<JobMessage> {
     let (owner, repository) = (text(value, "ownerName"), text(value, "repositoryName"));
     let labels = value.get("requestLabels").and_then(Value::as_array);
     let labels = labels.into_iter().flatten().filter_map(Value::as_str);
-    let file = |reference: String| {
+    let file = |reference: Foreign| {
         let path = reference.split('@').next().unwrap_or_default();
-        path.rsplit('/').next().map(str::to_owned).filter(|name| !name.is_empty())
+        path.rsplit('/').next().filter(|name| !name.is_empty()).map(Foreign::from)
     };
     Some(JobMessage {
         happened,
         request: number(value, "runnerRequestId").unwrap_or(0),
         job: text(value, "jobId"),
-        repository: owner.zip(repository).map(|(owner, repo)| format!("{owner}/{repo}")),
+        repository: owner.zip(repository).map(|(owner, repo)| format!("{owner}/{repo}").into()),
         name: text(value, "jobDisplayName"),
         workflow: text(value, "jobWorkflowRef").and_then(file),
         run_id: number(value, "workflowRunId").filter(|id| *id > 0),
         event: text(value, "eventName"),
-        labels: labels.map(|label| label.chars().take(TEXT_MAX).collect()).collect(),
+        labels: labels.map(Foreign::from).collect(),
         runner: text(value, "runnerName"),
         runner_id: number(value, "runnerId").filter(|id| *id > 0),
         conclusion: text(value, "result").map(conclusion),
@@ -317,12 +317,12 @@ fn job_message(value: &Value) -> Option<JobMessage> {
 }
 
 /// The actions service's word for a result as webhooks and REST say it.
-fn conclusion(result: String) -> String {
+fn conclusion(result: Foreign) -> Foreign {
     match result.to_ascii_lowercase().as_str() {
-        "succeeded" => "success".to_owned(),
-        "failed" => "failure".to_owned(),
-        "canceled" => "cancelled".to_owned(),
-        other => other.to_owned(),
+        "succeeded" => "success".into(),
+        "failed" => "failure".into(),
+        "canceled" => "cancelled".into(),
+        other => other.into(),
     }
 }
 

@@ -8,8 +8,9 @@
 //! [repair]: super::repair
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,12 +27,18 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode};
 use runner_fleet_actors::{
     event::{Job, JobEnd},
-    job::{JobNews, JobWord, concerns},
+    foreign::Words,
+    job::{
+        JobNews, JobRecord, JobWord, concerns,
+        speech::{Numbers, Word},
+    },
+    name::PoolName,
     port::{Clock, Time},
 };
 use serde::Serialize;
 
 use super::{
+    faults::{Blame, Blames},
     payload::{self, Said},
     repair::Hook,
     signature::Secrets,
@@ -54,6 +61,8 @@ pub struct Door {
     ears: OnceLock<Arc<dyn JobEars>>,
     secrets: RwLock<Secrets>,
     counts: Counts,
+    numbers: Mutex<Numbers>,
+    blames: Blames,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +72,7 @@ struct Counts {
     foreign: AtomicU64,
     ignored: AtomicU64,
     refused: AtomicU64,
+    unproven: AtomicU64,
     /// Milliseconds since 1970; 0 = never.
     last_at: AtomicU64,
 }
@@ -74,14 +84,27 @@ pub struct DoorStatus {
     pub taken: u64,
     /// Deliveries that had been taken before.
     pub repeated: u64,
-    /// News of jobs that are not for self-hosted runners.
+    /// News of jobs that are for GitHub's own machines, or of repositories outside of all pools' scopes.
     pub foreign: u64,
+    /// Words about runners of this fleet that were not believed: from a repository outside of the
+    /// pool's scope, or about another registration of that name.
+    #[serde(default)]
+    pub unproven: u64,
+    /// Pools whose runners webhooks name by numbers of another kind than their registrations have.
+    #[serde(default)]
+    pub other_numbers: Vec<PoolName>,
     /// Deliveries of other events, pings among them.
     pub ignored: u64,
     /// Deliveries that were refused: no good signature, not readable, not kept.
     pub refused: u64,
     /// When the last one with a good signature came.
     pub last_at: Option<Time>,
+    /// Deliveries that were refused though their signature was good, by what was wrong with them.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
+    /// What was wrong with the last of them.
+    #[serde(default)]
+    pub last_fault: Option<Words>,
 }
 
 impl Door {
@@ -94,6 +117,8 @@ impl Door {
             ears: OnceLock::new(),
             secrets: RwLock::new(secrets),
             counts: Counts::default(),
+            numbers: Mutex::default(),
+            blames: Blames::default(),
         }
     }
 
@@ -104,12 +129,44 @@ impl Door {
         }
     }
 
-    /// Tells what a runner does, where it may be one of this fleet's.
-    fn tell(&self, news: &JobNews) {
+    /// Whether what news say of a runner is about one of this fleet's.
+    fn judge(&self, news: &JobNews) -> Word {
+        let runner = news.facts.runner.as_deref().and_then(|name| name.parse().ok());
+        let (Some(ears), Some(runner)) = (self.ears.get(), runner) else { return Word::NotOurs };
+        let known = ears.registration(&runner);
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = numbers.of_two_kinds().count();
+        let word = self.desk.serves(|pools| numbers.judge(&runner, &news.facts, pools, known));
+        if numbers.of_two_kinds().count() > before {
+            tracing::warn!(
+                pool = %runner.pool(),
+                "webhooks name this pool's runners by other numbers than their registrations have; \
+                 they are believed by repository, name and labels"
+            );
+        }
+        drop(numbers);
+        if matches!(word, Word::OutOfScope | Word::OtherRunner) {
+            let earlier = self.counts.unproven.fetch_add(1, Ordering::Relaxed);
+            let (repository, number) = (news.facts.repository.as_deref(), news.facts.runner_id);
+            if earlier == 0 {
+                tracing::warn!(
+                    %runner, repository, ?number, ?word,
+                    "a webhook names a runner of this fleet and is not believed; further ones are \
+                     counted in the status"
+                );
+            } else {
+                tracing::debug!(%runner, repository, ?number, ?word, "a webhook is not believed");
+            }
+        }
+        word
+    }
+
+    /// Tells what a runner does, where that was judged to be about one of this fleet's.
+    fn tell(&self, news: &JobNews, word: Word) {
         let runner = news.facts.runner.as_deref().and_then(|name| name.parse().ok());
         let (Some(ears), Some(runner)) = (self.ears.get(), runner) else { return };
+        let Word::Ours(number) = word else { return };
         let facts = news.facts.clone();
-        let number = facts.runner_id;
         match news.word {
             JobWord::Running => ears.job_started(
                 &runner,
@@ -144,9 +201,16 @@ impl Door {
             taken: count(&self.counts.taken),
             repeated: count(&self.counts.repeated),
             foreign: count(&self.counts.foreign),
+            unproven: count(&self.counts.unproven),
+            other_numbers: {
+                let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+                numbers.of_two_kinds().cloned().collect()
+            },
             ignored: count(&self.counts.ignored),
             refused: count(&self.counts.refused),
             last_at: last.and_then(Time::from_timestamp_millis),
+            faults: self.blames.counted(),
+            last_fault: self.blames.last(),
         }
     }
 
@@ -214,6 +278,7 @@ async fn take(
     }
     let missing = |name: &str| {
         let detail = format!("the delivery has no {name}, which GitHub sends with every one");
+        door.blames.blame(Blame::Headers, &detail);
         Problem::new(StatusCode::BAD_REQUEST, detail)
     };
     let event = text(headers, "x-github-event").ok_or_else(|| missing("X-GitHub-Event"))?;
@@ -223,10 +288,21 @@ async fn take(
     let now = door.clock.now();
     let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
     door.counts.last_at.store(millis, Ordering::Relaxed);
-    let said = payload::read(event, &body, now)
-        .map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()))?;
+    let unreadable = |why: payload::Unreadable| {
+        door.blames.blame(Blame::Unreadable, &format!("delivery {delivery} of {event}: {why}"));
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
+    };
+    let body = payload::json(text(headers, "content-type"), &body).map_err(unreadable)?;
+    let said = payload::read(event, &body, now).map_err(unreadable)?;
     let news = match said {
-        Said::Job(news) => Some(*news),
+        Said::Job(mut news) => {
+            let word = door.judge(&news);
+            if word == Word::OtherRunner {
+                // It runs on a namesake; the books must not take that for the one that is known here.
+                news.facts.runner = None;
+            }
+            Some((*news, word))
+        }
         Said::Ping => None,
         Said::Nothing => {
             door.counts.ignored.fetch_add(1, Ordering::Relaxed);
@@ -239,7 +315,7 @@ async fn take(
 
 async fn keep(
     door: &Door,
-    news: Option<JobNews>,
+    news: Option<(JobNews, Word)>,
     delivery: &str,
     hook: Option<Entry>,
     now: Time,
@@ -247,6 +323,7 @@ async fn keep(
     let unkept = |error: crate::demand::ledger::LedgerError| {
         tracing::error!(%error, "a delivery cannot be kept; github will be asked for it again");
         let detail = "the delivery cannot be kept now; it will be asked for again";
+        door.blames.count(Blame::NotKept, detail);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     };
     let desk = &door.desk;
@@ -258,16 +335,20 @@ async fn keep(
     } else {
         &door.counts.taken
     };
-    let known = |news: &JobNews| desk.book(|book| book.get(&news.key).is_some());
+    let known = |news: &JobNews| {
+        let same = |job: &JobRecord| !job.facts.is_of_another_repository(&news.facts);
+        desk.book(|book| book.get(&news.key).is_some_and(same))
+    };
     let ours = |news: &JobNews| known(news) || desk.serves(|pools| concerns(&news.facts, pools));
-    let foreign = news.as_ref().is_some_and(|news| !ours(news));
+    let foreign = news.as_ref().is_some_and(|(news, _)| !ours(news));
     let mut with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
     with.extend(hook);
-    let told = news.clone().filter(|_| !foreign && !repeated).into_iter().collect();
+    let told =
+        news.iter().filter(|_| !foreign && !repeated).map(|(news, _)| news.clone()).collect();
     desk.hear_with(told, with).await.map_err(unkept)?;
-    if let Some(news) = news.as_ref().filter(|_| !repeated) {
+    if let Some((news, word)) = news.as_ref().filter(|_| !repeated) {
         // After the desk, for the reason that is told there.
-        door.tell(news);
+        door.tell(news, *word);
     }
     let counted = if foreign && !repeated { &door.counts.foreign } else { counted };
     counted.fetch_add(1, Ordering::Relaxed);

@@ -163,7 +163,7 @@ fn is_refusal(error: &PortError) -> bool {
 /// The news that a job which GitHub does not have any more is over.
 fn vanished(job: &JobRecord, at: Time) -> JobNews {
     let facts =
-        JobFacts { ended_at: Some(at), conclusion: Some("gone".to_owned()), ..JobFacts::default() };
+        JobFacts { ended_at: Some(at), conclusion: Some("gone".into()), ..JobFacts::default() };
     JobNews { key: job.key.clone(), word: JobWord::Done, at, facts }
 }
 

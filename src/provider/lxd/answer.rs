@@ -81,7 +81,7 @@ impl Answer {
             _ => "",
         };
         let what = format!("{tried}: HTTP {}: {text}{advice}", self.status);
-        PortError { class, what, certain }
+        PortError::certain(class, what).leaving_nothing(certain)
     }
 
     fn class(&self, text: &str, purpose: Purpose) -> (ErrorClass, bool) {

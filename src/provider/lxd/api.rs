@@ -208,13 +208,14 @@ impl Api {
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, PortError> {
-        let wire = self.way.connect().await.map_err(|error| PortError {
-            what: format!("{}: {}", call.tried, error.what),
-            ..error
+        let wire = self.way.connect().await.map_err(|error| {
+            let what = format!("{}: {}", call.tried, error.what);
+            PortError::certain(error.class, what).leaving_nothing(error.certain)
         })?;
         let doubt = |why: String| {
             let what = format!("{}: {}: {why}", call.tried, self.way.place());
-            PortError { class: ErrorClass::Transient, what, certain: call.purpose == Purpose::Read }
+            PortError::certain(ErrorClass::Transient, what)
+                .leaving_nothing(call.purpose == Purpose::Read)
         };
         match tokio::time::timeout(self.timeouts.call, self.exchange(wire, call)).await {
             Ok(Ok(answer)) => Ok(answer),

@@ -149,7 +149,8 @@ impl Inner {
             Err(error) if *left && !*unwanted => {
                 tracing::warn!(runner = %name, error = %error, "creation in the background failed");
                 let mut vm = vm.clone();
-                vm.status = VmStatus::Error { class: error.class, fault: error.what.clone() };
+                vm.status =
+                    VmStatus::Error { class: error.class, fault: error.what.clone().into() };
                 Some(Launch::Failed { vm, at: self.now() })
             }
             Err(error) if !error.certain => {
@@ -324,7 +325,7 @@ impl Inner {
         match self.look(name).await {
             // Not there, or not there yet: as certain as the failure itself.
             Ok(None) => return Err(self.explain(order, error).await),
-            Err(_) => return Err(PortError { certain: false, ..error }),
+            Err(_) => return Err(error.leaving_nothing(false)),
             Ok(Some(Seen::Ours(own))) if runs_as_ordered(&own) => {
                 tracing::info!(runner = %name, "vm is there although its creation seemed to fail");
                 return Ok(own.vm.id);
@@ -332,12 +333,12 @@ impl Inner {
             Ok(Some(Seen::Ours(_))) => {
                 let removed = self.clear(name).await;
                 if !matches!(removed, Ok(Deletion::Gone)) {
-                    return Err(PortError { certain: false, ..error });
+                    return Err(error.leaving_nothing(false));
                 }
             }
             Ok(Some(_)) => {}
         }
-        Err(self.explain(order, PortError { certain: true, ..error }).await)
+        Err(self.explain(order, error.leaving_nothing(true)).await)
     }
 
     /// Removes what there is of this name and stays until it is gone, or the patience is at its end.
@@ -363,10 +364,10 @@ impl Inner {
         let missing = self.missing(&order.shape, lxd).await;
         let error = match &lxd.image_server {
             // LXD's words name the image, and not where it was looked for.
-            Some(server) if error.what.contains("image") => PortError {
-                what: format!("{} (image server: {})", error.what, server.url),
-                ..error
-            },
+            Some(server) if error.what.contains("image") => {
+                let what = format!("{} (image server: {})", error.what, server.url);
+                PortError::certain(error.class, what).leaving_nothing(error.certain)
+            }
             _ => error,
         };
         if missing.is_empty() {
@@ -374,7 +375,7 @@ impl Inner {
                 ErrorClass::NotFound => ErrorClass::Invalid,
                 other => other,
             };
-            return PortError { class, ..error };
+            return error.classed(class);
         }
         // What names something that is not there has made nothing.
         PortError::certain(ErrorClass::Invalid, format!("{} ({})", error.what, missing.join("; ")))

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use chrono::TimeDelta;
 use runner_fleet_actors::{
+    foreign::{Foreign, NAME_MAX},
     name::{FleetId, RunnerName, VmId},
     port::{ErrorClass, LaunchOrder, Time, Vm, VmStatus},
 };
@@ -88,7 +89,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId, now: Time) -> Seen {
                 id: VmId(name.as_str().to_owned()),
                 status: status(element, now),
                 created_at: own(CREATED_AT).or(text("created_at")).and_then(|t| t.parse().ok()),
-                shape: own(SHAPE).map(str::to_owned),
+                shape: own(SHAPE).map(|shape| Foreign::<NAME_MAX>::from(shape).into()),
                 scope: own(SCOPE).and_then(|t| t.parse().ok()),
                 address: None,
                 task: None,
@@ -136,14 +137,14 @@ fn status(element: &Value, now: Time) -> VmStatus {
             if made.is_some_and(|made| (now - made).abs() < UNSTARTED) {
                 return VmStatus::Building;
             }
-            let fault = "created and never started: whoever launched it broke off".to_owned();
+            let fault = "created and never started: whoever launched it broke off".into();
             VmStatus::Error { class: ErrorClass::Transient, fault }
         }
         "Error" => {
-            let fault = "LXD cannot say more of it than Error: see its log there".to_owned();
+            let fault = "LXD cannot say more of it than Error: see its log there".into();
             VmStatus::Error { class: ErrorClass::Transient, fault }
         }
-        other => VmStatus::Unknown { word: tidy(other, &[]) },
+        other => VmStatus::Unknown { word: tidy(other, &[]).into() },
     }
 }
 

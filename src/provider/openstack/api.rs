@@ -238,7 +238,8 @@ impl Api {
         })?;
         serde_json::from_slice(&answer.body).map_err(|e| {
             let what = format!("{}: the answer is not JSON: {e}", call.tried);
-            PortError { class: ErrorClass::Transient, what, certain: call.purpose == Purpose::Read }
+            PortError::certain(ErrorClass::Transient, what)
+                .leaving_nothing(call.purpose == Purpose::Read)
         })
     }
 

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use runner_fleet_actors::{
+    foreign::{Foreign, NAME_MAX},
     name::{FleetId, PoolName, RunnerName, VmId},
     port::{LaunchOrder, Vm, VmStatus, VmTask},
 };
@@ -90,7 +91,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId) -> Seen {
         id: VmId(id.to_owned()),
         status: status(element),
         created_at: metadata(CREATED_AT).or(text("created")).and_then(|t| t.parse().ok()),
-        shape: metadata(SHAPE).map(str::to_owned),
+        shape: metadata(SHAPE).map(|shape| Foreign::<NAME_MAX>::from(shape).into()),
         scope: metadata(SCOPE).and_then(|t| t.parse().ok()),
         address: address(element),
         task: task(element),
@@ -102,7 +103,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId) -> Seen {
 fn task(element: &Value) -> Option<VmTask> {
     let word = element.get("OS-EXT-STS:task_state").and_then(Value::as_str)?;
     let since = element.get("updated").and_then(Value::as_str).and_then(|t| t.parse().ok());
-    Some(VmTask { word: tidy(word, &[]), since })
+    Some(VmTask { word: tidy(word, &[]).into(), since })
 }
 
 /// Nova's word as the house's. Only SHUTOFF means that the guest has powered off: a PAUSED or
@@ -122,9 +123,9 @@ fn status(element: &Value) -> VmStatus {
         "ERROR" => {
             let fault = element.get("fault").and_then(|f| f.get("message")).and_then(Value::as_str);
             let fault = tidy(fault.unwrap_or("the cloud gave no reason"), &[]);
-            VmStatus::Error { class: fault_class(&fault), fault }
+            VmStatus::Error { class: fault_class(&fault), fault: fault.into() }
         }
-        other => VmStatus::Unknown { word: tidy(other, &[]) },
+        other => VmStatus::Unknown { word: tidy(other, &[]).into() },
     }
 }
 

@@ -35,7 +35,7 @@ impl Failure {
             Self::Lost(error) => {
                 let what = format!("{tried}: {}", reason(&error));
                 let certain = purpose == Purpose::Read || error.is_connect() || error.is_builder();
-                PortError { class: ErrorClass::Transient, what, certain }
+                PortError::certain(ErrorClass::Transient, what).leaving_nothing(certain)
             }
             Self::Moved(why) => PortError::certain(
                 ErrorClass::Invalid,

@@ -38,6 +38,7 @@ pub fn pool_set(max: u32) -> PoolSet {
         group: None,
         labels: labels(),
         max,
+        repositories: runner_fleet_actors::job::Repositories::default(),
     }
 }
 

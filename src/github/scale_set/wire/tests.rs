@@ -63,9 +63,9 @@ fn a_refusal_is_known_by_its_type_whatever_its_words() {
     ];
     for (name, wanted) in table {
         let body = json!({"typeName": name, "message": "words"}).to_string();
-        assert_eq!(refusal(body.as_bytes()), (wanted, Some("words".to_owned())), "{name}");
+        assert_eq!(refusal(body.as_bytes()), (wanted, Some("words".into())), "{name}");
     }
-    assert_eq!(refusal(b"Bad gateway"), (Refusal::Other, Some("Bad gateway".to_owned())));
+    assert_eq!(refusal(b"Bad gateway"), (Refusal::Other, Some("Bad gateway".into())));
     assert_eq!(refusal(b""), (Refusal::Other, None));
 }
 

@@ -55,12 +55,11 @@ impl Scene {
         let (folder, github) = (tempfile::tempdir().unwrap(), Arc::new(github));
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
         let ledger = Arc::new(Ledger::open(folder.path()).await.unwrap());
-        let serves = vec![Serves {
-            pool: "large".parse().unwrap(),
-            scope: "o".parse().unwrap(),
-            labels: vec!["large".to_owned()],
-            priority: 0,
-        }];
+        let serves = vec![Serves::new(
+            "large".parse().unwrap(),
+            "o".parse().unwrap(),
+            vec!["large".to_owned()],
+        )];
         let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(serving.run(stop.clone()));
@@ -81,8 +80,8 @@ impl Scene {
     async fn told(&self, word: JobWord, ids: std::ops::RangeInclusive<u64>) {
         let at = chrono::Utc::now() - chrono::Duration::hours(5);
         let facts = JobFacts {
-            repository: Some("o/r".to_owned()),
-            labels: vec!["large".to_owned()],
+            repository: Some("o/r".into()),
+            labels: vec!["large".into()],
             ..JobFacts::default()
         };
         let news = |id: u64| JobNews { key: id.into(), word, at, facts: facts.clone() };
