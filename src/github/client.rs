@@ -201,7 +201,8 @@ impl Client {
                 .create(now)
                 .map_err(|until| call.failed(ErrorClass::RateLimited { until }, "not tried"))?;
         }
-        let answer = self.as_app(call, key, now).await?;
+        // By the wall: GitHub compares it with its own clock.
+        let answer = self.as_app(call, key, self.clock.wall()).await?;
         self.judge(call, answer)
     }
 
@@ -281,7 +282,8 @@ impl Client {
     }
 
     async fn token(&self, call: &Call<'_>, refused: Option<u64>) -> Result<Token, PortError> {
-        let now = self.clock.now();
+        // By the wall: when a token ends is said by GitHub's clock.
+        let now = self.clock.wall();
         let token = self.credentials.token(refused, now, |key| self.mint(call, key, now)).await;
         // What failed is the way to the call, never the call itself: it left nothing behind.
         token.map_err(|error| call.failed(error.class, &error.what))
@@ -360,7 +362,10 @@ impl Client {
         };
         let now = self.clock.now();
         tracing::debug!(call = %call.what, status = answer.status.as_u16(), "github answered");
-        let mut seen = seen(&answer, now);
+        let mut seen = seen(&answer, self.clock.wall());
+        // GitHub names times of its clock; whoever waits for them does so on the timeline.
+        seen.reset = seen.reset.map(|reset| self.clock.on_timeline(reset));
+        seen.retry_at = seen.retry_at.map(|at| self.clock.on_timeline(at));
         if counts == Counts::ForTheApp {
             seen.limit = None;
         }

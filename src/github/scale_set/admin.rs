@@ -151,7 +151,8 @@ impl Admin {
     ) -> Result<Connection, PortError> {
         let tries = self.tries.load(Ordering::Acquire);
         let mut held = self.held.lock().await;
-        let now = github.client.clock.now();
+        // By the wall: when a token ends is said by GitHub's clock.
+        let now = github.client.clock.wall();
         if let Some(connection) = &held.connection
             && refused != Some(connection.generation)
             && connection.expires.is_none_or(|end| now + RENEW_EARLY < end)

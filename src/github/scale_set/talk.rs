@@ -307,10 +307,10 @@ impl Talk {
             Action::Open { set } => {
                 let session = calls::open_session(admin, set, &self.around.owner).await?;
                 tracing::info!(pool = %self.set.pool, set, "session of the scale set opened");
-                opened(session, queue)?
+                opened(session, queue, &*self.around.clock)?
             }
             Action::Renew { set, session } => {
-                opened(calls::renew_session(admin, set, &session).await?, queue)?
+                opened(calls::renew_session(admin, set, &session).await?, queue, &*self.around.clock)?
             }
             Action::Remember(memory) => {
                 self.remember(&memory).await?;
@@ -431,9 +431,10 @@ impl Talk {
     }
 }
 
-fn opened(session: Session, queue: &mut Option<Queue>) -> Result<Event, Failed> {
+fn opened(session: Session, queue: &mut Option<Queue>, clock: &dyn Clock) -> Result<Event, Failed> {
     *queue = Some(Queue::of(&session)?);
-    let expires = super::wire::expiry(&session.token);
+    // Said by the clock of GitHub, waited for on the timeline.
+    let expires = super::wire::expiry(&session.token).map(|end| clock.on_timeline(end));
     Ok(Event::Opened { session: session.id, expires, statistics: session.statistics })
 }
 
