@@ -25,7 +25,8 @@ use runner_fleet::{
     http::strangers::{self, Bounds},
 };
 use runner_fleet_actors::{
-    job::Serves,
+    job::{JobFacts, JobNews, JobWord, Serves},
+    name::PoolName,
     port::{Clock, DemandSource, Secret, TokioClock},
 };
 use sha2::Sha256;
@@ -53,7 +54,7 @@ async fn house() -> House {
         "lineville".parse().unwrap(),
         vec!["self-hosted".to_owned(), "k8s".to_owned()],
     )];
-    let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
+    let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await;
     let secrets = Secrets::new(Secret::new(SECRET), None);
     let door = Arc::new(Door::new(Arc::clone(&desk), secrets, clock));
     let stop = CancellationToken::new();
@@ -146,5 +147,44 @@ fn webhooks(c: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, webhooks);
+/// A fleet asks for the demand of each of its pools, at its start and at each reload.
+fn watches(c: &mut Criterion) {
+    const JOBS: u64 = 2000;
+    let io = tokio::runtime::Runtime::new().unwrap();
+    let mut group = c.benchmark_group("each pool's demand is asked for, with 2,000 jobs");
+    group.sample_size(10);
+    for pools in [30_u64, 300, 3000] {
+        let names: Vec<PoolName> =
+            (0..pools).map(|n| format!("pool-{n}").parse().unwrap()).collect();
+        let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let desk = io.block_on(async {
+            let serves = names
+                .iter()
+                .map(|pool| Serves::new(pool.clone(), "lineville".parse().unwrap(), vec![pool.as_str().to_owned()]))
+                .collect();
+            let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+            let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());
+            let (desk, serving) = Desk::open(ledger, serves, clock).await;
+            tokio::spawn(serving.run(CancellationToken::new()));
+            let news = |id: u64| JobNews {
+                key: id.into(),
+                word: JobWord::Queued,
+                at: chrono::Utc::now(),
+                facts: JobFacts {
+                    labels: vec![format!("pool-{}", id % pools)],
+                    ..JobFacts::default()
+                },
+            };
+            desk.hear((0..JOBS).map(news).collect()).await.unwrap();
+            desk
+        });
+        group.throughput(Throughput::Elements(pools));
+        group.bench_function(format!("{pools} pools"), |b| {
+            b.iter(|| names.iter().map(|pool| desk.watch(pool)).count());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, webhooks, watches);
 criterion_main!(benches);

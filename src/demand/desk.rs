@@ -23,7 +23,7 @@ use runner_fleet_actors::{
     event::{FleetEvent, Phase},
     job::{Book, JobKey, JobNews, JobRecord, Serves},
     name::PoolName,
-    port::{Clock, DemandSource},
+    port::{Clock, DemandSource, Time},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ use super::ledger::{Entry, Ledger, LedgerError};
 const INBOX: usize = 4096;
 /// News that go into one transaction.
 const BATCH: usize = 1024;
+/// How often is looked whether the disk takes again what it has refused.
+const MEND: Duration = Duration::from_secs(1);
 /// How often what is over is forgotten.
 const TIDY: Duration = Duration::from_secs(600);
 
@@ -58,8 +60,28 @@ struct State {
     serves: Vec<Serves>,
     sure: Sure,
     demand: BTreeMap<PoolName, watch::Sender<Option<Demand>>>,
+    /// What was published last: jobs that wait and run, by pool.
+    counted: BTreeMap<PoolName, (u32, u32)>,
     /// Jobs whose newest word the disk has refused so far.
     unkept: BTreeSet<JobKey>,
+    /// Whether what an earlier daemon left open is in the book. Until then nobody may say that these
+    /// are all.
+    recalled: bool,
+    /// The ledger that is written, counted from the first.
+    ledgers: u64,
+}
+
+impl State {
+    fn tell(&self, pool: &PoolName, sender: &watch::Sender<Option<Demand>>, now: Time) {
+        let (waiting, running) = self.counted.get(pool).copied().unwrap_or_default();
+        let sure = if self.recalled { self.sure } else { Sure::AtLeast };
+        let news = Demand { waiting, running, as_of: now, sure };
+        sender.send_if_modified(|demand| {
+            let same = demand.is_some_and(|old| Demand { as_of: now, ..old } == news);
+            *demand = if same { *demand } else { Some(news) };
+            !same
+        });
+    }
 }
 
 /// What serves the desk; to be spawned.
@@ -70,31 +92,54 @@ pub struct Serving {
 
 impl Desk {
     /// A desk with the jobs that an earlier daemon left open. What it knows is *at least*, until
-    /// [`Desk::now_sure`] says that nothing was missed meanwhile.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be read.
+    /// [`Desk::now_sure`] says that nothing was missed meanwhile. Where the ledger cannot be read now,
+    /// they are recalled when it can.
     pub async fn open(
         ledger: Arc<Ledger>,
         serves: Vec<Serves>,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<Self>, Serving), LedgerError> {
-        let mut book = Book::default();
-        for job in ledger.open_jobs().await? {
-            book.recall(job);
-        }
-        book.rematch(&serves);
+    ) -> (Arc<Self>, Serving) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let state = State {
-            book,
+            book: Book::default(),
             serves,
             sure: Sure::AtLeast,
             demand: BTreeMap::new(),
+            counted: BTreeMap::new(),
             unkept: BTreeSet::new(),
+            recalled: false,
+            ledgers: ledger.begun_anew(),
         };
         let desk = Arc::new(Self { inbox: sender, ledger, clock, state: Mutex::new(state) });
+        desk.recall().await;
         let serving = Serving { desk: Arc::clone(&desk), inbox };
-        Ok((desk, serving))
+        (desk, serving)
+    }
+
+    /// Takes what an earlier daemon left open into the book, where that has not been possible yet.
+    async fn recall(&self) {
+        if self.state().recalled {
+            return;
+        }
+        let open = match self.ledger.open_jobs().await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::debug!(%error, "jobs of an earlier daemon are recalled later");
+                return;
+            }
+        };
+        let mut state = self.state();
+        let State { book, serves, unkept, recalled, .. } = &mut *state;
+        let now = self.clock.now();
+        for mut job in open {
+            // Noted by a clock that was ahead: nothing would be asked about it before that time.
+            job.last_at = job.last_at.min(now);
+            job.heard_at = job.heard_at.min(now);
+            book.recall(job);
+        }
+        unkept.extend(book.rematch(serves).into_iter().map(|job| job.key));
+        *recalled = true;
+        self.publish(&mut state);
     }
 
     /// Takes in news. They are on the disk when it returns.
@@ -233,15 +278,11 @@ impl Desk {
     }
 
     fn publish(&self, state: &mut State) {
+        let counts = state.book.demands();
+        state.counted = counts.into_iter().map(|(pool, count)| (pool.clone(), count)).collect();
         let now = self.clock.now();
         for (pool, sender) in &state.demand {
-            let (waiting, running) = state.book.demand(pool);
-            let news = Demand { waiting, running, as_of: now, sure: state.sure };
-            sender.send_if_modified(|demand| {
-                let same = demand.is_some_and(|old| Demand { as_of: now, ..old } == news);
-                *demand = if same { *demand } else { Some(news) };
-                !same
-            });
+            state.tell(pool, sender, now);
         }
     }
 
@@ -258,7 +299,7 @@ impl Desk {
         {
             let now = self.clock.now();
             let mut state = self.state();
-            let State { book, serves, unkept, .. } = &mut *state;
+            let State { book, serves, unkept, ledgers, .. } = &mut *state;
             for job in recalled {
                 book.recall(job);
             }
@@ -279,6 +320,12 @@ impl Desk {
                     Letter::Unanswered { key } => book.unanswered(&key, now),
                 }
             }
+            let begun = self.ledger.begun_anew();
+            if *ledgers != begun {
+                // The one that is written now knows nothing of what was kept in the old one.
+                *ledgers = begun;
+                unkept.extend(book.jobs().map(|job| job.key.clone()));
+            }
             let changed = unkept.iter().filter_map(|key| book.get(key));
             entries.extend(changed.map(|job| Entry::Job(Box::new(job.clone()))));
             self.publish(&mut state);
@@ -295,11 +342,30 @@ impl Desk {
                     }
                 }
             }
-            Err(error) => tracing::error!(%error, "news of jobs could not be kept"),
+            // Said in the log when it began, and in the status while it lasts.
+            Err(error) => tracing::debug!(%error, "news of jobs could not be kept"),
         }
         for taken in told {
             // A sender that went away does not want to know.
             let _gone = taken.send(kept.clone());
+        }
+    }
+
+    /// Tries again what the disk has refused, so that it is known when it takes it.
+    async fn mend(&self) {
+        if self.ledger.is_in_trouble()
+            && let Err(error) = self.ledger.prove().await
+        {
+            tracing::debug!(%error, "the ledger is still in trouble");
+            return;
+        }
+        self.recall().await;
+        let behind = {
+            let state = self.state();
+            !state.unkept.is_empty() || state.ledgers != self.ledger.begun_anew()
+        };
+        if behind {
+            self.take(Vec::new()).await;
         }
     }
 
@@ -330,7 +396,7 @@ impl Desk {
 }
 
 fn refuse(letters: Vec<Letter>, error: &LedgerError) {
-    tracing::error!(%error, "news of jobs could not be taken");
+    tracing::debug!(%error, "news of jobs could not be taken");
     for letter in letters {
         if let Letter::News { taken, .. } = letter {
             let _gone = taken.send(Err(error.clone()));
@@ -341,12 +407,11 @@ fn refuse(letters: Vec<Letter>, error: &LedgerError) {
 impl DemandSource for Desk {
     fn watch(&self, pool: &PoolName) -> watch::Receiver<Option<Demand>> {
         let mut state = self.state();
-        let receiver = state
-            .demand
-            .entry(pool.clone())
-            .or_insert_with(|| watch::Sender::new(None))
-            .subscribe();
-        self.publish(&mut state);
+        let sender =
+            state.demand.entry(pool.clone()).or_insert_with(|| watch::Sender::new(None)).clone();
+        let receiver = sender.subscribe();
+        // Counted when the book last changed: a fleet of many pools asks for each of them.
+        state.tell(pool, &sender, self.clock.now());
         receiver
     }
 }
@@ -356,6 +421,8 @@ impl Serving {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tidy = tokio::time::interval(TIDY);
         tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut mend = tokio::time::interval(MEND);
+        mend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -368,6 +435,7 @@ impl Serving {
                     self.desk.take(letters).await;
                 }
                 _ = tidy.tick() => self.desk.tidy().await,
+                _ = mend.tick() => self.desk.mend().await,
                 () = stop.cancelled() => {
                     self.inbox.close();
                     if self.inbox.is_empty() {

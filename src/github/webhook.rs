@@ -15,6 +15,7 @@
 
 pub mod door;
 mod faults;
+pub mod hooks;
 mod lenient;
 pub mod payload;
 pub mod repair;

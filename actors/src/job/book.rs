@@ -184,26 +184,39 @@ impl Book {
     /// Jobs that wait and run for a pool.
     #[must_use]
     pub fn demand(&self, pool: &PoolName) -> (u32, u32) {
-        let of = |word| {
-            self.jobs
-                .values()
-                .filter(move |job| job.word == word && job.pool.as_ref() == Some(pool))
-        };
-        let mut queued: BTreeMap<Option<u64>, u32> = BTreeMap::new();
-        for job in of(JobWord::Queued) {
-            *queued.entry(job.facts.run_id).or_default() += 1;
-        }
-        let mut taken = 0;
-        for start in self.starts.values().filter(|start| start.pool == *pool) {
-            if let Some(left) = queued.get_mut(&start.run_id).filter(|left| **left > 0) {
-                *left -= 1;
-                taken += u32::from(!start.over);
+        self.demands().get(pool).copied().unwrap_or_default()
+    }
+
+    /// Jobs that wait and run, by pool; a pool that is not named has none. One pass over the book,
+    /// however many pools there are.
+    #[must_use]
+    pub fn demands(&self) -> BTreeMap<&PoolName, (u32, u32)> {
+        let mut queued: BTreeMap<(&PoolName, Option<u64>), u32> = BTreeMap::new();
+        let mut demands: BTreeMap<&PoolName, (u32, u32)> = BTreeMap::new();
+        for job in self.jobs.values() {
+            let Some(pool) = &job.pool else { continue };
+            match job.word {
+                JobWord::Queued => *queued.entry((pool, job.facts.run_id)).or_default() += 1,
+                JobWord::Running if !self.ended.contains_key(&job.key) => {
+                    let (_, running) = demands.entry(pool).or_default();
+                    *running = running.saturating_add(1);
+                }
+                JobWord::Running | JobWord::Blocked | JobWord::Done => {}
             }
         }
-        let waiting = queued.values().copied().fold(0, u32::saturating_add);
-        let running = of(JobWord::Running).filter(|job| !self.ended.contains_key(&job.key));
-        let running = u32::try_from(running.count()).unwrap_or(u32::MAX);
-        (waiting, running.saturating_add(taken))
+        for start in self.starts.values() {
+            let left = queued.get_mut(&(&start.pool, start.run_id)).filter(|left| **left > 0);
+            if let Some(left) = left {
+                *left -= 1;
+                let (_, running) = demands.entry(&start.pool).or_default();
+                *running = running.saturating_add(u32::from(!start.over));
+            }
+        }
+        for ((pool, _), left) in queued {
+            let (waiting, _) = demands.entry(pool).or_default();
+            *waiting = waiting.saturating_add(left);
+        }
+        demands
     }
 
     /// Jobs that wait for a pool whose source gave them to it, and that it does not take.
@@ -220,18 +233,24 @@ impl Book {
     /// When a job is to be looked up at its forge; `None` for what is over or has no id there.
     #[must_use]
     pub fn check_at(&self, job: &JobRecord) -> Option<Time> {
-        job.key.id()?;
+        self.check_with(job, &self.begun())
+    }
+
+    /// Runs of which some job has begun by a guest's word alone.
+    fn begun(&self) -> BTreeSet<u64> {
+        self.starts.values().filter_map(|start| start.run_id).collect()
+    }
+
+    fn check_with(&self, job: &JobRecord, begun: &BTreeSet<u64>) -> Option<Time> {
+        let seed = job.key.id()?;
         let curve = match job.word {
             JobWord::Blocked | JobWord::Queued if job.pool.is_none() => UNSERVED,
             JobWord::Blocked | JobWord::Queued => QUEUED,
             JobWord::Running => RUNNING,
             JobWord::Done => return None,
         };
-        let seed = job.key.id().unwrap_or_default();
         let usual = job.last_at + backoff::delay(job.checks.saturating_add(1), seed, curve);
-        let taken = self.starts.values().any(|start| {
-            start.run_id.is_some() && start.run_id == job.facts.run_id && job.checks == 0
-        });
+        let taken = job.checks == 0 && job.facts.run_id.is_some_and(|run| begun.contains(&run));
         let ended = self.ended.get(&job.key).filter(|_| job.checks == 0).map(|at| *at + SOON);
         let begun = (taken && job.word == JobWord::Queued).then(|| job.last_at + SOON * 3);
         let due = [ended, begun].into_iter().flatten().fold(usual, Time::min);
@@ -243,8 +262,9 @@ impl Book {
     pub fn doubtful(&self, now: Time) -> (Vec<&JobRecord>, Option<Time>) {
         let mut due = Vec::new();
         let mut next: Option<Time> = None;
+        let begun = self.begun();
         for job in self.jobs.values() {
-            match self.check_at(job) {
+            match self.check_with(job, &begun) {
                 Some(at) if at <= now => due.push((at, job)),
                 Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 None => {}

@@ -290,3 +290,38 @@ fn a_job_stays_in_its_repository_whatever_a_stranger_says_of_its_number() {
     assert!(book.apply(told("octo-org/renamed", Some(5)), &pools).is_some(), "its number stays");
     assert_eq!(book.demand(&large()), (0, 0));
 }
+
+/// What each pool's demand was counted by before all were counted in one pass.
+fn counted_alone(book: &Book, pool: &PoolName) -> (u32, u32) {
+    let of = |word| {
+        book.jobs().filter(move |job| job.word == word && job.pool.as_ref() == Some(pool)).count()
+    };
+    (u32::try_from(of(JobWord::Queued)).unwrap(), u32::try_from(of(JobWord::Running)).unwrap())
+}
+
+#[test]
+fn all_pools_are_counted_in_one_pass_as_each_would_be_alone() {
+    let mut book = Book::default();
+    let pools: Vec<PoolName> = (0..50).map(|n| format!("pool-{n}").parse().unwrap()).collect();
+    let words = [JobWord::Blocked, JobWord::Queued, JobWord::Running, JobWord::Done];
+    for id in 0..2000_u64 {
+        let at_random = usize::try_from(id.wrapping_mul(2_654_435_761) >> 7).unwrap();
+        let facts = JobFacts {
+            run_id: Some(id / 3),
+            pool: Some(pools[at_random % pools.len()].clone()),
+            ..JobFacts::default()
+        };
+        let word = words[at_random % words.len()];
+        let serves: Vec<_> = pools
+            .iter()
+            .map(|pool| Serves::new(pool.clone(), "o".parse().unwrap(), Vec::new()))
+            .collect();
+        book.apply(JobNews { key: id.into(), word, at: at(0), facts }, &serves);
+    }
+    let demands = book.demands();
+    for pool in &pools {
+        let counted = demands.get(pool).copied().unwrap_or_default();
+        assert_eq!(counted, counted_alone(&book, pool), "{pool}");
+        assert_eq!(counted, book.demand(pool), "{pool}");
+    }
+}

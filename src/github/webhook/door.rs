@@ -39,6 +39,7 @@ use serde::Serialize;
 
 use super::{
     faults::{Blame, Blames},
+    hooks::Hooks,
     payload::{self, Said},
     repair::Hook,
     signature::Secrets,
@@ -60,6 +61,7 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     ears: OnceLock<Arc<dyn JobEars>>,
     secrets: RwLock<Secrets>,
+    hooks: Arc<Hooks>,
     counts: Counts,
     numbers: Mutex<Numbers>,
     blames: Blames,
@@ -116,6 +118,7 @@ impl Door {
             clock,
             ears: OnceLock::new(),
             secrets: RwLock::new(secrets),
+            hooks: Arc::default(),
             counts: Counts::default(),
             numbers: Mutex::default(),
             blames: Blames::default(),
@@ -185,6 +188,12 @@ impl Door {
             }
             JobWord::Blocked | JobWord::Queued => {}
         }
+    }
+
+    /// The hooks that deliveries were told to come through.
+    #[must_use]
+    pub fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
     }
 
     /// Other secrets from now on.
@@ -309,19 +318,22 @@ async fn take(
             return Ok(StatusCode::ACCEPTED);
         }
     };
-    let hook = Hook::of(headers, &body).and_then(|hook| hook.mark());
-    keep(door, news, delivery, hook, now).await
+    let taken = keep(door, news, delivery, now).await?;
+    if let Some(hook) = Hook::of(headers, &body) {
+        door.hooks.heard(hook);
+    }
+    Ok(taken)
 }
 
 async fn keep(
     door: &Door,
     news: Option<(JobNews, Word)>,
     delivery: &str,
-    hook: Option<Entry>,
     now: Time,
 ) -> Result<StatusCode, Problem> {
     let unkept = |error: crate::demand::ledger::LedgerError| {
-        tracing::error!(%error, "a delivery cannot be kept; github will be asked for it again");
+        // Said in the log when it began, and in the status while it lasts.
+        tracing::debug!(%error, "a delivery cannot be kept; github will be asked for it again");
         let detail = "the delivery cannot be kept now; it will be asked for again";
         door.blames.count(Blame::NotKept, detail);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -341,8 +353,7 @@ async fn keep(
     };
     let ours = |news: &JobNews| known(news) || desk.serves(|pools| concerns(&news.facts, pools));
     let foreign = news.as_ref().is_some_and(|(news, _)| !ours(news));
-    let mut with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
-    with.extend(hook);
+    let with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
     let told =
         news.iter().filter(|_| !foreign && !repeated).map(|(news, _)| news.clone()).collect();
     desk.hear_with(told, with).await.map_err(unkept)?;

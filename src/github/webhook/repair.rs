@@ -6,11 +6,17 @@
 //! running for too long, or whose runner is gone, is looked up by its id ([`Book::doubtful`]). The second
 //! serves queues as well: their senders tell of jobs that wait, and not of their ends.
 //!
-//! Hooks make themselves known: each delivery says whose it is, so nothing has to be configured. Where
-//! the credentials may not read a hook's deliveries that is said once, and the second net is left.
+//! Hooks make themselves known: each delivery says whose it is, and once GitHub confirms it ([`Hooks`]) it
+//! is kept, so nothing has to be configured. Where the credentials may not read a hook's deliveries that
+//! is said once, and the second net is left.
+//!
+//! Look-ups of jobs have one budget, a part of what GitHub takes in an hour, for a burst of jobs must not
+//! cost the launches their calls. The newest doubt goes first: it is a runner that is gone or a job that
+//! just began, and an old one has waited before.
 //!
 //! [`Book::doubtful`]: runner_fleet_actors::job::Book::doubtful
 
+mod confirm;
 mod looks;
 
 use std::{
@@ -30,7 +36,9 @@ use runner_fleet_actors::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-pub use looks::{Looks, Next, Row, Tried, Tries, after, lost, since};
+pub use looks::{LookUps, Looks, Next, Row, Tried, Tries, after, chosen, lost, since};
+
+use super::hooks::Hooks;
 
 use crate::{
     demand::{
@@ -42,9 +50,6 @@ use crate::{
 
 /// Pages of one look: 100,000 deliveries.
 const PAGES: usize = 1000;
-/// Jobs that are looked up in one turn.
-const LOOK_UPS: usize = 20;
-
 /// How often is looked for what was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -125,19 +130,20 @@ impl Hook {
             login: String,
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let id = text("x-github-hook-id")?.parse().ok()?;
+        let id: u64 = text("x-github-hook-id")?.parse().ok()?;
         let body = || serde_json::from_slice::<Body>(body).ok();
         let scope = match text("x-github-hook-installation-target-type")? {
             "repository" => Some(body()?.repository?.full_name.parse().ok()?),
             "organization" => Some(body()?.organization?.login.parse().ok()?),
-            "integration" => None,
+            // There is one, whatever number it is told under.
+            "integration" => return Some(Self { id: 0, scope: None }),
             _ => return None,
         };
         Some(Self { id, scope })
     }
 
     /// What the ledger keeps of it.
-    pub(super) fn mark(&self) -> Option<Entry> {
+    fn mark(&self) -> Option<Entry> {
         let value = serde_json::to_string(self).ok()?;
         Some(Entry::Mark { name: format!("{HOOKS}{}", self.id), value: Some(value) })
     }
@@ -180,6 +186,7 @@ pub struct Repair {
     records: Arc<dyn Records>,
     clock: Arc<dyn Clock>,
     pace: Pace,
+    hooks: Arc<Hooks>,
     /// Repositories of which some job could be looked up.
     readable: Mutex<BTreeSet<String>>,
 }
@@ -193,12 +200,19 @@ impl Repair {
         clock: Arc<dyn Clock>,
         pace: Pace,
     ) -> Self {
-        Self { desk, records, clock, pace, readable: Mutex::default() }
+        let hooks = Arc::default();
+        Self { desk, records, clock, pace, hooks, readable: Mutex::default() }
+    }
+
+    /// Asks GitHub about the hooks that these are heard of.
+    #[must_use]
+    pub fn hearing_of(self, hooks: Arc<Hooks>) -> Self {
+        Self { hooks, ..self }
     }
 
     /// Looks for what webhooks have lost, now and on a period, until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let both = async { tokio::join!(self.deliveries(), self.jobs()) };
+        let both = async { tokio::join!(self.deliveries(), self.jobs(), self.confirm()) };
         stop.run_until_cancelled(both).await;
     }
 
@@ -237,11 +251,8 @@ impl Repair {
         silent: &mut BTreeSet<u64>,
     ) -> Result<bool, LedgerError> {
         let mut whole = true;
-        for (name, value) in self.desk.ledger().marks(HOOKS).await? {
-            let Ok(hook) = serde_json::from_str::<Hook>(&value) else {
-                tracing::warn!(%name, "a webhook in the ledger cannot be read and is left out");
-                continue;
-            };
+        self.hooks.forgive();
+        for hook in self.kept().await? {
             match self.look_at(&hook, tries).await? {
                 Ok(asked) => {
                     silent.remove(&hook.id);
@@ -343,14 +354,18 @@ impl Repair {
 
     async fn jobs(&self) {
         let turn = self.pace.turn;
+        let mut purse = LookUps::of_jobs(self.clock.now());
         loop {
             let now = self.clock.now();
-            let (due, next) = self.desk.book(|book| {
+            let (due, next, more) = self.desk.book(|book| {
                 let (due, next) = book.doubtful(now);
-                (due.into_iter().take(LOOK_UPS).cloned().collect::<Vec<_>>(), next)
+                let may = purse.take(due.len(), turn, now);
+                let more = due.len() > may;
+                (chosen(&due, may).into_iter().cloned().collect::<Vec<_>>(), next, more)
             });
             self.look_up_all(&due).await;
-            let wait = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(turn * 6);
+            let wait = next.and_then(|next| (next - now).to_std().ok()).filter(|_| !more);
+            let wait = if more { turn } else { wait.unwrap_or(turn * 6) };
             tokio::time::sleep(wait.clamp(turn, turn * 6)).await;
         }
     }

@@ -16,10 +16,10 @@ use crate::github::records::Delivery;
 /// How long GitHub keeps its log of deliveries (GitHub docs, "Viewing webhook deliveries").
 const LOGGED: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How far back the first look goes: a job waits a day at most (GitHub docs, "Usage limits").
-const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
 /// How far a look goes back behind the last one: a delivery may be tried for ten seconds, and clocks
 /// differ.
-const OVERLAP: Duration = Duration::from_secs(15 * 60);
+pub(super) const OVERLAP: Duration = Duration::from_secs(15 * 60);
 /// Between two looks that fail.
 const RETRY: Curve = Curve { base: Duration::from_secs(15), cap: Duration::from_secs(600) };
 /// So often a delivery is asked for; then its job is left to the other net.
@@ -49,6 +49,56 @@ impl Row {
         self.0 += 1;
         self.0 >= IN_A_ROW || matches!(class, ErrorClass::RateLimited { .. })
     }
+}
+
+/// A budget of calls that only look: so many at once, and so many turns for each further one. A turn is
+/// [`Pace::turn`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LookUps {
+    left: f64,
+    most: f64,
+    /// Turns that bring one.
+    turns: f64,
+    at: Time,
+}
+
+impl LookUps {
+    /// For jobs: with turns of five seconds one each ten, 360 an hour besides 30 at once. GitHub takes
+    /// 5,000 calls an hour of one token (GitHub docs, "Primary rate limit"), and launches need most.
+    #[must_use]
+    pub fn of_jobs(now: Time) -> Self {
+        Self { left: 30.0, most: 30.0, turns: 2.0, at: now }
+    }
+
+    /// For hooks that were only heard of: one each two minutes besides eight at once.
+    #[must_use]
+    pub fn of_hooks(now: Time) -> Self {
+        Self { left: 8.0, most: 8.0, turns: 24.0, at: now }
+    }
+
+    /// As many of `wanted` as may be made now.
+    #[must_use]
+    pub fn take(&mut self, wanted: usize, turn: Duration, now: Time) -> usize {
+        let passed = (now - self.at).to_std().unwrap_or_default();
+        self.at = now;
+        let brought = passed.as_secs_f64() / (turn.as_secs_f64() * self.turns).max(f64::EPSILON);
+        self.left = (self.left + brought).min(self.most);
+        // As small as `most`, so nothing is cut.
+        let may = wanted.min(self.left.max(0.0) as usize);
+        self.left -= may as f64;
+        may
+    }
+}
+
+/// Which of the jobs that are due are looked up: of those that have become doubtful last the most, and
+/// each fifth of those that have waited longest, so that none waits for ever. `due` has the longest due
+/// first.
+#[must_use]
+pub fn chosen<T: Copy>(due: &[T], may: usize) -> Vec<T> {
+    let may = may.min(due.len());
+    let old = may / 5;
+    let newest = due.iter().rev().take(may - old);
+    newest.chain(due.iter().take(old)).copied().collect()
 }
 
 /// How often one delivery was asked for.
@@ -97,9 +147,10 @@ pub fn lost(logged: &[Delivery], since: Time, tries: &Tries) -> Vec<(String, u64
     lost.into_iter().map(|delivery| (delivery.guid.clone(), delivery.id)).collect()
 }
 
-/// From when on the next look goes.
+/// From when on the next look goes. A last look that lies ahead was noted by a clock that was wrong.
 #[must_use]
 pub fn since(last_look: Option<Time>, now: Time) -> Time {
+    let last_look = last_look.filter(|last| *last <= now);
     last_look.map_or(now - FIRST_LOOK, |last| (last - OVERLAP).max(now - LOGGED))
 }
 

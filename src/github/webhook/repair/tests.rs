@@ -60,7 +60,7 @@ impl Scene {
             "o".parse().unwrap(),
             vec!["large".to_owned()],
         )];
-        let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
+        let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await;
         let stop = CancellationToken::new();
         tokio::spawn(serving.run(stop.clone()));
         let records = Arc::clone(&github) as Arc<dyn Records>;

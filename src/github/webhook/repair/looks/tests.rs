@@ -116,3 +116,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn three_thousand_doubtful_jobs_cost_a_small_part_of_githubs_hour() {
+    let begin: Time = "2026-11-28T00:00:00Z".parse().unwrap();
+    let turn = Pace::default().turn;
+    let (mut purse, mut asked) = (LookUps::of_jobs(begin), 0);
+    for second in 0..3600 {
+        asked += purse.take(3000, turn, begin + Duration::from_secs(second));
+    }
+    assert!((350..=400).contains(&asked), "{asked}");
+    let (mut purse, mut asked) = (LookUps::of_hooks(begin), 0);
+    for second in 0..3600 {
+        asked += purse.take(1500, turn, begin + Duration::from_secs(second));
+    }
+    assert!((30..=40).contains(&asked), "{asked}");
+    // A clock that goes back brings nothing, and costs nothing.
+    assert_eq!(purse.take(0, turn, begin), 0);
+    assert!(purse.take(9, turn, begin + Duration::from_secs(240)) >= 1);
+}
+
+#[test]
+fn the_newest_doubt_goes_first_and_the_oldest_is_not_left_for_ever() {
+    let due: Vec<u32> = (0..100).collect();
+    assert_eq!(chosen(&due, 10), [99, 98, 97, 96, 95, 94, 93, 92, 0, 1]);
+    assert_eq!(chosen(&due, 3), [99, 98, 97]);
+    assert_eq!(chosen(&due, 0), [0; 0]);
+    let mut all = chosen(&due, 500);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 100, "each once");
+}
