@@ -11,6 +11,7 @@ mod assemble;
 mod clouds;
 mod control;
 mod held;
+mod kept;
 mod lock;
 mod online;
 mod reception;
@@ -73,6 +74,7 @@ use crate::{
     http::{self, ApiToken, Control, api::FleetInfo},
     journal::Journal,
     log::LogControl,
+    state::StateFolder,
 };
 
 /// The daemon gave up on itself (`EX_SOFTWARE` of sysexits.h); the init system starts it again.
@@ -180,17 +182,17 @@ impl Daemon {
         // A second call finds the same provider in place: TLS is the process's, not the daemon's.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let started_at = chrono::Utc::now();
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(started_at));
-        let lock = StateLock::take(&config.fleet.state_dir)?;
-        let targets = Targets::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
-        let scopes = Scopes::open(&config.fleet.state_dir).map_err(|error| error.to_string())?;
-        let remembered = scopes
-            .keep(config.pools.iter().map(|pool| &pool.scope), started_at)
-            .map_err(|error| error.to_string())?;
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
+        let folder = StateFolder::open(&config.fleet.state_dir)?;
+        let lock = StateLock::take(&folder)?;
+        kept::say_what_nobody_reaches(&folder, &config);
+        let targets = Targets::open(&folder)?;
+        let scopes = Scopes::open(&folder)?;
+        let remembered = scopes.keep(config.pools.iter().map(|pool| &pool.scope), started_at);
         let reception = config
             .guests
             .as_ref()
-            .map(|guests| Reception::prepare(guests, &config.fleet.state_dir))
+            .map(|guests| Reception::prepare(guests, &folder))
             .transpose()?
             .map(Arc::new);
         let journal = match &config.fleet.journal {
@@ -231,12 +233,13 @@ impl Daemon {
             sources: OnceLock::new(),
         });
         let (sources, prepared) = {
-            let (config, clock) = (config.clone(), Arc::clone(&clock));
+            let (config, folder) = (config.clone(), folder.clone());
+            let clock = Arc::clone(&clock);
             let records = Arc::clone(&records) as Arc<dyn Records>;
             let observer = Arc::clone(&observers) as Arc<dyn Observer>;
             let terms = sources::Terms { repair: pace.repair, broker };
             let made = io.spawn(async move {
-                Sources::prepare(&config, github, records, observer, &clock, terms).await
+                Sources::prepare(&config, &folder, github, records, observer, &clock, terms).await
             });
             let made = made.await;
             made.map_err(|error| error.to_string())??
@@ -281,6 +284,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at,
             last_reload: None,
+            notes: Vec::new(),
         };
         let (socket, stop_deadline) = (config.api.socket.clone(), config.fleet.stop_deadline);
         // The fleet has an address before it runs: a second daemon on the same socket must be
@@ -294,6 +298,7 @@ impl Daemon {
             config: tokio::sync::Mutex::new(config),
             path: path.to_owned(),
             pace,
+            folder,
             targets,
             scopes,
             downloads,
@@ -344,6 +349,10 @@ impl Daemon {
                 sources.start(prepared, records, ears, &clock, &stop, &tasks).await
             });
             opened.await.map_err(|e| e.to_string())??;
+        }
+        {
+            let (door, stop) = (Arc::clone(&door), stop_api.clone());
+            io.spawn(async move { stop.run_until_cancelled(door.keep_kept()).await });
         }
         let fleet = context.run(fleet);
         let stop = stop_api.clone();

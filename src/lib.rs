@@ -18,3 +18,4 @@ pub mod log;
 mod pause;
 pub mod provider;
 mod redirect;
+pub mod state;

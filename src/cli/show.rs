@@ -38,6 +38,9 @@ fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
     for reason in &status.readiness.reasons {
         text.push_str(&format!("  {reason}\n"));
     }
+    for note in &fleet.notes {
+        text.push_str(&format!("{} ago: {}\n", age(note.at, now), note.what));
+    }
     if let Some(reload) = &fleet.last_reload {
         let went = if reload.ok { "done" } else { "REFUSED" };
         let ago = age(reload.at, now);

@@ -39,6 +39,7 @@ use crate::{
     },
     journal::Journal,
     log::LogControl,
+    state::StateFolder,
 };
 
 /// The daemon as its API sees it.
@@ -50,6 +51,7 @@ pub(super) struct Door {
     pub config: tokio::sync::Mutex<Config>,
     pub path: PathBuf,
     pub pace: Pace,
+    pub folder: StateFolder,
     pub targets: Targets,
     pub scopes: Scopes,
     pub downloads: Arc<Downloads>,
@@ -84,7 +86,27 @@ fn refusal(error: RouteError) -> Refusal {
     }
 }
 
+/// How often is looked whether the disk takes again what it has refused.
+const WRITE_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Door {
+    /// Writes again what the disk has refused, for ever.
+    pub async fn keep_kept(&self) {
+        loop {
+            tokio::time::sleep(WRITE_AGAIN).await;
+            if self.folder.troubles().reasons().is_empty() {
+                continue;
+            }
+            tokio::task::block_in_place(|| {
+                self.targets.write_again();
+                self.scopes.write_again();
+                if let Some(reception) = &self.reception {
+                    reception.keep_key();
+                }
+            });
+        }
+    }
+
     async fn order(&self, pool: PoolName, order: Order) -> Result<u32, Refusal> {
         self.fleet.send(Route { pool, order }).await.map_err(gone)?.map_err(refusal)
     }
@@ -174,8 +196,7 @@ impl Door {
         )
         .map_err(Refusal::Invalid)?;
         // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
-        let kept = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
-        kept.map_err(|error| Refusal::Unavailable(format!("nothing was changed: {error}")))?;
+        let _left = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
         let held = Held::read(&new);
         let mut done = self.renew_ports(&current, &new, &held).await?;
         self.sources.reload(&new).map_err(Refusal::Invalid)?;
@@ -233,11 +254,14 @@ impl Control for Door {
     }
 
     fn fleet(&self) -> FleetInfo {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let info = self.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let notes = self.folder.troubles().notes();
+        let notes = notes.into_iter().map(|(at, what)| api::Note { at, what }).collect();
+        FleetInfo { notes, ..info }
     }
 
     fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
+        let mut reasons = self.folder.troubles().reasons();
         for pool in &self.model.pools {
             for (side, seen) in [("cloud", pool.cloud_seen_at), ("forge", pool.forge_seen_at)] {
                 if seen.is_none() {

@@ -7,10 +7,15 @@
 //! and then keeps the next start from running.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    fs::{File, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
+
+use crate::state::StateFolder;
+
+const FILE: &str = "lock";
 
 /// Held as long as the daemon lives.
 #[derive(Debug)]
@@ -19,33 +24,27 @@ pub(super) struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock of `folder`, which is made where it is missing.
+    /// Takes the lock of the folder.
     ///
     /// # Errors
-    /// Another daemon holds it, or the folder or the file cannot be had; for the person who must act.
-    pub(super) fn take(folder: &Path) -> Result<Self, String> {
-        let path = folder.join("lock");
+    /// Another process holds it, or the file cannot be had; for the person who must act.
+    pub(super) fn take(folder: &StateFolder) -> Result<Self, String> {
+        let path = folder.file(FILE);
         let told = |error: io::Error| {
             format!(
                 "{} cannot be had: {error}; fleet.state_dir must be a folder that this user may write to",
                 path.display()
             )
         };
-        fs::create_dir_all(folder).map_err(told)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(told)?;
+        let mut file = folder.ensure(FILE).map_err(told)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(format!(
                     "another daemon{} runs with the state folder {}; stop it, or give this one \
                      another fleet.id and fleet.state_dir",
-                    holder(&path),
-                    folder.display()
+                    holder(&mut file),
+                    folder.path().display()
                 ));
             }
             Err(TryLockError::Error(error)) => return Err(told(error)),
@@ -59,12 +58,37 @@ impl StateLock {
     }
 }
 
-/// Which process holds the lock, as far as it has said.
-fn holder(path: &Path) -> String {
-    fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.trim().parse::<u32>().ok())
-        .map_or(String::new(), |process| format!(" (process {process})"))
+/// Which process holds the lock: as the kernel says, else as the file does. Somebody else may hold it
+/// from a time at which the file was open to all.
+fn holder(file: &mut File) -> String {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let inode = file.metadata().map(|found| found.ino()).unwrap_or_default();
+    let holder = holder_of(&locks, inode).or_else(|| {
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    });
+    let Some(process) = holder else { return String::new() };
+    let about = Path::new("/proc").join(process.to_string());
+    let program = std::fs::read_to_string(about.join("comm")).unwrap_or_default();
+    match std::fs::metadata(&about) {
+        Ok(found) => format!(" (process {process}, {:?} of user {})", program.trim(), found.uid()),
+        Err(_) => format!(" (process {process})"),
+    }
+}
+
+/// The process that holds a lock of flock(2) on a file with that number, by the text of `/proc/locks`
+/// (proc_locks(5)).
+fn holder_of(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        // Lines with an arrow are of those who wait.
+        let [_, "FLOCK", _, _, process, file, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        let of = file.rsplit(':').next()?.parse::<u64>().ok()?;
+        (of == inode).then(|| process.parse().ok())?
+    })
 }
 
 #[cfg(test)]
@@ -74,7 +98,7 @@ mod tests {
     #[test]
     fn a_folder_has_one_holder_at_a_time_and_the_next_is_told_who() {
         let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("not/yet/there");
+        let state = StateFolder::open(&folder.path().join("not/yet/there")).unwrap();
         let first = StateLock::take(&state).unwrap();
         let refused = StateLock::take(&state).unwrap_err();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
@@ -83,10 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        let refused = StateLock::take(&folder.path().join("file/state")).unwrap_err();
-        assert!(refused.contains("file/state/lock") && refused.contains("state_dir"), "{refused}");
+    fn who_holds_a_lock_is_read_from_the_kernel() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 08:01:4242 0 EOF\n\
+                     2: FLOCK  ADVISORY  READ  31337 00:2a:4242 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 9 00:2a:4242 0 EOF\n";
+        assert_eq!(holder_of(locks, 4242), Some(31337));
+        assert_eq!(holder_of(locks, 4243), None);
+        assert_eq!(holder_of("nonsense\n\n: :", 4242), None);
     }
 }

@@ -72,7 +72,7 @@ fn as_table(asked: &[Asked]) -> String {
 }
 
 async fn ask_all(config: &Config) -> Vec<Asked> {
-    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
     let mut asked = Vec::new();
     let github = match assemble::github(config, &clock, budget::MINUTE) {
         Ok(github) => Some(Arc::new(github)),

@@ -3,7 +3,7 @@
 //! It exists in two steps, because each side needs the other: the hub of orders is a port of the fleet
 //! and is there before it, the listener needs the fleet's address and comes after.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use actix::Addr;
 use async_trait::async_trait;
@@ -23,12 +23,14 @@ use crate::{
     demand::desk::Desk,
     github::downloads::Downloads,
     home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Tls, Told},
+    state::StateFolder,
 };
 
 /// All that guests need of a daemon.
 #[derive(Debug)]
 pub(super) struct Reception {
     config: config::Guests,
+    folder: StateFolder,
     key: GuestKey,
     hub: Arc<Hub>,
     tls: Option<Arc<Tls>>,
@@ -39,10 +41,15 @@ impl Reception {
     ///
     /// # Errors
     /// What is not to be had, for the person who must provide it.
-    pub(super) fn prepare(config: &config::Guests, state_dir: &Path) -> Result<Self, String> {
+    pub(super) fn prepare(config: &config::Guests, folder: &StateFolder) -> Result<Self, String> {
         let tls = config.tls.clone().map(Tls::read).transpose()?.map(Arc::new);
-        let key = GuestKey::open(state_dir)?;
-        Ok(Self { config: config.clone(), key, hub: Arc::default(), tls })
+        let key = GuestKey::open_in(folder)?;
+        Ok(Self { config: config.clone(), folder: folder.clone(), key, hub: Arc::default(), tls })
+    }
+
+    /// Writes the key where the disk has refused it so far.
+    pub(super) fn keep_key(&self) {
+        self.key.keep(&self.folder);
     }
 
     /// What a runner proves itself with.

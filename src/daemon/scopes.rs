@@ -16,15 +16,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    io::Write,
-    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use runner_fleet_actors::{name::Scope, port::Time};
 use serde::{Deserialize, Serialize};
+
+use crate::state::StateFolder;
+
+const FILE: &str = "scopes.json";
 
 /// After this time without a pool, nothing of ours can be left in a scope.
 const FORGOTTEN: Duration = Duration::from_secs(2 * 24 * 3600);
@@ -39,39 +40,44 @@ struct Used {
 /// The scopes and the file that keeps them.
 #[derive(Debug)]
 pub(super) struct Scopes {
-    file: PathBuf,
+    folder: StateFolder,
     used: Mutex<BTreeMap<Scope, Used>>,
 }
 
 impl Scopes {
-    /// Reads what an earlier daemon kept in `folder`. A file that cannot be read is an error:
-    /// registrations that it tells of would stay.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        let file = folder.join("scopes.json");
-        let told = |error: &dyn std::fmt::Display| {
-            io::Error::other(format!("{}: {error}; mend or remove the file", file.display()))
-        };
-        let used = match fs::read_to_string(&file) {
-            Ok(text) => {
-                let read: BTreeMap<String, Used> =
-                    serde_json::from_str(&text).map_err(|error| told(&error))?;
-                let parsed = read.into_iter().map(|(scope, used)| Ok((scope.parse()?, used)));
-                let parsed: Result<_, <Scope as std::str::FromStr>::Err> = parsed.collect();
-                parsed.map_err(|error| told(&error))?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(told(&error)),
-        };
-        Ok(Self { file, used: Mutex::new(used) })
+    /// Reads what an earlier daemon kept in `folder`. A file that cannot be understood is moved aside:
+    /// what it told of is looked for in the scopes of the configuration only.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or moved.
+    pub(super) fn open(folder: &StateFolder) -> Result<Self, String> {
+        let costs = "registrations that were left in scopes without a pool are not looked for; GitHub \
+                     removes them within a day";
+        let used = super::kept::read(folder, FILE, costs, |text| {
+            let read: BTreeMap<String, Used> =
+                serde_json::from_str(text).map_err(|error| error.to_string())?;
+            let parsed = read.into_iter().map(|(scope, used)| {
+                Ok((
+                    scope
+                        .parse()
+                        .map_err(|error: <Scope as std::str::FromStr>::Err| error.to_string())?,
+                    used,
+                ))
+            });
+            parsed.collect::<Result<_, String>>()
+        })?;
+        Ok(Self { folder: folder.clone(), used: Mutex::new(used) })
     }
 
-    /// Pools have these scopes from now on: written down before it returns. Answers with the other
-    /// scopes in which something may be left. On an error nothing is changed.
+    /// Pools have these scopes from now on: written down before it returns, as far as the disk takes
+    /// it. What it refuses is a trouble, and is written when it takes it again ([`Scopes::write_again`]):
+    /// a fleet that stands still for it would cost more than a registration that is looked for only as
+    /// long as this daemon lives. Answers with the other scopes in which something may be left.
     pub(super) fn keep<'a>(
         &self,
         configured: impl Iterator<Item = &'a Scope>,
         now: Time,
-    ) -> io::Result<BTreeSet<Scope>> {
+    ) -> BTreeSet<Scope> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next: BTreeMap<Scope, Used> = used
             .iter()
@@ -81,23 +87,25 @@ impl Scopes {
             .collect();
         next.extend(configured.map(|scope| (scope.clone(), Used { without_pool_since: None })));
         if next != *used {
-            self.write(&next).map_err(|error| {
-                io::Error::other(format!("{} cannot be written: {error}", self.file.display()))
-            })?;
             *used = next;
+            self.write(&used);
         }
         let left = used.iter().filter(|(_, used)| used.without_pool_since.is_some());
-        Ok(left.map(|(scope, _)| scope.clone()).collect())
+        left.map(|(scope, _)| scope.clone()).collect()
     }
 
-    fn write(&self, used: &BTreeMap<Scope, Used>) -> io::Result<()> {
+    /// Writes again what the disk refused.
+    pub(super) fn write_again(&self) {
+        if self.folder.troubles().of(&super::kept::named(&self.folder, FILE)).is_some() {
+            self.write(&self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn write(&self, used: &BTreeMap<Scope, Used>) {
         let named: BTreeMap<String, Used> =
             used.iter().map(|(scope, used)| (scope.to_string(), *used)).collect();
-        let draft = self.file.with_extension("json.new");
-        let mut out = fs::File::create(&draft)?;
-        out.write_all(&serde_json::to_vec_pretty(&named)?)?;
-        out.sync_all()?;
-        fs::rename(&draft, &self.file)
+        // Its trouble is begun and ended there.
+        let _refused = super::kept::write(&self.folder, FILE, &named);
     }
 }
 
@@ -105,19 +113,25 @@ impl Scopes {
 mod tests {
     use super::*;
 
+    fn folder() -> (tempfile::TempDir, StateFolder) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(place.path()).unwrap();
+        (place, folder)
+    }
+
     fn scopes(texts: &[&str]) -> BTreeSet<Scope> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     #[test]
     fn a_scope_without_a_pool_is_remembered_over_restarts_and_then_forgotten() {
-        let folder = tempfile::tempdir().unwrap();
+        let (_place, folder) = folder();
         let begin: Time = "2026-11-01T00:00:00Z".parse().unwrap();
         let (both, one) = (scopes(&["octo-org", "octo-org/app"]), scopes(&["octo-org"]));
         // Every start reads what the one before has written.
         let keep = |configured: &BTreeSet<Scope>, hours: u32| {
             let now = begin + Duration::from_secs(3600) * hours;
-            Scopes::open(folder.path()).unwrap().keep(configured.iter(), now).unwrap()
+            Scopes::open(&folder).unwrap().keep(configured.iter(), now)
         };
         assert_eq!(keep(&both, 0), scopes(&[]));
         // It was used for weeks; what counts is since when it is without a pool.
@@ -130,32 +144,30 @@ mod tests {
 
     #[test]
     fn a_scope_that_comes_back_is_no_longer_without_a_pool() {
-        let folder = tempfile::tempdir().unwrap();
+        let (_place, folder) = folder();
         let now: Time = "2026-11-01T00:00:00Z".parse().unwrap();
-        let known = Scopes::open(folder.path()).unwrap();
+        let known = Scopes::open(&folder).unwrap();
         let (both, one) = (scopes(&["octo-org", "enterprises/octo"]), scopes(&["octo-org"]));
-        known.keep(both.iter(), now).unwrap();
-        assert_eq!(known.keep(one.iter(), now).unwrap(), scopes(&["enterprises/octo"]));
-        assert_eq!(known.keep(both.iter(), now).unwrap(), scopes(&[]));
+        let _left = known.keep(both.iter(), now);
+        assert_eq!(known.keep(one.iter(), now), scopes(&["enterprises/octo"]));
+        assert_eq!(known.keep(both.iter(), now), scopes(&[]));
     }
 
     #[test]
-    fn a_broken_file_is_named_and_not_taken_for_an_empty_one() {
-        for text in ["{", r#"{"not a scope": {"without_pool_since": null}}"#] {
-            let folder = tempfile::tempdir().unwrap();
-            fs::write(folder.path().join("scopes.json"), text).unwrap();
-            let error = Scopes::open(folder.path()).unwrap_err().to_string();
-            assert!(error.contains("scopes.json") && error.contains("mend"), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_an_error_and_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let known = Scopes::open(&folder.path().join("gone")).unwrap();
+    fn what_the_disk_refuses_is_a_trouble_until_it_takes_it() {
+        let (place, folder) = folder();
+        let known = Scopes::open(&folder).unwrap();
         let now: Time = "2026-11-01T00:00:00Z".parse().unwrap();
-        let error = known.keep(scopes(&["octo-org"]).iter(), now).unwrap_err().to_string();
-        assert!(error.contains("scopes.json"), "{error}");
-        assert_eq!(known.used.lock().unwrap().len(), 0);
+        // Where the draft should be lies something that cannot be removed as a file.
+        let in_the_way = place.path().join("scopes.json.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert_eq!(known.keep(scopes(&["octo-org"]).iter(), now), scopes(&[]));
+        let reasons = folder.troubles().reasons();
+        assert!(reasons.len() == 1 && reasons[0].contains("scopes.json"), "{reasons:?}");
+        std::fs::remove_dir(&in_the_way).unwrap();
+        known.write_again();
+        assert_eq!(folder.troubles().reasons(), [""; 0]);
+        let again = Scopes::open(&folder).unwrap();
+        assert_eq!(again.keep(std::iter::empty(), now), scopes(&["octo-org"]));
     }
 }

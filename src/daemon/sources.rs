@@ -3,10 +3,7 @@
 //! It exists in two steps, as the reception of the guests: the fleet needs to know of demand before it
 //! is started, and what listens tells the fleet's actors what it heard.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::Addr;
 use runner_fleet_actors::{
@@ -47,6 +44,7 @@ use crate::{
         strangers::{self, Bounds},
         tls::Tls,
     },
+    state::StateFolder,
 };
 
 /// All that knows of demand in a daemon.
@@ -167,18 +165,17 @@ impl Sources {
     /// What is not to be had, for the person who must provide it.
     pub(super) async fn prepare(
         config: &Config,
+        folder: &StateFolder,
         github: Arc<Github>,
         records: Arc<dyn Records>,
         observer: Arc<dyn Observer>,
         clock: &Arc<dyn Clock>,
         terms: Terms,
     ) -> Result<(Self, Prepared), String> {
-        let state_dir: &Path = &config.fleet.state_dir;
-        let ledger = Ledger::open(state_dir).await.map_err(|error| error.to_string())?;
+        let ledger = Ledger::open_in(folder).await.map_err(|error| error.to_string())?;
         let ledger = Arc::new(ledger);
-        let (desk, serving) = Desk::open(Arc::clone(&ledger), serves(config), Arc::clone(clock))
-            .await
-            .map_err(|error| error.to_string())?;
+        let (desk, serving) =
+            Desk::open(Arc::clone(&ledger), serves(config), Arc::clone(clock)).await;
         let webhooks = match &config.webhooks {
             Some(webhooks) => {
                 let secrets = secrets(webhooks).map_err(|why| format!("webhooks: {why}"))?;
@@ -416,6 +413,7 @@ impl Sources {
             tasks.spawn(repair.run_jobs(stop.clone()));
             return Ok(());
         };
+        let repair = repair.hearing_of(Arc::clone(webhooks.door.hooks()));
         webhooks.door.listen_for(ears);
         let bounds = Bounds::default();
         let router =

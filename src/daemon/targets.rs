@@ -5,35 +5,36 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    io::Write,
-    path::{Path, PathBuf},
+    io,
     sync::{Mutex, PoisonError},
 };
 
 use runner_fleet_actors::name::PoolName;
 
+use crate::state::StateFolder;
+
+const FILE: &str = "targets.json";
+
 /// The fixed targets and the file that keeps them.
 #[derive(Debug)]
 pub(super) struct Targets {
-    file: PathBuf,
+    folder: StateFolder,
     fixed: Mutex<BTreeMap<PoolName, u32>>,
 }
 
 impl Targets {
-    /// Reads what an earlier daemon kept in `folder`. A file that cannot be read is an error: guessing
-    /// "nothing was fixed" would grow a pool that an operator has emptied.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
-        let file = folder.join("targets.json");
-        let told = |error: &dyn std::fmt::Display| {
-            io::Error::other(format!("{}: {error}; mend or remove the file", file.display()))
-        };
-        let fixed = match fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| told(&error))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(told(&error)),
-        };
-        Ok(Self { file, fixed: Mutex::new(fixed) })
+    /// Reads what an earlier daemon kept in `folder`. A file that cannot be understood is moved aside,
+    /// and its pools follow demand until an operator fixes them again; that is said.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or moved.
+    pub(super) fn open(folder: &StateFolder) -> Result<Self, String> {
+        let costs = "no pool has a fixed target now: set those again that operators had fixed \
+                     (runner-fleet target POOL N)";
+        let fixed = super::kept::read(folder, FILE, costs, |text| {
+            serde_json::from_str(text).map_err(|error| error.to_string())
+        })?;
+        Ok(Self { folder: folder.clone(), fixed: Mutex::new(fixed) })
     }
 
     /// A pool's fixed target.
@@ -50,20 +51,19 @@ impl Targets {
             None => next.remove(pool),
         };
         if next != *fixed {
-            self.write(&next)?;
+            super::kept::write(&self.folder, FILE, &next)?;
             *fixed = next;
         }
         Ok(())
     }
 
-    fn write(&self, fixed: &BTreeMap<PoolName, u32>) -> io::Result<()> {
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let draft = self.file.with_extension("json.new");
-        let mut out = fs::File::create(&draft)?;
-        out.write_all(&serde_json::to_vec_pretty(fixed)?)?;
-        out.sync_all()?;
-        fs::rename(&draft, &self.file)
+    /// Writes the file again where the disk refused it last; what it holds is what is in force.
+    pub(super) fn write_again(&self) {
+        if self.folder.troubles().of(&super::kept::named(&self.folder, FILE)).is_some() {
+            let fixed = self.fixed.lock().unwrap_or_else(PoisonError::into_inner);
+            // Its trouble is begun and ended there.
+            let _refused = super::kept::write(&self.folder, FILE, &*fixed);
+        }
     }
 }
 
@@ -73,22 +73,15 @@ mod tests {
 
     #[test]
     fn a_fixed_target_outlives_the_daemon_and_a_cleared_one_does_not() {
-        let folder = tempfile::tempdir().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(place.path()).unwrap();
         let (small, large): (PoolName, PoolName) =
             ("small".parse().unwrap(), "large".parse().unwrap());
-        let first = Targets::open(folder.path()).unwrap();
+        let first = Targets::open(&folder).unwrap();
         first.keep(&small, Some(0)).unwrap();
         first.keep(&large, Some(7)).unwrap();
         first.keep(&large, None).unwrap();
-        let second = Targets::open(folder.path()).unwrap();
+        let second = Targets::open(&folder).unwrap();
         assert_eq!((second.of(&small), second.of(&large)), (Some(0), None));
-    }
-
-    #[test]
-    fn a_broken_file_is_named_and_not_taken_for_an_empty_one() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("targets.json"), "{").unwrap();
-        let error = Targets::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("targets.json") && error.contains("mend"), "{error}");
     }
 }

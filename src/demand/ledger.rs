@@ -11,10 +11,13 @@
 //!
 //! [desk]: super::desk
 
+mod disk;
 mod history;
+mod sound;
 
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -22,13 +25,11 @@ use runner_fleet_actors::{
     job::{JobKey, JobRecord},
     port::Time,
 };
-use sqlx::{
-    ConnectOptions, Connection, Row, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
-use tokio::sync::Mutex;
+use sqlx::{Row, SqliteConnection};
 
+use self::disk::Disk;
 pub use self::history::{DayOfWaits, Wanted};
+use crate::state::StateFolder;
 
 /// The file in the state folder.
 pub const FILE: &str = "demand.sqlite";
@@ -37,6 +38,11 @@ pub const JOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long deliveries are known by: GitHub redelivers those of three days (GitHub docs,
 /// "Redelivering webhooks").
 pub const DELIVERIES_KEPT: Duration = Duration::from_secs(4 * 24 * 3600);
+/// Deliveries that are known at most: a captured body can be sent under any number of ids. Of more than
+/// that the oldest are forgotten; a job that is told again by one of those is known by its own word.
+const DELIVERIES_MAX: u32 = 300_000;
+/// After so many new ones it is looked whether there are more.
+const DELIVERIES_LOOK: u32 = 10_000;
 /// The version of the tables; a newer file is refused, an older one is brought up to date.
 const VERSION: i64 = 1;
 
@@ -89,126 +95,89 @@ pub enum Entry {
     },
 }
 
-/// The open ledger. One writer at a time; readers do not wait for it.
+/// The ledger. One writer at a time; readers do not wait for it.
 #[derive(Debug)]
 pub struct Ledger {
-    file: PathBuf,
-    writer: Mutex<SqliteConnection>,
-    readers: SqlitePool,
+    disk: Disk,
+    /// Deliveries since they were last counted.
+    deliveries: AtomicU32,
 }
 
 impl Ledger {
-    /// Opens or makes the ledger in the state folder. Only the daemon's user may read it: repository
-    /// and job names are not everybody's.
+    /// Opens or makes the ledger in a state folder that nobody else has open.
     ///
     /// # Errors
-    /// Where the file cannot be opened, is damaged, or was written by a newer runner-fleet.
+    /// As [`Ledger::open_in`], and where the folder cannot be had.
     pub async fn open(state_dir: &Path) -> Result<Self, LedgerError> {
-        let file = state_dir.join(FILE);
-        let error = |what: String| LedgerError { file: file.clone(), what };
-        let told = |what: sqlx::Error| {
-            error(format!(
-                "{what}; mend or remove it (jobs that wait are then asked of GitHub again)"
-            ))
-        };
-        own_file(&file).map_err(|cause| error(cause.to_string()))?;
-        let options = SqliteConnectOptions::new()
-            .filename(&file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            .disable_statement_logging();
-        let mut writer = SqliteConnection::connect_with(&options).await.map_err(told)?;
-        let version: i64 = sqlx::query("PRAGMA user_version")
-            .fetch_one(&mut writer)
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(told)?;
-        match version {
-            0 => {
-                let mut transaction = writer.begin().await.map_err(told)?;
-                sqlx::raw_sql(TABLES).execute(&mut *transaction).await.map_err(told)?;
-                transaction.commit().await.map_err(told)?;
-            }
-            VERSION => {}
-            newer => {
-                return Err(error(format!(
-                    "its tables have version {newer}, and this runner-fleet knows {VERSION}; it was \
-                     written by a newer one: start that one, or move the file away"
-                )));
-            }
-        }
-        let readers = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await
-            .map_err(told)?;
-        Ok(Self { file, writer: Mutex::new(writer), readers })
+        let told = |what| LedgerError { file: state_dir.join(FILE), what };
+        Self::open_in(&StateFolder::open(state_dir).map_err(told)?).await
     }
 
-    /// Keeps all entries, or none. They are on the disk when it returns.
+    /// Opens or makes the ledger. Only the daemon's user may read it: repository and job names are not
+    /// everybody's. A damaged one is moved aside and a new one begun; one that the disk does not give
+    /// or take now is a trouble of the folder, and every call fails until it does.
     ///
     /// # Errors
-    /// Where the disk did not take them; nothing is kept then.
+    /// Where it was written by a newer runner-fleet.
+    pub async fn open_in(folder: &StateFolder) -> Result<Self, LedgerError> {
+        Ok(Self { disk: Disk::open(folder).await?, deliveries: AtomicU32::new(DELIVERIES_LOOK) })
+    }
+
+    /// Whether it was not written, or not read, when it was last tried. [`Ledger::prove`] tries again.
+    #[must_use]
+    pub fn is_in_trouble(&self) -> bool {
+        self.disk.is_in_trouble()
+    }
+
+    /// How often a new file was begun in the place of a damaged or lost one while this is open.
+    #[must_use]
+    pub fn begun_anew(&self) -> u64 {
+        self.disk.begun()
+    }
+
+    /// Keeps all entries, or none. They are on the disk when it returns, and were read back.
+    ///
+    /// # Errors
+    /// Where the disk did not take them, or nobody can say whether it did; they may be kept all the
+    /// same, and writing them again does no harm.
     pub async fn write(&self, entries: &[Entry]) -> Result<(), LedgerError> {
         if entries.is_empty() {
             return Ok(());
         }
-        let told = |error: sqlx::Error| self.error(&error);
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin().await.map_err(told)?;
+        let mut rows = Vec::with_capacity(entries.len());
         for entry in entries {
-            match entry {
+            let record = match entry {
                 Entry::Job(job) => {
-                    let record = serde_json::to_string(job)
-                        .map_err(|error| self.fault(error.to_string()))?;
-                    let queued = job.facts.queued_at.unwrap_or(job.heard_at);
-                    // Of a job that was first heard of when it ran, nobody knows how long it waited.
-                    let wait = job.facts.queued_at.zip(job.facts.started_at);
-                    let wait = wait.map(|(queued, at)| (at - queued).num_milliseconds().max(0));
-                    sqlx::query(
-                        "INSERT OR REPLACE INTO jobs \
-                         (key, state, pool, queued_at, wait_ms, last_at, record) \
-                         VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    )
-                    .bind(job.key.as_str())
-                    .bind(job.word.as_str())
-                    .bind(job.pool.as_ref().map(|pool| pool.as_str()))
-                    .bind(queued.timestamp_millis())
-                    .bind(wait)
-                    .bind(job.last_at.timestamp_millis())
-                    .bind(record)
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(told)?;
+                    serde_json::to_string(job).map_err(|error| self.fault(error.to_string()))?
                 }
-                Entry::Delivery { id, at } => {
-                    sqlx::query("INSERT OR IGNORE INTO deliveries (id, at) VALUES (?, ?)")
-                        .bind(id)
-                        .bind(at.timestamp_millis())
-                        .execute(&mut *transaction)
-                        .await
-                        .map_err(told)?;
-                }
-                Entry::Mark { name, value: Some(value) } => {
-                    sqlx::query("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)")
-                        .bind(name)
-                        .bind(value)
-                        .execute(&mut *transaction)
-                        .await
-                        .map_err(told)?;
-                }
-                Entry::Mark { name, value: None } => {
-                    sqlx::query("DELETE FROM marks WHERE name = ?")
-                        .bind(name)
-                        .execute(&mut *transaction)
-                        .await
-                        .map_err(told)?;
-                }
+                Entry::Delivery { .. } | Entry::Mark { .. } => String::new(),
+            };
+            rows.push((entry, record));
+        }
+        let mut writing = self.disk.begin().await?;
+        for (entry, record) in rows {
+            if let Err(error) = put(&mut writing.connection, entry, record).await {
+                return Err(writing.failed(&error).await);
             }
         }
-        transaction.commit().await.map_err(told)
+        let deliveries = entries.iter().filter(|entry| matches!(entry, Entry::Delivery { .. }));
+        let new = u32::try_from(deliveries.count()).unwrap_or(u32::MAX);
+        let new = self.deliveries.fetch_add(new, Ordering::AcqRel).saturating_add(new);
+        if new >= DELIVERIES_LOOK {
+            self.deliveries.store(0, Ordering::Release);
+            if let Err(error) = bound(&mut writing.connection).await {
+                return Err(writing.failed(&error).await);
+            }
+        }
+        writing.proven().await
+    }
+
+    /// Shows that the disk takes what is written, by writing.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn prove(&self) -> Result<(), LedgerError> {
+        self.disk.begin().await?.proven().await
     }
 
     /// A small fact, if it was kept.
@@ -218,10 +187,11 @@ impl Ledger {
     pub async fn mark(&self, name: &str) -> Result<Option<String>, LedgerError> {
         let row = sqlx::query("SELECT value FROM marks WHERE name = ?")
             .bind(name)
-            .fetch_optional(&self.readers)
+            .fetch_optional(&self.disk.readers()?)
             .await
-            .map_err(|error| self.error(&error))?;
-        row.map(|row| row.try_get(0)).transpose().map_err(|error| self.error(&error))
+            .map_err(|error| self.disk.unread(&error))?;
+        // One that is no text was not written here, and costs itself.
+        Ok(row.and_then(|row| row.try_get(0).ok()))
     }
 
     /// All small facts whose names begin with `prefix`.
@@ -232,13 +202,12 @@ impl Ledger {
         let rows =
             sqlx::query("SELECT name, value FROM marks WHERE substr(name, 1, length(?1)) = ?1")
                 .bind(prefix)
-                .fetch_all(&self.readers)
+                .fetch_all(&self.disk.readers()?)
                 .await
-                .map_err(|error| self.error(&error))?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<_, sqlx::Error>>()
-            .map_err(|error| self.error(&error))
+                .map_err(|error| self.disk.unread(&error))?;
+        let read =
+            |row: &sqlx::sqlite::SqliteRow| Some((row.try_get(0).ok()?, row.try_get(1).ok()?));
+        Ok(rows.iter().filter_map(read).collect())
     }
 
     /// Whether a delivery was taken before.
@@ -248,9 +217,9 @@ impl Ledger {
     pub async fn took(&self, delivery: &str) -> Result<bool, LedgerError> {
         let row = sqlx::query("SELECT 1 FROM deliveries WHERE id = ?")
             .bind(delivery)
-            .fetch_optional(&self.readers)
+            .fetch_optional(&self.disk.readers()?)
             .await
-            .map_err(|error| self.error(&error))?;
+            .map_err(|error| self.disk.unread(&error))?;
         Ok(row.is_some())
     }
 
@@ -260,9 +229,9 @@ impl Ledger {
     /// Where the file cannot be read. A row that cannot be is left out and said in the log.
     pub async fn open_jobs(&self) -> Result<Vec<JobRecord>, LedgerError> {
         let rows = sqlx::query("SELECT key, record FROM jobs WHERE state <> 'done'")
-            .fetch_all(&self.readers)
+            .fetch_all(&self.disk.readers()?)
             .await
-            .map_err(|error| self.error(&error))?;
+            .map_err(|error| self.disk.unread(&error))?;
         Ok(self.records(&rows))
     }
 
@@ -276,9 +245,9 @@ impl Ledger {
             "SELECT key, record FROM jobs WHERE key IN (SELECT value FROM json_each(?))",
         )
         .bind(keys)
-        .fetch_all(&self.readers)
+        .fetch_all(&self.disk.readers()?)
         .await
-        .map_err(|error| self.error(&error))?;
+        .map_err(|error| self.disk.unread(&error))?;
         Ok(self.records(&rows))
     }
 
@@ -287,29 +256,16 @@ impl Ledger {
     /// # Errors
     /// Where the disk did not take it.
     pub async fn forget(&self, now: Time) -> Result<u64, LedgerError> {
-        let told = |error: sqlx::Error| self.error(&error);
-        let mut writer = self.writer.lock().await;
-        let mut gone = 0;
-        for (sql, kept) in [
-            ("DELETE FROM jobs WHERE last_at < ?", JOBS_KEPT),
-            ("DELETE FROM deliveries WHERE at < ?", DELIVERIES_KEPT),
-        ] {
-            let done = sqlx::query(sql)
-                .bind((now - kept).timestamp_millis())
-                .execute(&mut *writer)
-                .await
-                .map_err(told)?;
-            gone += done.rows_affected();
+        let mut writing = self.disk.begin().await?;
+        match forget(&mut writing.connection, now).await {
+            // Proven also where nothing went: a disk that fails is known before the next delivery.
+            Ok(gone) => writing.proven().await.map(|()| gone),
+            Err(error) => Err(writing.failed(&error).await),
         }
-        Ok(gone)
-    }
-
-    fn error(&self, error: &sqlx::Error) -> LedgerError {
-        self.fault(error.to_string())
     }
 
     pub(super) fn fault(&self, what: String) -> LedgerError {
-        LedgerError { file: self.file.clone(), what }
+        self.disk.fault(what)
     }
 
     /// The records of rows whose second column is one. One that cannot be read costs itself.
@@ -319,7 +275,7 @@ impl Ledger {
             serde_json::from_str(&text)
                 .inspect_err(|error| {
                     let key: String = row.try_get(0).unwrap_or_default();
-                    tracing::warn!(file = %self.file.display(), %key, %error, "a job in the ledger cannot be read and is left out");
+                    tracing::warn!(file = %self.disk.file().display(), %key, %error, "a job in the ledger cannot be read and is left out");
                 })
                 .ok()
         };
@@ -327,15 +283,67 @@ impl Ledger {
     }
 }
 
-/// Makes the file before SQLite does, so that nobody else may read it; SQLite gives the files beside
-/// it the same mode.
-fn own_file(file: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
+async fn put(
+    connection: &mut SqliteConnection,
+    entry: &Entry,
+    record: String,
+) -> Result<(), sqlx::Error> {
+    let query = match entry {
+        Entry::Job(job) => {
+            let queued = job.facts.queued_at.unwrap_or(job.heard_at);
+            // Of a job that was first heard of when it ran, nobody knows how long it waited.
+            let wait = job.facts.queued_at.zip(job.facts.started_at);
+            let wait = wait.map(|(queued, at)| (at - queued).num_milliseconds().max(0));
+            sqlx::query(
+                "INSERT OR REPLACE INTO jobs \
+                 (key, state, pool, queued_at, wait_ms, last_at, record) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(job.key.as_str())
+            .bind(job.word.as_str())
+            .bind(job.pool.as_ref().map(|pool| pool.as_str()))
+            .bind(queued.timestamp_millis())
+            .bind(wait)
+            .bind(job.last_at.timestamp_millis())
+            .bind(record)
+        }
+        Entry::Delivery { id, at } => {
+            sqlx::query("INSERT OR IGNORE INTO deliveries (id, at) VALUES (?, ?)")
+                .bind(id)
+                .bind(at.timestamp_millis())
+        }
+        Entry::Mark { name, value: Some(value) } => {
+            sqlx::query("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)")
+                .bind(name)
+                .bind(value)
+        }
+        Entry::Mark { name, value: None } => {
+            sqlx::query("DELETE FROM marks WHERE name = ?").bind(name)
+        }
+    };
+    query.execute(connection).await.map(|_| ())
+}
+
+/// Forgets what is older than it is kept.
+async fn forget(connection: &mut SqliteConnection, now: Time) -> Result<u64, sqlx::Error> {
+    let mut gone = 0;
+    for (sql, kept) in [
+        ("DELETE FROM jobs WHERE last_at < ?", JOBS_KEPT),
+        ("DELETE FROM deliveries WHERE at < ?", DELIVERIES_KEPT),
+    ] {
+        let before = (now - kept).timestamp_millis();
+        let done = sqlx::query(sql).bind(before).execute(&mut *connection).await?;
+        gone += done.rows_affected();
     }
-    let made = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(file);
-    made.map(drop)
+    Ok(gone + bound(connection).await?)
+}
+
+/// Forgets the oldest of too many deliveries.
+async fn bound(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let sql = "DELETE FROM deliveries WHERE at <= \
+               (SELECT at FROM deliveries ORDER BY at DESC LIMIT 1 OFFSET ?)";
+    let done = sqlx::query(sql).bind(DELIVERIES_MAX).execute(connection).await?;
+    Ok(done.rows_affected())
 }
 
 #[cfg(test)]

@@ -5,18 +5,15 @@
 //! so nothing is to be forgotten when it goes; its name is never used again. Losing the key costs the
 //! reports of the runners that live, no more.
 
-use std::{
-    fmt, fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+use std::{fmt, io, path::Path};
 
 use hmac::{Hmac, Mac};
 use runner_fleet_actors::{name::RunnerName, port::Secret};
 use rustls::crypto::ring;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+
+use crate::state::StateFolder;
 
 /// What a token is for. Another use of the same key must begin with another text.
 const PURPOSE: &[u8] = b"runner-fleet guest v1\0";
@@ -36,62 +33,60 @@ impl fmt::Debug for GuestKey {
 }
 
 impl GuestKey {
-    /// The key of a state folder, which is made at the first start. Only one daemon at a time may do so:
-    /// the folder's lock sees to it.
+    /// The key of a state folder that nobody else has open; as [`GuestKey::open_in`].
     ///
     /// # Errors
-    /// The file cannot be read or made, is none of ours, or others may read it; for the person who must
-    /// act.
+    /// As there, and where the folder cannot be had.
     pub fn open(folder: &Path) -> Result<Self, String> {
-        let path = folder.join(FILE);
-        let told =
-            |error: &dyn fmt::Display| format!("the guests' key {}: {error}", path.display());
-        match fs::read(&path) {
-            Ok(bytes) => {
-                let mode = fs::metadata(&path).map_err(|e| told(&e))?.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(told(&format_args!(
-                        "others may read it (mode {mode:04o}); run: chmod 0600 {}",
-                        path.display()
-                    )));
-                }
-                let key: [u8; LENGTH] = bytes.try_into().map_err(|bytes: Vec<u8>| {
-                    told(&format_args!(
-                        "it has {} bytes instead of {LENGTH}; remove it, and a new one is made: \
-                         runners that live then go on without reports",
-                        bytes.len()
-                    ))
-                })?;
-                Ok(Self(key))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Self::make(&path).map_err(|error| told(&error))
-            }
-            Err(error) => Err(told(&error)),
-        }
+        Self::open_in(&StateFolder::open(folder)?)
     }
 
-    fn make(path: &Path) -> io::Result<Self> {
+    /// The key of a state folder, which is made at the first start. Only one daemon at a time may do so:
+    /// the folder's lock sees to it. What is no key is moved aside for a new one; where the disk does
+    /// not take that, it lives in memory and is a trouble of the folder ([`GuestKey::keep`]).
+    ///
+    /// # Errors
+    /// The file cannot be read or moved; for the person who must act.
+    pub fn open_in(folder: &StateFolder) -> Result<Self, String> {
+        let told = |error: io::Error| format!("{}: {error}", named(folder));
+        if let Some(bytes) = folder.read(FILE).map_err(told)? {
+            match <[u8; LENGTH]>::try_from(bytes) {
+                Ok(key) => return Ok(Self(key)),
+                Err(bytes) => {
+                    let why = format!("it has {} bytes instead of {LENGTH}", bytes.len());
+                    let costs = "a new key is made: runners that live go on without reports";
+                    folder.move_aside(FILE, &[], &why, costs).map_err(told)?;
+                }
+            }
+        }
         let mut key = [0; LENGTH];
         ring::default_provider()
             .secure_random
             .fill(&mut key)
-            .map_err(|_| io::Error::other("the system gives no random bytes"))?;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            .map_err(|_| told(io::Error::other("the system gives no random bytes")))?;
+        let made = Self(key);
+        made.write(folder);
+        Ok(made)
+    }
+
+    /// Writes the key where the disk has refused it so far.
+    pub fn keep(&self, folder: &StateFolder) {
+        if folder.troubles().of(&named(folder)).is_some() {
+            self.write(folder);
         }
-        // Made beside and moved into place: a start that is cut off leaves no half of a key.
-        let draft: PathBuf = path.with_extension("new");
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    }
+
+    fn write(&self, folder: &StateFolder) {
+        match folder.replace(FILE, &self.0) {
+            Ok(()) => folder.troubles().end(&named(folder)),
+            Err(error) => folder.troubles().begin(
+                &named(folder),
+                format!(
+                    "it cannot be written: {error}; it is tried again. After a restart without it, \
+                     runners that live go on without reports: make room or mend the disk"
+                ),
+            ),
         }
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(&key)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        Ok(Self(key))
     }
 
     /// The token by which the guest of `runner` is known.
@@ -118,6 +113,11 @@ impl GuestKey {
     }
 }
 
+/// What the key's trouble is called.
+fn named(folder: &StateFolder) -> String {
+    format!("the guests' key {}", folder.file(FILE).display())
+}
+
 /// Whether a text could be a token at all.
 pub(super) fn looks_like_one(given: &str) -> bool {
     given.len() == DIGITS && given.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -125,6 +125,8 @@ pub(super) fn looks_like_one(given: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     fn name(token: u64) -> RunnerName {
@@ -164,21 +166,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = GuestKey::open(folder.path()).unwrap();
         let path = folder.path().join(FILE);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
         assert_eq!(format!("{key:?}"), "GuestKey(..)");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let refused = GuestKey::open(folder.path()).unwrap_err();
-        assert!(refused.contains("(mode 0640); run: chmod 0600 "), "{refused}");
+        assert_eq!(GuestKey::open(folder.path()).unwrap().0, key.0);
+        assert_eq!(mode(), 0o600, "found wider, it is narrowed");
     }
 
     #[test]
-    fn a_file_that_is_no_key_is_named_and_not_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
-        fs::write(&path, "short").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let refused = GuestKey::open(folder.path()).unwrap_err();
-        assert!(refused.contains("guest-key") && refused.contains("5 bytes"), "{refused}");
-        assert_eq!(fs::read(&path).unwrap(), b"short");
+    fn a_file_that_is_no_key_is_moved_aside_for_a_new_one() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join(FILE), "short").unwrap();
+        let folder = StateFolder::open(place.path()).unwrap();
+        let key = GuestKey::open_in(&folder).unwrap();
+        assert_eq!(GuestKey::open_in(&folder).unwrap().0, key.0);
+        let (_, note) = folder.troubles().notes().pop().unwrap();
+        assert!(note.contains("guest-key") && note.contains("5 bytes"), "{note}");
+    }
+
+    #[test]
+    fn a_key_that_the_disk_refuses_lives_in_memory_until_it_is_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(place.path()).unwrap();
+        let in_the_way = place.path().join("guest-key.new");
+        fs::create_dir(&in_the_way).unwrap();
+        let key = GuestKey::open_in(&folder).unwrap();
+        assert_eq!(folder.troubles().reasons().len(), 1);
+        fs::remove_dir(&in_the_way).unwrap();
+        key.keep(&folder);
+        assert_eq!(folder.troubles().reasons(), [""; 0]);
+        assert_eq!(GuestKey::open_in(&folder).unwrap().0, key.0);
     }
 }

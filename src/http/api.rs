@@ -29,6 +29,19 @@ pub struct FleetInfo {
     pub started_at: Time,
     /// How the last reload of the configuration went; `None` before the first.
     pub last_reload: Option<Reload>,
+    /// What happened that somebody should know of though all works, such as a damaged file that was
+    /// moved aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// Something that somebody should know of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When it was seen.
+    pub at: Time,
+    /// What it was, what it costs, what to do.
+    pub what: String,
 }
 
 /// How a reload of the configuration went.

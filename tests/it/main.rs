@@ -31,6 +31,7 @@ mod e2e_scale_set;
 mod e2e_strangers;
 mod e2e_webhooks;
 mod foreign;
+mod full_disk;
 mod github_contract;
 mod github_deliveries;
 mod github_faults;

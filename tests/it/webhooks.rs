@@ -70,7 +70,7 @@ impl House {
             let labels = vec!["self-hosted".to_owned(), label.to_owned()];
             Serves::new(label.parse().unwrap(), "octo-org".parse().unwrap(), labels)
         });
-        let (desk, serving) = Desk::open(ledger, serves.into(), Arc::clone(&clock)).await.unwrap();
+        let (desk, serving) = Desk::open(ledger, serves.into(), Arc::clone(&clock)).await;
         let secrets = Secrets::new(Secret::new(SECRET), Some(Secret::new(OLD_SECRET)));
         let door = Arc::new(Door::new(Arc::clone(&desk), secrets, clock));
         let heard = Arc::new(Heard::default());

@@ -147,6 +147,7 @@ impl Control for FakeControl {
             version: "1.2.3".into(),
             started_at: then(),
             last_reload: Some(Reload { at: then(), ok: true, what: "nothing changed".into() }),
+            notes: Vec::new(),
         }
     }
     fn readiness(&self) -> Readiness {

@@ -53,5 +53,5 @@ pub async fn desk(folder: &Path, jobs: Vec<JobRecord>) -> Arc<Desk> {
         vec!["large".into()],
     )];
     let clock = Arc::new(TokioClock::starting_at(Utc::now()));
-    Desk::open(ledger, serves, clock).await.unwrap().0
+    Desk::open(ledger, serves, clock).await.0
 }

@@ -324,7 +324,7 @@ impl Fleet {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
         let ledger = Arc::new(Ledger::open(state).await.unwrap());
         let serves = pools.iter().map(|pool| pool.serves.clone()).collect();
-        let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await.unwrap();
+        let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock)).await;
         let faults = Arc::new(Faults::default());
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(serving.run(stop.clone()));

@@ -84,6 +84,7 @@ fn everything_fits_80_columns() {
         version: "0.1.0".into(),
         started_at: ago(11_520),
         last_reload: Some(Reload { at: ago(60), ok: true, what: "pool large changed".into() }),
+        notes: Vec::new(),
     };
     let status = Status {
         fleet,

@@ -23,7 +23,7 @@ impl Home {
         let ledger = Arc::new(Ledger::open(self.folder.path()).await.unwrap());
         let serves = vec![Serves::new(large(), "o".parse().unwrap(), vec!["large".to_owned()])];
         let (desk, serving) =
-            Desk::open(ledger, serves, Arc::clone(&self.clock) as Arc<dyn Clock>).await.unwrap();
+            Desk::open(ledger, serves, Arc::clone(&self.clock) as Arc<dyn Clock>).await;
         (desk, tokio::spawn(serving.run(CancellationToken::new())))
     }
 }

@@ -62,8 +62,8 @@ impl Ledger {
             Some(least) => slowest(wanted, least, now),
             None => newest(wanted),
         };
-        let rows = query.build().fetch_all(&self.readers).await;
-        Ok(self.records(&rows.map_err(|error| self.error(&error))?))
+        let rows = query.build().fetch_all(&self.disk.readers()?).await;
+        Ok(self.records(&rows.map_err(|error| self.disk.unread(&error))?))
     }
 
     /// How long jobs waited, by pool and day, the newest day first. `since` counts in whole days.
@@ -87,10 +87,10 @@ impl Ledger {
             query.push(" AND pool = ").push_bind(pool.as_str());
         }
         query.push(" GROUP BY pool");
-        let rows = query.build().fetch_all(&self.readers).await;
+        let rows = query.build().fetch_all(&self.disk.readers()?).await;
         let mut days = Vec::new();
-        for row in rows.map_err(|error| self.error(&error))? {
-            let told = |error: sqlx::Error| self.error(&error);
+        for row in rows.map_err(|error| self.disk.unread(&error))? {
+            let told = |error: sqlx::Error| self.disk.unread(&error);
             let name: String = row.try_get(0).map_err(told)?;
             let waits: String = row.try_get(1).map_err(told)?;
             // What is not a pool's name was not written here, and costs itself.

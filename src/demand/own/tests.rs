@@ -43,7 +43,7 @@ impl Daemon {
         let ledger = Arc::new(Ledger::open(folder.path()).await.unwrap());
         let serves = vec![Serves::new(large(), "octo-org".parse().unwrap(), vec!["large".into()])];
         let clock = Arc::new(TokioClock::starting_at(at(0)));
-        let (desk, serving) = Desk::open(Arc::clone(&ledger), serves, clock).await.unwrap();
+        let (desk, serving) = Desk::open(Arc::clone(&ledger), serves, clock).await;
         let task = tokio::spawn(serving.run(CancellationToken::new()));
         let (own, keeping) = OwnJobs::new(desk);
         own.configure([large()]);
