@@ -160,7 +160,13 @@ fn watches(c: &mut Criterion) {
         let desk = io.block_on(async {
             let serves = names
                 .iter()
-                .map(|pool| Serves::new(pool.clone(), "lineville".parse().unwrap(), vec![pool.as_str().to_owned()]))
+                .map(|pool| {
+                    Serves::new(
+                        pool.clone(),
+                        "lineville".parse().unwrap(),
+                        vec![pool.as_str().to_owned()],
+                    )
+                })
                 .collect();
             let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
             let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());

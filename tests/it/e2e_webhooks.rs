@@ -222,8 +222,7 @@ async fn a_job_whose_end_was_never_told_and_one_that_is_gone_do_not_last() {
         ORG.parse().unwrap(),
         vec!["hooked".to_owned()],
     )];
-    let (desk, serving) =
-        Desk::open(ledger, serves, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let (desk, serving) = Desk::open(ledger, serves, Arc::clone(&clock) as Arc<dyn Clock>).await;
     tokio::spawn(serving.run(CancellationToken::new()));
     let auth = Auth::Token(TokenSource::fixed(Secret::new(TOKEN)));
     let config = GithubConfig {

@@ -309,9 +309,11 @@ impl Talk {
                 tracing::info!(pool = %self.set.pool, set, "session of the scale set opened");
                 opened(session, queue, &*self.around.clock)?
             }
-            Action::Renew { set, session } => {
-                opened(calls::renew_session(admin, set, &session).await?, queue, &*self.around.clock)?
-            }
+            Action::Renew { set, session } => opened(
+                calls::renew_session(admin, set, &session).await?,
+                queue,
+                &*self.around.clock,
+            )?,
             Action::Remember(memory) => {
                 self.remember(&memory).await?;
                 Event::Done

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_hook_of_an_owner_without_a_pool_is_none_of_ours() {
-        let pool = |scope: &str| Serves::new("large".parse().unwrap(), scope.parse().unwrap(), Vec::new());
+        let pool =
+            |scope: &str| Serves::new("large".parse().unwrap(), scope.parse().unwrap(), Vec::new());
         let near = |hook_of: Option<&str>, scopes: &[&str]| {
             let hook = Hook::new(1, hook_of.map(|scope| scope.parse().unwrap()));
             is_near(&hook, &scopes.iter().map(|scope| pool(scope)).collect::<Vec<_>>())
