@@ -177,7 +177,7 @@ fn watches(c: &mut Criterion) {
                 word: JobWord::Queued,
                 at: chrono::Utc::now(),
                 facts: JobFacts {
-                    labels: vec![format!("pool-{}", id % pools)],
+                    labels: vec![format!("pool-{}", id % pools).into()],
                     ..JobFacts::default()
                 },
             };

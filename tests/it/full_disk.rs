@@ -107,8 +107,8 @@ async fn found_by_another(folder: &Path) -> (BTreeSet<String>, BTreeSet<String>)
 
 fn news(id: u64) -> JobNews {
     let facts = JobFacts {
-        repository: Some("octo-org/app".to_owned()),
-        labels: vec!["large".to_owned()],
+        repository: Some("octo-org/app".into()),
+        labels: vec!["large".into()],
         ..JobFacts::default()
     };
     JobNews { key: id.into(), word: JobWord::Queued, at: chrono::Utc::now(), facts }
