@@ -24,6 +24,10 @@
 pub mod amqp;
 pub mod held;
 pub mod kombu;
+#[cfg_attr(
+    not(any(feature = "amqp", feature = "mongodb")),
+    allow(dead_code, reason = "some of it is for the clients only")
+)]
 pub mod line;
 pub mod message;
 #[cfg(feature = "mongodb")]
