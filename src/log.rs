@@ -2,9 +2,9 @@
 //!
 //! Rules. The level comes from the configuration and follows its reload; `RUNNER_FLEET_LOG`, in the
 //! syntax of `tracing_subscriber::EnvFilter`, overrides it for one start. Whatever either says, the
-//! crates that print requests stay at info: at debug they print headers and bodies, tokens and JIT
-//! configs among them. The alternative, to trust everybody who turns on debug to know that, puts
-//! registration secrets into log stores.
+//! crates that print requests stay at info: at debug they print headers and bodies, tokens, JIT
+//! configs and the user data of VMs among them. The alternative, to trust everybody who turns on debug
+//! to know that, puts registration secrets into log stores.
 
 use std::{fmt, io};
 
@@ -24,8 +24,17 @@ use crate::config::{Env, Fleet, LogFormat, LogLevel};
 const OVERRIDE: &str = "RUNNER_FLEET_LOG";
 
 /// Crates that print requests and answers, secrets included, below info.
-const CAPPED: [&str; 7] =
-    ["octocrab", "hyper", "hyper_util", "hyper_rustls", "reqwest", "h2", "rustls"];
+const CAPPED: [&str; 9] = [
+    "openstack",
+    "osauth",
+    "octocrab",
+    "hyper",
+    "hyper_util",
+    "hyper_rustls",
+    "reqwest",
+    "h2",
+    "rustls",
+];
 
 /// Why the log cannot be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,8 +163,10 @@ mod tests {
 
     #[test]
     fn crates_that_print_user_data_never_speak_below_info() {
-        for over in [None, Some("trace"), Some("hyper::proto=trace,reqwest=debug")] {
+        for over in [None, Some("trace"), Some("openstack::session=trace,osauth=debug")] {
             let text = logged(LogLevel::Trace, LogFormat::Text, over, |_| {
+                tracing::debug!(target: "openstack::session", "s3cr3t");
+                tracing::trace!(target: "osauth", "s3cr3t");
                 tracing::trace!(target: "reqwest::connect", "s3cr3t");
                 tracing::debug!(target: "octocrab", "s3cr3t");
                 tracing::debug!(target: "hyper::proto", "s3cr3t");

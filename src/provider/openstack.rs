@@ -9,7 +9,7 @@
 //!   for it, and a delete is not reported as done.
 //! - **Own narrow calls.** The typed lists of the crate `openstack` fail as a whole over one odd VM,
 //!   know neither tags nor faults, and lose the identifier of a VM whose look-up after the create
-//!   fails; here every element is read by itself.
+//!   fails; here every element is read by itself, over a session of that crate.
 //! - **No retry but one**: an expired token is renewed and the call repeated. The brain owns the rest.
 //! - **No redirection leads elsewhere**: what carries credentials goes to the cloud and no other address.
 //!
@@ -109,7 +109,7 @@ impl OpenStack {
         for warning in &config.cloud.warnings {
             tracing::warn!(cloud = %config.cloud.name, "clouds.yaml: {warning}");
         }
-        let api = Api::new(&config.cloud, config.timeouts, clock.clone())?;
+        let api = Api::new(&config.cloud, config.timeouts, clock.clone()).await?;
         Ok(Self {
             fleet: config.fleet,
             api,

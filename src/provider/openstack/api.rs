@@ -1,4 +1,9 @@
-//! One call to one service: endpoint and token from [`Keystone`], one attempt, one bound.
+//! One call to one service: endpoint and token by way of a session of the crate `openstack`, whose
+//! authentication is [`Keystone`]; one attempt, one bound.
+//!
+//! The session's own request builder is not used for sending: it follows redirections anywhere, and its
+//! error forgets whether the connection was ever made. Nor is its memory of endpoints: a catalog may
+//! change while the daemon runs.
 //!
 //! After a create, "the connection was never made" and "no answer came" are different things: nothing
 //! happened, or a VM may exist. A 401 renews the token and repeats the call once: a refused call has
@@ -6,7 +11,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Client, Method, StatusCode};
+use openstack::{ErrorKind, session::Session};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -15,7 +21,7 @@ use url::Url;
 use super::{
     answer::{Answer, Purpose},
     cloud::{CloudConfig, trust},
-    keystone::{Keystone, Token},
+    keystone::Keystone,
     version::{self, Root},
     wire::{self, reason},
 };
@@ -45,6 +51,9 @@ pub(super) enum Service {
 }
 
 impl Service {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Compute, Self::Image, Self::Network];
+
     /// Its type in a catalog.
     pub(super) fn kind(self) -> &'static str {
         match self {
@@ -92,7 +101,7 @@ impl<'a> Call<'a> {
 
 /// The way to one cloud.
 pub(super) struct Api {
-    client: Client,
+    session: Session,
     keystone: Keystone,
     clock: Arc<dyn Clock>,
     calls: Calls,
@@ -103,7 +112,7 @@ pub(super) struct Api {
 
 impl Api {
     /// Makes no call: the first one is made when something is asked.
-    pub(super) fn new(
+    pub(super) async fn new(
         cloud: &CloudConfig,
         timeouts: Timeouts,
         clock: Arc<dyn Clock>,
@@ -111,8 +120,10 @@ impl Api {
         let invalid = |what: String| PortError::certain(ErrorClass::Invalid, what);
         let client = client(cloud, timeouts).map_err(invalid)?;
         let keystone = Keystone::new(cloud.clone(), client.clone(), clock.clone());
+        let session = Session::new_with_client(client, keystone.clone()).await;
+        let session = session.map_err(|error| invalid(error.to_string()))?;
         let (calls, moves) = (Calls::default(), redirect::Said::default());
-        Ok(Self { client, keystone, clock, calls, moves, compute: Mutex::default() })
+        Ok(Self { session, keystone, clock, calls, moves, compute: Mutex::default() })
     }
 
     pub(super) fn keystone(&self) -> &Keystone {
@@ -143,17 +154,17 @@ impl Api {
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Answer, PortError> {
         let token = self.keystone.token(None).await?;
-        let answer = self.once(call, &token).await?;
+        let answer = self.once(call).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let token = self.keystone.token(Some(token.epoch)).await?;
-        self.once(call, &token).await
+        self.keystone.token(Some(token.epoch)).await?;
+        self.once(call).await
     }
 
-    async fn once(&self, call: &Call<'_>, token: &Token) -> Result<Answer, PortError> {
+    async fn once(&self, call: &Call<'_>) -> Result<Answer, PortError> {
         let _under_way = self.calls.begin();
-        let mut url = self.base(call.service, token).await?;
+        let mut url = self.base(call.service).await?;
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(&call.path);
         }
@@ -165,18 +176,15 @@ impl Api {
             Purpose::Create | Purpose::Act => Method::POST,
             Purpose::Delete => Method::DELETE,
         };
-        let dress = |request: reqwest::RequestBuilder| {
-            let request = token.show(request);
-            let request = match call.service {
-                Service::Compute => version::ask(request),
-                Service::Image | Service::Network => request,
-            };
-            match &call.body {
-                Some(body) => request.json(body),
-                None => request,
-            }
-        };
-        let sent = wire::send(&self.client, self.clock.as_ref(), &self.moves, method, url, dress);
+        let mut request = self.request(&call.tried, method, url).await?;
+        if call.service == Service::Compute {
+            request = version::ask(request);
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let (client, clock) = (self.session.client().inner(), self.clock.as_ref());
+        let sent = wire::send(client, clock, &self.moves, request);
         let sent = sent.await;
         let answer = sent.map_err(|failure| failure.of(&call.tried, call.purpose))?;
         if call.service == Service::Compute && answer.status.is_success() {
@@ -191,13 +199,30 @@ impl Api {
         Ok(answer)
     }
 
+    /// The beginning of a call, with the token on it.
+    async fn request(
+        &self,
+        tried: &str,
+        method: Method,
+        url: Url,
+    ) -> Result<RequestBuilder, PortError> {
+        let client = self.session.client();
+        let request = client.inner().request(method, url);
+        let dressed = client.auth_type().authenticate(client.inner(), request).await;
+        dressed.map_err(|error| setup(tried, &error))
+    }
+
     /// The address that a service's paths begin at.
-    async fn base(&self, service: Service, token: &Token) -> Result<Url, PortError> {
-        let endpoint = self.keystone.endpoint(token, service)?;
+    async fn base(&self, service: Service) -> Result<Url, PortError> {
+        let filters = self.session.endpoint_filters();
+        let (client, kind) = (self.session.client(), service.kind());
+        let tried = format!("looking for {kind} in OpenStack {:?}", self.keystone.cloud());
+        let endpoint = client.auth_type().get_endpoint(client.inner(), kind, filters).await;
+        // What went wrong says itself what was looked for.
+        let endpoint = endpoint.map_err(|error| classed(&error, error.to_string()))?;
         if service != Service::Compute {
             return Ok(endpoint);
         }
-        let tried = format!("looking for compute in OpenStack {:?}", self.keystone.cloud());
         let invalid = |why: String| PortError::certain(ErrorClass::Invalid, why);
         match version::root(&endpoint) {
             Root::Here => Ok(endpoint),
@@ -209,10 +234,9 @@ impl Api {
                 {
                     return Ok(base.clone());
                 }
-                let dress = |request: reqwest::RequestBuilder| token.show(request);
-                let (clock, moves) = (self.clock.as_ref(), &self.moves);
-                let (method, url) = (Method::GET, endpoint.clone());
-                let asked = wire::send(&self.client, clock, moves, method, url, dress);
+                let request = self.request(&tried, Method::GET, endpoint.clone()).await?;
+                let (inner, clock) = (client.inner(), self.clock.as_ref());
+                let asked = wire::send(inner, clock, &self.moves, request);
                 let answer = asked.await.map_err(|failure| failure.of(&tried, Purpose::Read))?;
                 let base = version::below(&endpoint, &answer)
                     .map_err(|refused| refused.into_error(&answer, &tried))?;
@@ -246,6 +270,20 @@ impl Api {
     pub(super) fn status(&self) -> PortStatus {
         self.calls.status()
     }
+}
+
+/// The failure of what comes before the call itself; the token was there a moment ago.
+fn setup(tried: &str, error: &openstack::Error) -> PortError {
+    classed(error, format!("{tried}: {error}"))
+}
+
+fn classed(error: &openstack::Error, what: String) -> PortError {
+    let class = match error.kind() {
+        ErrorKind::AuthenticationFailed => ErrorClass::Auth,
+        ErrorKind::EndpointNotFound => ErrorClass::Invalid,
+        _ => ErrorClass::Transient,
+    };
+    PortError::certain(class, what)
 }
 
 fn client(cloud: &CloudConfig, timeouts: Timeouts) -> Result<Client, String> {

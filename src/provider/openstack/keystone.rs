@@ -1,5 +1,9 @@
 //! Who we are: tokens and the service catalog of Keystone (Identity API v3).
 //!
+//! An [`AuthType`] of our own for the sessions of the crate `openstack`. The crate's own renew by the
+//! clock only: a token that Keystone revoked stays in use until it would have expired, and its `refresh`
+//! is a no-op meanwhile. Here
+//!
 //! - A token is renewed before it expires, by the length of its life and this machine's clock: a cloud
 //!   whose clock is hours off gives tokens that look expired and work. It is renewed once more when a
 //!   service answers 401 to it (Keystone revoked it: a restart of its cache, a changed password).
@@ -19,8 +23,10 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use chrono::TimeDelta;
-use reqwest::{Client, Method, RequestBuilder, header::HeaderValue};
+use openstack::{EndpointFilters, ErrorKind, auth::AuthType};
+use reqwest::{Client, RequestBuilder, header::HeaderValue};
 use runner_fleet_actors::port::{Clock, ErrorClass, PortError, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,13 +59,6 @@ pub(super) struct Token {
     catalog: Vec<CatalogEntry>,
     /// Which renewal made it: a call that saw 401 names the token it used by this.
     pub(super) epoch: u64,
-}
-
-impl Token {
-    /// Puts it on a call.
-    pub(super) fn show(&self, request: RequestBuilder) -> RequestBuilder {
-        request.header("x-auth-token", self.text.clone())
-    }
 }
 
 #[derive(Default)]
@@ -161,10 +160,9 @@ impl Keystone {
         let url = tokens_url(&cloud.auth_url);
         let tried = format!("logging in to OpenStack {:?} at {url}", cloud.name);
         let body = login(&cloud.credentials);
-        let dress = |request: RequestBuilder| request.json(&body);
-        let clock = self.0.clock.as_ref();
-        let moves = &self.0.moves;
-        let sent = wire::send(&self.0.client, clock, moves, Method::POST, url, dress).await;
+        let request = self.0.client.post(url).json(&body);
+        let (clock, moves) = (self.0.clock.as_ref(), &self.0.moves);
+        let sent = wire::send(&self.0.client, clock, moves, request).await;
         let answer = sent.map_err(|failure| failure.of(&tried, Purpose::Read))?;
         if !answer.status.is_success() {
             return Err(self.refused(&answer, &tried));
@@ -278,6 +276,48 @@ impl Keystone {
             interfaces: words.interfaces.as_deref().unwrap_or(&cloud.interfaces),
         }
     }
+}
+
+#[async_trait]
+impl AuthType for Keystone {
+    async fn authenticate(
+        &self,
+        _client: &Client,
+        request: RequestBuilder,
+    ) -> Result<RequestBuilder, openstack::Error> {
+        let token = self.token(None).await.map_err(foreign)?;
+        Ok(request.header("x-auth-token", token.text.clone()))
+    }
+
+    async fn get_endpoint(
+        &self,
+        _client: &Client,
+        service_type: &str,
+        _filters: &EndpointFilters,
+    ) -> Result<Url, openstack::Error> {
+        let service = Service::ALL.into_iter().find(|service| service.kind() == service_type);
+        let Some(service) = service else {
+            let what = format!("nothing is asked of a service of type {service_type:?} here");
+            return Err(openstack::Error::new(ErrorKind::EndpointNotFound, what));
+        };
+        let token = self.token(None).await.map_err(foreign)?;
+        self.endpoint(&token, service).map_err(foreign)
+    }
+
+    /// Does nothing: tokens are made when they are needed, so that a dead cloud does not stop the
+    /// start of the daemon, and renewed by their epoch.
+    async fn refresh(&self, _client: &Client) -> Result<(), openstack::Error> {
+        Ok(())
+    }
+}
+
+fn foreign(error: PortError) -> openstack::Error {
+    let kind = match error.class {
+        ErrorClass::Auth => ErrorKind::AuthenticationFailed,
+        ErrorClass::Invalid | ErrorClass::NotFound => ErrorKind::EndpointNotFound,
+        _ => ErrorKind::InternalServerError,
+    };
+    openstack::Error::new(kind, error.what)
 }
 
 /// How long a token is used: its life less the time to renew it in. Both of its times are the cloud's,

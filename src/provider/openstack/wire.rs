@@ -5,9 +5,8 @@
 
 use std::error::Error as _;
 
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, RequestBuilder};
 use runner_fleet_actors::port::{Clock, ErrorClass, PortError};
-use url::Url;
 
 use super::answer::{Answer, Purpose, tidy};
 use crate::redirect;
@@ -48,16 +47,14 @@ impl Failure {
     }
 }
 
-/// Sends one call; `dress` puts headers and body on it.
+/// Sends one call.
 pub(super) async fn send(
     client: &Client,
     clock: &dyn Clock,
     moves: &redirect::Said,
-    method: Method,
-    url: Url,
-    dress: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    request: RequestBuilder,
 ) -> Result<Answer, Failure> {
-    let request = dress(client.request(method, url)).build()?;
+    let request = request.build()?;
     let arrived = redirect::send(client, request, moves).await?;
     match arrived.refused {
         Some(why) => Err(Failure::Moved(why)),
