@@ -2,7 +2,6 @@
 //!
 //! A cell reads: in this state, when that happens, the runner is … and does …. What a fact does later
 //! (once listings agree, once a limit has passed) stands in the tests below the table.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! What a listing can know, and in which order it counts.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! What a runner's end means: its job done, or a launch that failed after all.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,4 @@
 //! What words about a job are worth: whose runner they are about, and what speaks against them.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 use std::time::Duration;
 

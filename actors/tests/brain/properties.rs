@@ -1,5 +1,4 @@
 //! What holds for every input: states reached by arbitrary events, arbitrary rosters, demands, names.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a test")]
 
 use std::time::Duration;
 
@@ -184,9 +183,14 @@ fn start() -> impl Strategy<Value = State> {
     ]
 }
 
+/// Fewer where a mutant is judged: what bites does so early.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 500,
+        cases: cases(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -1,5 +1,4 @@
 //! A runner at work that listings lack: what is asked before its VM goes, and what the answers mean.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 use std::{sync::Arc, time::Duration};
 

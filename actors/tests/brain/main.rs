@@ -1,0 +1,15 @@
+//! The brain as tables and properties, without a world: one binary, which is also what judges mutants.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test stops where its set-up fails"
+)]
+
+mod endings;
+mod lifecycle;
+mod order;
+mod properties;
+mod unlisted;
+mod words;
