@@ -19,10 +19,10 @@ use hmac::{Hmac, Mac};
 use runner_fleet::{
     demand::{desk::Desk, ledger::Ledger},
     github::webhook::{
-        door::{Door, router},
+        door::{BODY_MAX, Door, router},
         signature::Secrets,
     },
-    http::strangers::{self, Bounds},
+    http::server::{self, Bounds},
 };
 use runner_fleet_actors::{
     job::{JobFacts, JobNews, JobWord, Serves},
@@ -59,10 +59,10 @@ async fn house() -> House {
     let door = Arc::new(Door::new(Arc::clone(&desk), secrets, clock));
     let stop = CancellationToken::new();
     tokio::spawn(serving.run(stop.clone()));
-    let bounds = Bounds::default();
+    let bounds = Bounds::webhooks(BODY_MAX);
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let router = router(door, bounds.patience);
-    let listening = strangers::serve("webhooks", any, None, router, bounds, stop).await.unwrap();
+    let listening = server::serve("webhooks", any, None, router, bounds, stop).await.unwrap();
     let example = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/data/webhooks/api.github.com.workflow_job.waiting.1.json"

@@ -26,7 +26,7 @@ pub use self::args::{
     Talk, TargetWord,
 };
 use self::client::CallError;
-use crate::{config::Config, daemon, log};
+use crate::{config::Config, daemon, log, process};
 
 /// What was asked failed.
 pub(crate) const FAILED: u8 = 1;
@@ -47,8 +47,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Before the first secret is read. Only the daemon has a log for what the system refuses.
+    let refused = process::prepare();
     match args.command {
-        Command::Run(args) => run(&args.config),
+        Command::Run(args) => run(&args.config, refused),
         Command::Check(args) => check(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(&args),
@@ -61,7 +63,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(path: &Path) -> ExitCode {
+fn run(path: &Path, refused: Vec<String>) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(faults) => return complain(WRONG, &faults.to_string()),
@@ -70,7 +72,12 @@ fn run(path: &Path) -> ExitCode {
         return complain(WRONG, &faults.to_string());
     }
     match log::init(&config.fleet) {
-        Ok(log) => daemon::run(config, path, log),
+        Ok(log) => {
+            for what in refused {
+                tracing::warn!("{what}");
+            }
+            daemon::run(config, path, log)
+        }
         Err(error) => complain(WRONG, &error.to_string()),
     }
 }

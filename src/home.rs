@@ -36,27 +36,24 @@ mod wire;
 use std::{io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
-use runner_fleet_actors::name::RunnerName;
+use runner_fleet_actors::{event::ReadModel, name::RunnerName};
 
-use crate::http::strangers;
+use crate::http::server;
 
 pub use self::{
     hub::{Hub, Order, OrderWord, Patience},
     key::GuestKey,
     reports::{GuestReports, Heard, ReportsStatus},
-    routes::{Home, router},
+    routes::{BODY_MAX, Home, router},
     wire::{Answer, Told},
 };
 
-pub use crate::http::{
-    strangers::{Bounds, Serving},
-    tls::Tls,
-};
+pub use crate::http::server::{Bounds, Serving, tls::Tls};
 
 /// Serves the guests on `address` until `home.stop`. Returns when it listens.
 ///
 /// # Errors
-/// As [`crate::http::strangers::serve`].
+/// As [`crate::http::server::serve`].
 pub async fn serve(
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
@@ -65,14 +62,16 @@ pub async fn serve(
 ) -> io::Result<Serving> {
     let stop = home.stop.clone();
     let router = router(home, bounds.patience);
-    strangers::serve("guests", address, tls, router, bounds, stop).await
+    server::serve("guests", address, tls, router, bounds, stop).await
 }
 
 /// Who is told what the guests say.
 #[async_trait]
 pub trait Ears: Send + Sync {
-    /// Whether there is such a runner.
-    fn knows(&self, runner: &RunnerName) -> bool;
+    /// Whether there is such a runner. It is asked before anything else of a call is done: a token ends
+    /// with its runner, and names are never used twice, so what is not alive is dead, also after a
+    /// restart.
+    fn standing(&self, runner: &RunnerName) -> Standing;
 
     /// Takes what a guest says of itself; returns when its runner was told.
     ///
@@ -84,9 +83,39 @@ pub trait Ears: Send + Sync {
     fn log(&self, runner: &RunnerName, lines: String);
 }
 
+/// How it stands with a runner of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is there.
+    Alive,
+    /// There is none (any more), as far as listings show.
+    Gone,
+    /// Nobody can say yet: its pool was not listed since the daemon started.
+    Unlisted,
+}
+
+impl Standing {
+    /// How it stands by what everybody sees of the fleet.
+    #[must_use]
+    pub fn of(runner: &RunnerName, model: &ReadModel) -> Self {
+        if model.runners.contains_key(runner) {
+            return Self::Alive;
+        }
+        let listed = match model.pools.get(&runner.pool()) {
+            Some(pool) => pool.cloud_seen_at.is_some() && pool.forge_seen_at.is_some(),
+            // A pool that is not configured, unless no pool has shown itself yet.
+            None => !model.pools.is_empty(),
+        };
+        if listed { Self::Gone } else { Self::Unlisted }
+    }
+}
+
 /// Why a guest's word was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Deaf {
+    /// The daemon cannot say yet whether there is such a runner.
+    #[error("this daemon has just started and has not seen its VMs yet; try again")]
+    Unlisted,
     /// There is no such runner, or this daemon has not seen its VM yet.
     #[error("this daemon knows no runner of that name (yet); try again")]
     Unknown,

@@ -14,9 +14,8 @@ mod limits;
 mod refusal;
 mod routes;
 mod serve;
+pub mod server;
 mod socket;
-pub mod strangers;
-pub mod tls;
 mod token;
 
 use async_trait::async_trait;
@@ -29,7 +28,7 @@ use self::api::{FleetInfo, Readiness, SourceStatus};
 pub use self::{
     refusal::Refusal,
     routes::router,
-    serve::{Serving, serve},
+    serve::{Serving, serve, serve_within},
     token::ApiToken,
 };
 use crate::demand::desk::Desk;

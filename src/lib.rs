@@ -16,6 +16,7 @@ pub mod http;
 pub mod journal;
 pub mod log;
 mod pause;
+pub mod process;
 pub mod provider;
 mod redirect;
 pub mod state;

@@ -6,6 +6,8 @@
 //! configs and the user data of VMs among them. The alternative, to trust everybody who turns on debug
 //! to know that, puts registration secrets into log stores.
 
+pub mod noise;
+
 use std::{fmt, io};
 
 use tracing::{Level, Metadata, Subscriber};
@@ -35,6 +37,10 @@ const CAPPED: [&str; 9] = [
     "h2",
     "rustls",
 ];
+
+/// Crates whose warnings any peer of a listener can cause, as often as he likes. What is wrong with his
+/// connection is told by the server, and counted.
+const LOUD: [&str; 2] = ["hyper", "rustls"];
 
 /// Why the log cannot be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +98,8 @@ pub fn init(fleet: &Fleet) -> Result<LogControl, LogError> {
 
 fn allowed(metadata: &Metadata<'_>) -> bool {
     let from = metadata.target().split("::").next().unwrap_or_default();
-    *metadata.level() <= Level::INFO || !CAPPED.contains(&from)
+    let (level, error) = (*metadata.level(), Level::ERROR);
+    (level <= Level::INFO || !CAPPED.contains(&from)) && (level <= error || !LOUD.contains(&from))
 }
 
 fn subscriber<W>(
@@ -175,6 +182,18 @@ mod tests {
             assert!(text.contains("a failure"), "{text}");
             assert!(!text.contains("s3cr3t"), "{text}");
         }
+    }
+
+    #[test]
+    fn crates_in_which_any_peer_can_cause_warnings_are_not_heard_below_errors() {
+        let text = logged(LogLevel::Trace, LogFormat::Text, None, |_| {
+            tracing::warn!(target: "rustls::common_state", "TLS alert warning received");
+            tracing::warn!(target: "hyper::proto::h1::conn", "read header from client timeout");
+            tracing::warn!(target: "octocrab", "a warning");
+            tracing::error!(target: "rustls", "a failure");
+        });
+        assert!(text.contains("a failure") && text.contains("a warning"), "{text}");
+        assert!(!text.contains("alert") && !text.contains("timeout"), "{text}");
     }
 
     #[test]

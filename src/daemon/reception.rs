@@ -22,7 +22,7 @@ use crate::{
     config,
     demand::desk::Desk,
     github::downloads::Downloads,
-    home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Tls, Told},
+    home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Standing, Tls, Told},
     state::StateFolder,
 };
 
@@ -84,7 +84,7 @@ impl Reception {
     ) -> Result<Serving, String> {
         let (key, hub) = (self.key.clone(), Arc::clone(&self.hub));
         let home = Arc::new(Home { key, hub, ears, stop });
-        home::serve(self.config.listen, self.tls.clone(), home, Bounds::default())
+        home::serve(self.config.listen, self.tls.clone(), home, Bounds::guests(home::BODY_MAX))
             .await
             .map_err(|error| format!("guests.listen: {error}"))
     }
@@ -102,11 +102,17 @@ pub(super) struct Fleet {
 
 #[async_trait]
 impl Ears for Fleet {
-    fn knows(&self, runner: &RunnerName) -> bool {
-        self.model.runners.contains_key(runner)
+    fn standing(&self, runner: &RunnerName) -> Standing {
+        Standing::of(runner, &self.model)
     }
 
     async fn tell(&self, runner: &RunnerName, told: Told) -> Result<(), Deaf> {
+        // Before demand hears of it: the word of the dead would take another run's waiting job away.
+        match self.standing(runner) {
+            Standing::Alive => {}
+            Standing::Gone => return Err(Deaf::Unknown),
+            Standing::Unlisted => return Err(Deaf::Unlisted),
+        }
         let Told { mut reports, times, version, .. } = told;
         // Every report repeats it; the actors need not hear it each time.
         let new = |version: &String| {
@@ -142,6 +148,8 @@ impl Ears for Fleet {
             match self.fleet.send(route).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(RouteError::NoPool(_) | RouteError::Refused(Refused::NoRunner(_)))) => {
+                    // It went in this instant, and demand must not keep its last word.
+                    self.desk.runner_gone(runner.as_str());
                     return Err(Deaf::Unknown);
                 }
                 Ok(Err(_)) | Err(_) => return Err(Deaf::Away),

@@ -33,7 +33,7 @@ use crate::{
         records::Records,
         scale_set::{self, Hears, PoolSet, ScaleSets},
         webhook::{
-            door::Door,
+            door::{self, Door},
             repair::{self, Repair},
             signature::Secrets,
         },
@@ -41,8 +41,7 @@ use crate::{
     home::reports::GuestReports,
     http::{
         api::SourceStatus,
-        strangers::{self, Bounds},
-        tls::Tls,
+        server::{self, Bounds, tls::Tls},
     },
     state::StateFolder,
 };
@@ -415,11 +414,10 @@ impl Sources {
         };
         let repair = repair.hearing_of(Arc::clone(webhooks.door.hooks()));
         webhooks.door.listen_for(ears);
-        let bounds = Bounds::default();
-        let router =
-            crate::github::webhook::door::router(Arc::clone(&webhooks.door), bounds.patience);
+        let bounds = Bounds::webhooks(door::BODY_MAX);
+        let router = door::router(Arc::clone(&webhooks.door), bounds.patience);
         let (listen, tls) = (webhooks.config.listen, webhooks.tls.clone());
-        let serving = strangers::serve("webhooks", listen, tls, router, bounds, stop.clone())
+        let serving = server::serve("webhooks", listen, tls, router, bounds, stop.clone())
             .await
             .map_err(|error| format!("webhooks.listen: {error}"))?;
         tasks.spawn(async move {

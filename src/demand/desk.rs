@@ -179,6 +179,14 @@ impl Desk {
         self.publish(&mut state);
     }
 
+    /// There is no such runner: what it said last was not taken, and is not to count.
+    pub fn runner_gone(&self, runner: &str) {
+        let mut state = self.state();
+        state.book.runner_forgotten(runner);
+        state.book.start_withdrawn(runner);
+        self.publish(&mut state);
+    }
+
     /// What the fleet's own events say of jobs and of the runners that will have them.
     pub fn observe(&self, event: &FleetEvent) {
         match event {

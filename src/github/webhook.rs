@@ -20,3 +20,4 @@ mod lenient;
 pub mod payload;
 pub mod repair;
 pub mod signature;
+mod unsigned;

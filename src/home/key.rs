@@ -2,8 +2,9 @@
 //!
 //! A token is HMAC-SHA256 over its purpose and its runner's name, in lower-case hexadecimal: made when
 //! it is needed, checked without a look-up, the same after a restart. Nothing is stored for a runner,
-//! so nothing is to be forgotten when it goes; its name is never used again. Losing the key costs the
-//! reports of the runners that live, no more.
+//! so nothing is to be forgotten when it goes: the token of a runner that is not there counts for
+//! nothing, and its name is never used again. Losing the key costs the reports of the runners that live,
+//! no more.
 
 use std::{fmt, io, path::Path};
 

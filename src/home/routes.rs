@@ -2,8 +2,8 @@
 //!
 //! The token is looked at before anything else of a call is read. What a guest can do better another
 //! time is a 404 (its runner is not known yet), a 429 or a 5xx, and it tries again; every other refusal
-//! is for good. A word of a runner that is gone for good is a 404 as well: remembering the dead would
-//! only save a guest some tries on a VM that is being deleted.
+//! is for good. A word of a runner that is gone for good is a 404 as well, because a listing may be late:
+//! it reaches nobody, and leaves nothing behind. While it is not known yet who lives, it is a 503.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,11 +23,11 @@ use runner_fleet_actors::name::RunnerName;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
-use super::{Deaf, Ears, GuestKey, Hub, key::looks_like_one, wire};
+use super::{Deaf, Ears, GuestKey, Hub, Standing, key::looks_like_one, wire};
 use crate::http::api::Problem;
 
 /// Largest body of a call: a report with its log excerpt, four times.
-const BODY_MAX: usize = 16 * 1024;
+pub const BODY_MAX: usize = 16 * 1024;
 /// How long a poll may wait: below the minute after which proxies and NAT tables forget connections.
 const WAIT_MAX: u64 = 50;
 
@@ -88,6 +88,11 @@ impl FromRequestParts<Shared> for Caller {
         if !home.key.admits(&runner, &token) {
             return Err(not_yours());
         }
+        match home.ears.standing(&runner) {
+            Standing::Alive => {}
+            Standing::Gone => return Err(Deaf::Unknown.into()),
+            Standing::Unlisted => return Err(Deaf::Unlisted.into()),
+        }
         if !home.hub.admits(&runner) {
             let detail = "too many calls of this guest within a minute; try again later";
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail));
@@ -107,7 +112,7 @@ impl From<Deaf> for Problem {
     fn from(deaf: Deaf) -> Self {
         let status = match deaf {
             Deaf::Unknown => StatusCode::NOT_FOUND,
-            Deaf::Away => StatusCode::SERVICE_UNAVAILABLE,
+            Deaf::Away | Deaf::Unlisted => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, deaf.to_string())
     }
@@ -162,9 +167,6 @@ async fn orders(
         let detail = format!("{}; known are after and wait, whole numbers", rejection.body_text());
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })?;
-    if !home.ears.knows(&caller.runner) {
-        return Err(Deaf::Unknown.into());
-    }
     let wait = Duration::from_secs(wait.min(WAIT_MAX));
     tokio::select! {
         order = home.hub.next(&caller.runner, after, wait) => Ok(match order {

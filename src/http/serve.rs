@@ -1,16 +1,18 @@
-//! The listeners, from their binding to their graceful end.
+//! The API's two listeners, from their binding to their graceful end.
 
-use std::{future::IntoFuture, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use runner_fleet_actors::port::Secret;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, router, socket};
-
-/// How long calls under way may go on after the stop; then their connections are cut. A client that
-/// keeps half a request open must not hold up the daemon's end.
-const GRACE: Duration = Duration::from_secs(3);
+use super::{
+    Control,
+    limits::BODY_MAX,
+    router,
+    server::{self, Bounds, Listener, Server},
+    socket,
+};
 
 /// The API at work.
 #[derive(Debug)]
@@ -32,51 +34,51 @@ pub async fn serve(
     listen: Option<(SocketAddr, Secret)>,
     stop: CancellationToken,
 ) -> io::Result<Serving> {
+    serve_within(control, socket, listen, stop, Bounds::operators(BODY_MAX)).await
+}
+
+/// As [`serve`], with other bounds for TCP.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within(
+    control: Arc<dyn Control>,
+    socket: &Path,
+    listen: Option<(SocketAddr, Secret)>,
+    stop: CancellationToken,
+    bounds: Bounds,
+) -> io::Result<Serving> {
     // TCP first: if its address is taken, the socket file of a dead daemon is still in place.
-    let tcp = match listen {
+    let (over_tcp, tcp) = match listen {
         Some((address, token)) => {
-            let listener = TcpListener::bind(address).await.map_err(|error| {
-                io::Error::new(error.kind(), format!("the address {address}: {error}"))
-            })?;
-            Some((listener, router(Arc::clone(&control), Some(&token))))
+            let (listener, address) = server::bind(address).await?;
+            let router = router(Arc::clone(&control), Some(&token));
+            let server = Server { whom: "operators", listener, tls: None, router, bounds };
+            (Some(server), Some(address))
         }
-        None => None,
+        None => (None, None),
     };
     let (unix, file) = socket::listen(socket)?;
-    let address = tcp.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
-    tracing::info!(socket = %socket.display(), tcp = ?address, "api listens");
-
-    let over_unix = axum::serve(unix, router(control, None))
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
-    let over_tcp = tcp.map(|(listener, router)| {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stop.clone().cancelled_owned())
-            .into_future()
-    });
+    tracing::info!(socket = %socket.display(), ?tcp, "api listens");
+    let over_unix = Server {
+        whom: "the socket",
+        listener: Listener::Unix(unix),
+        tls: None,
+        router: router(control, None),
+        bounds: Bounds::socket(BODY_MAX),
+    };
     let task = tokio::spawn(async move {
-        let both = async {
-            let tcp = async {
-                match over_tcp {
-                    Some(serve) => serve.await,
-                    None => Ok(()),
-                }
-            };
-            let (unix, tcp) = tokio::join!(over_unix, tcp);
-            for error in [unix.err(), tcp.err()].into_iter().flatten() {
-                tracing::error!(%error, "api listener ended");
-            }
-        };
-        let cut = async {
+        let gone = async {
             stop.cancelled().await;
             // No caller finds the socket of a daemon that no longer takes calls.
             drop(file);
-            tokio::time::sleep(GRACE).await;
         };
-        tokio::select! {
-            () = both => {}
-            () = cut => tracing::warn!("api connections cut at the stop"),
-        }
+        let tcp = async {
+            if let Some(server) = over_tcp {
+                server.run(stop.clone()).await;
+            }
+        };
+        tokio::join!(over_unix.run(stop.clone()), tcp, gone);
     });
-    Ok(Serving { tcp: address, task })
+    Ok(Serving { tcp, task })
 }

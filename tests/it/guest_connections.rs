@@ -9,7 +9,7 @@ use std::{
 use crate::support::guest_door::{Door, Guest, SOON, name};
 use runner_fleet::{
     config::Certificate,
-    home::{Bounds, Tls},
+    home::{BODY_MAX, Bounds, Tls},
 };
 use serde_json::json;
 use tokio::{
@@ -32,7 +32,11 @@ async fn all_of(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn slow_clients_are_cut_off_and_block_nobody() {
-    let bounds = Bounds { connections: 6, patience: Duration::from_millis(400) };
+    let bounds = Bounds {
+        connections: 6,
+        of_one_peer: 6,
+        ..Bounds::guests(BODY_MAX).patient(Duration::from_millis(400))
+    };
     let door = Door::open_with(tempfile::tempdir().unwrap(), None, bounds).await;
     let guest = door.guest(1);
     let mut nothing = raw(&door, "").await;
@@ -84,7 +88,7 @@ async fn over_tls_a_guest_sees_the_certificate_and_a_renewed_one_after_a_reload(
     put("guests-tls-cert.pem", "guests-tls-key.pem");
     let tls = Arc::new(Tls::read(files.clone()).unwrap());
     let state = tempfile::tempdir().unwrap();
-    let mut door = Door::open_with(state, Some(Arc::clone(&tls)), Bounds::default()).await;
+    let mut door = Door::open_with(state, Some(Arc::clone(&tls)), Bounds::guests(BODY_MAX)).await;
     let plain = door.guest(1);
     let booted = json!({"report": "booted"});
     let over = |host: &str, authority: &str| {

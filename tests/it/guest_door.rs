@@ -83,6 +83,34 @@ async fn a_daemon_that_knows_no_such_runner_yet_is_asked_again() {
     door.close().await;
 }
 
+/// A token ends with its runner: nothing that is said with it is told to anybody or remembered.
+#[tokio::test]
+async fn the_token_of_a_dead_runner_reaches_nobody() {
+    let mut door = Door::open().await;
+    let guest = door.guest(1);
+    assert_eq!(guest.report(json!({"report": "job-started", "job": {"run_id": 7}})).await, 204);
+    assert_eq!(door.heard().await.0, name(1));
+    door.ears.known.lock().unwrap().remove(&name(1));
+    let before = door.hub.remembered();
+    let dead = door.guest(3);
+    let starts = json!({"report": "job-started", "job": {"run_id": 8}, "log": "a last word"});
+    for _ in 0..200 {
+        assert_eq!(guest.report(starts.clone()).await, 404);
+        assert_eq!(dead.report(starts.clone()).await, 404);
+    }
+    assert_eq!(dead.answer(1, "busy").await, 404);
+    assert_eq!(dead.send(dead.http.get(dead.url("orders?wait=50"))).await.0, 404);
+
+    // A daemon that has just started cannot know who is dead: later, and for nobody's ears either.
+    *door.ears.unlisted.lock().unwrap() = true;
+    assert_eq!(dead.report(starts.clone()).await, 503);
+    assert_eq!(dead.send(dead.http.get(dead.url("orders?wait=50"))).await.0, 503);
+    assert!(door.told.try_recv().is_err(), "nobody was told");
+    assert_eq!(*door.ears.logs.lock().unwrap(), []);
+    assert_eq!(door.hub.remembered(), before, "no slot for the dead");
+    door.close().await;
+}
+
 #[tokio::test]
 async fn what_is_no_report_is_refused_for_good() {
     let door = Door::open().await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::guest_door::{Door, Guest, SOON, name};
-use runner_fleet::home::{Bounds, Hub};
+use runner_fleet::home::{BODY_MAX, Bounds, Hub};
 use runner_fleet_actors::{
     port::{ErrorClass, Guests, StandDown},
     runner::Report,
@@ -110,7 +110,7 @@ async fn a_restarted_daemon_knows_the_tokens_and_its_orders_are_newer() {
     let state = door.close().await;
     assert_eq!(polling.await.unwrap().0, 503, "an open poll ends with the daemon");
 
-    let mut door = Door::open_with(state, None, Bounds::default()).await;
+    let mut door = Door::open_with(state, None, Bounds::guests(BODY_MAX)).await;
     let after = Guest { token: before.token.clone(), ..door.guest(1) };
     assert_eq!(after.report(json!({"report": "runner-started"})).await, 204);
     assert_eq!(door.heard().await.1.reports, [Report::RunnerStarted]);

@@ -14,7 +14,7 @@ use runner_fleet::{
         door::{BODY_MAX, Door, router},
         signature::Secrets,
     },
-    http::strangers::{self, Bounds},
+    http::server::{self, Bounds},
 };
 use runner_fleet_actors::{
     event::{Job, JobEnd},
@@ -23,6 +23,7 @@ use runner_fleet_actors::{
     port::{Clock, DemandSource, Secret, TokioClock},
 };
 use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The number of every runner's registration here.
@@ -60,7 +61,7 @@ struct House {
 
 impl House {
     async fn open() -> Self {
-        Self::open_in(tempfile::tempdir().unwrap(), Bounds::default()).await
+        Self::open_in(tempfile::tempdir().unwrap(), Bounds::webhooks(BODY_MAX)).await
     }
 
     async fn open_in(state: tempfile::TempDir, bounds: Bounds) -> Self {
@@ -80,7 +81,7 @@ impl House {
         let router = router(Arc::clone(&door), bounds.patience);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let serving =
-            strangers::serve("webhooks", any, None, router, bounds, stop.clone()).await.unwrap();
+            server::serve("webhooks", any, None, router, bounds, stop.clone()).await.unwrap();
         let url = format!("http://{}/webhooks/github", serving.address);
         let client = Client::new();
         Self { state, desk, door, heard, url, client, _stop: stop.drop_guard() }
@@ -175,7 +176,7 @@ async fn what_was_answered_for_is_known_by_the_next_daemon() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, state.path().join(path.file_name().unwrap())).unwrap();
     }
-    let next = House::open_in(state, Bounds::default()).await;
+    let next = House::open_in(state, Bounds::webhooks(BODY_MAX)).await;
     assert_eq!(next.demand("large"), (30, 0));
     assert_eq!(next.job(30, "queued", &["large"]).await, StatusCode::OK);
     assert_eq!(next.door.status().repeated, 1, "the same delivery once more");
@@ -195,6 +196,35 @@ async fn without_a_good_signature_nothing_is_read() {
     assert!(why.contains("signature is wrong") && !why.contains(SECRET), "{why}");
     assert_eq!(house.demand("large"), (0, 0));
     assert_eq!(house.door.status().refused, 2);
+}
+
+/// What has no signature is refused at its head: nothing of its body is waited for or kept.
+#[tokio::test]
+async fn without_a_signature_the_body_is_not_waited_for() {
+    let house = House::open().await;
+    let address = house.url.split('/').nth(2).unwrap().to_owned();
+    let good = signature(SECRET, b"");
+    let (cut, long) = (&good[..good.len() - 1], format!("{good}0"));
+    let elsewhere = good.replace("sha256=", "sha1=");
+    let odd = format!("sha256={}", "g".repeat(64));
+    for header in
+        [None, Some(""), Some("sha256="), Some(cut), Some(&long), Some(&elsewhere), Some(&odd)]
+    {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let header = header.map(|h| format!("x-hub-signature-256: {h}\r\n")).unwrap_or_default();
+        let head = format!(
+            "POST /webhooks/github HTTP/1.1\r\nhost: x\r\n{header}expect: 100-continue\r\n\
+             x-github-event: workflow_job\r\ncontent-length: 500000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer));
+        let _reset_is_an_end = read.await.expect("answered and closed");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 401"), "{header:?}: {answer}");
+    }
+    assert_eq!(house.door.status().refused, 7);
+    assert_eq!(house.demand("large"), (0, 0));
 }
 
 #[tokio::test]
@@ -263,7 +293,7 @@ async fn what_is_no_delivery_is_told_what_is_wrong_and_changes_nothing() {
 #[tokio::test]
 async fn a_sender_that_never_ends_is_cut_off() {
     let state = tempfile::tempdir().unwrap();
-    let bounds = Bounds { patience: Duration::from_millis(300), ..Bounds::default() };
+    let bounds = Bounds::webhooks(BODY_MAX).patient(Duration::from_millis(300));
     let house = House::open_in(state, bounds).await;
     let endless = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
     let request = house

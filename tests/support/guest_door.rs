@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use runner_fleet::home::{Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Tls, Told, serve};
+use runner_fleet::home::{
+    BODY_MAX, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Standing, Tls, Told, serve,
+};
 use runner_fleet_actors::name::RunnerName;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -22,22 +24,25 @@ pub fn name(token: u64) -> RunnerName {
 pub struct FakeEars {
     pub known: Mutex<BTreeSet<RunnerName>>,
     pub away: Mutex<bool>,
+    /// Nothing was listed since the start.
+    pub unlisted: Mutex<bool>,
     pub told: mpsc::UnboundedSender<(RunnerName, Told)>,
     pub logs: Mutex<Vec<(RunnerName, String)>>,
 }
 
 #[async_trait::async_trait]
 impl Ears for FakeEars {
-    fn knows(&self, runner: &RunnerName) -> bool {
-        self.known.lock().unwrap().contains(runner)
+    fn standing(&self, runner: &RunnerName) -> Standing {
+        match self.known.lock().unwrap().contains(runner) {
+            true => Standing::Alive,
+            false if *self.unlisted.lock().unwrap() => Standing::Unlisted,
+            false => Standing::Gone,
+        }
     }
 
     async fn tell(&self, runner: &RunnerName, told: Told) -> Result<(), Deaf> {
         if *self.away.lock().unwrap() {
             return Err(Deaf::Away);
-        }
-        if !self.knows(runner) {
-            return Err(Deaf::Unknown);
         }
         self.told.send((runner.clone(), told)).unwrap();
         Ok(())
@@ -60,7 +65,7 @@ pub struct Door {
 
 impl Door {
     pub async fn open() -> Self {
-        Self::open_with(tempfile::tempdir().unwrap(), None, Bounds::default()).await
+        Self::open_with(tempfile::tempdir().unwrap(), None, Bounds::guests(BODY_MAX)).await
     }
 
     pub async fn open_with(
@@ -72,6 +77,7 @@ impl Door {
         let ears = Arc::new(FakeEars {
             known: Mutex::new([name(1), name(2)].into()),
             away: Mutex::default(),
+            unlisted: Mutex::default(),
             told: noted,
             logs: Mutex::default(),
         });

@@ -154,6 +154,11 @@ impl Book {
         self.ways.remove(runner);
     }
 
+    /// A runner's word that it has begun a job was not taken: there is no such runner.
+    pub fn start_withdrawn(&mut self, runner: &str) {
+        self.starts.remove(runner);
+    }
+
     /// Why a pool makes no runner for the jobs that wait for it. The jobs whose record this changes.
     pub fn delayed(&mut self, pool: &PoolName, why: &str) -> Vec<JobKey> {
         let waits =

@@ -109,6 +109,17 @@ fn a_guest_that_has_begun_a_job_takes_one_of_its_run_before_the_forge_says_so() 
 }
 
 #[test]
+fn a_start_that_was_not_taken_leaves_the_job_to_others() {
+    let (mut book, pools) = (Book::default(), pools());
+    book.apply(news(1, JobWord::Queued, 1), &pools);
+    let runner = "ci--large--000000000009";
+    book.guest_started(runner, &large(), Some(7), at(2));
+    assert_eq!(book.demand(&large()), (0, 1));
+    book.start_withdrawn(runner);
+    assert_eq!(book.demand(&large()), (1, 0));
+}
+
+#[test]
 fn a_guest_that_has_ended_its_job_is_believed_before_the_forge_says_so() {
     let (mut book, pools) = (Book::default(), pools());
     let runner = "ci--large--000000000001";

@@ -43,15 +43,21 @@ use super::{
     payload::{self, Said},
     repair::Hook,
     signature::Secrets,
+    unsigned,
 };
 use crate::{
     demand::{JobEars, desk::Desk, ledger::Entry},
-    http::api::Problem,
+    http::{api::Problem, server::Explained},
+    log::noise::{Noise, quoted},
 };
 
-/// Largest delivery that is read. GitHub caps payloads at 25 MB (GitHub docs, "Webhook events and
-/// payloads"); those about one job have some 20 KB.
-pub const BODY_MAX: usize = 5 * 1024 * 1024;
+/// Largest delivery that is read. One about a job holds the job with its steps and labels, its
+/// repository, its organisation, its enterprise and its sender: 7 to 11 KB in GitHub's own examples
+/// (`tests/data/webhooks`), 20 to 30 KB as operators see them. A step has some 200 bytes there, so
+/// that a thousand steps and a thousand labels more have room, also form-encoded, where these examples grow by
+/// 40 %. GitHub caps payloads at 25 MB ("Webhook events and payloads"); what is as large is about
+/// something else, such as a push, and no demand is lost with it.
+pub const BODY_MAX: usize = 1024 * 1024;
 
 /// What the door needs.
 pub struct Door {
@@ -65,6 +71,9 @@ pub struct Door {
     counts: Counts,
     numbers: Mutex<Numbers>,
     blames: Blames,
+    unsigned: Noise,
+    wrong: Noise,
+    unkept: Noise,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +131,9 @@ impl Door {
             counts: Counts::default(),
             numbers: Mutex::default(),
             blames: Blames::default(),
+            unsigned: Noise::new("webhooks", "deliveries without a signature"),
+            wrong: Noise::new("webhooks", "deliveries with a wrong signature"),
+            unkept: Noise::new("webhooks", "deliveries that cannot be kept"),
         }
     }
 
@@ -223,6 +235,18 @@ impl Door {
         }
     }
 
+    /// A delivery is refused unread. `given`: it has a signature that is none.
+    pub(super) fn unsigned(&self, given: bool) {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        self.unsigned.say(|and| {
+            tracing::info!(
+                malformed = given,
+                and,
+                "a webhook delivery without a signature is refused; has the webhook on github a secret?"
+            );
+        });
+    }
+
     fn signed(&self, signature: &str, body: &[u8]) -> bool {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).sign(signature, body)
     }
@@ -231,8 +255,9 @@ impl Door {
 /// Everything that GitHub may call, and nothing else. A call may take `patience`, its body's arrival
 /// included; GitHub itself waits ten seconds.
 pub fn router(door: Arc<Door>, patience: Duration) -> Router {
+    let unsigned = from_fn_with_state(Arc::clone(&door), unsigned::refuse);
     Router::new()
-        .route("/webhooks/github", post(deliver))
+        .route("/webhooks/github", post(deliver).route_layer(unsigned))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(door)
@@ -254,7 +279,9 @@ async fn deliver(
         Ok(status) => status.into_response(),
         Err(problem) => {
             door.counts.refused.fetch_add(1, Ordering::Relaxed);
-            problem.into_response()
+            let mut response = problem.into_response();
+            response.extensions_mut().insert(Explained);
+            response
         }
     }
 }
@@ -277,10 +304,14 @@ async fn take(
         Problem::new(StatusCode::UNAUTHORIZED, detail)
     })?;
     if !door.signed(signature, &body) {
-        tracing::warn!(
-            hook = text(headers, "x-github-hook-id"),
-            "a webhook delivery with a wrong signature is refused; do GitHub's secret and the configured one agree?"
-        );
+        let hook = text(headers, "x-github-hook-id").map(quoted);
+        door.wrong.say(|and| {
+            tracing::warn!(
+                hook,
+                and,
+                "a webhook delivery with a wrong signature is refused; do GitHub's secret and the configured one agree?"
+            );
+        });
         let detail = "the signature is wrong: the webhook's secret on GitHub is not one that this \
                       daemon has";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
@@ -333,7 +364,9 @@ async fn keep(
 ) -> Result<StatusCode, Problem> {
     let unkept = |error: crate::demand::ledger::LedgerError| {
         // Said in the log when it began, and in the status while it lasts.
-        tracing::debug!(%error, "a delivery cannot be kept; github will be asked for it again");
+        door.unkept.say(|and| {
+            tracing::debug!(%error, and, "a delivery cannot be kept; github will be asked for it again");
+        });
         let detail = "the delivery cannot be kept now; it will be asked for again";
         door.blames.count(Blame::NotKept, detail);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)

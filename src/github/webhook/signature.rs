@@ -32,6 +32,11 @@ impl Secrets {
     }
 }
 
+/// Whether a header can be a signature at all; whose it is, only the body shows.
+pub(super) fn is_one(header: &str) -> bool {
+    header.strip_prefix("sha256=").and_then(unhex).is_some()
+}
+
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if digits.len() != 64 {
@@ -63,10 +68,12 @@ mod tests {
     fn a_changed_body_and_a_header_that_is_no_signature_are_refused() {
         let secrets = Secrets::new(Secret::new(SECRET), None);
         assert!(!secrets.sign(SIGNATURE, b"Hello, World?"));
+        assert!(is_one(SIGNATURE));
         for header in
             ["", "sha256=", "sha1=00", &SIGNATURE[..70], &format!("{SIGNATURE}0"), "sha256=é"]
         {
             assert!(!secrets.sign(header, BODY), "{header}");
+            assert!(!is_one(header), "{header}");
         }
     }
 }
