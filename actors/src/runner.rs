@@ -254,7 +254,7 @@ impl State {
             Self::Draining { drain, known, .. } => (drain.due, known),
             Self::Deleted { .. } => return None,
         };
-        let own = self.look_up_due(limits).map_or(own, |due| own.min(due));
+        let own = self.look_up_due().map_or(own, |due| own.min(due));
         // While an answer is due nothing else may be asked, so an earlier tick would be idle.
         Some(known.in_flight.map_or(own, |flight| match self {
             // Its own limit does not wait for an answer that may be a stray one.

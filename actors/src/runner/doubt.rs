@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::{Effect, Known, Limits, State};
 use crate::{
     backoff,
-    event::Phase,
     port::{Finding, PortError, Time},
 };
 
@@ -149,11 +148,14 @@ impl State {
         }
     }
 
-    /// When the next look-up is due, where one is.
-    pub(super) fn look_up_due(&self, limits: &Limits) -> Option<Time> {
-        let known = self.known()?;
-        let asks = known.in_flight.is_none() && self.phase() < Phase::Draining;
-        let due = known.doubt?.not_before;
-        (asks && self.is_doubtful(limits)).then_some(due)
+    /// When the next look-up is due, where one is. A drain has that in its own steps.
+    pub(super) fn look_up_due(&self) -> Option<Time> {
+        match self {
+            Self::Draining { .. } | Self::Deleted { .. } => None,
+            _ => {
+                let known = self.known().filter(|known| known.in_flight.is_none())?;
+                known.doubt.map(|doubt| doubt.not_before)
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod endings;
+mod facts;
 mod lifecycle;
 mod order;
 mod properties;

@@ -1,0 +1,298 @@
+//! What a runner's facts and limits decide to the second, and which facts it keeps.
+
+use std::time::Duration;
+
+use runner_fleet_actors::{
+    event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
+    name::{RegistrationId, RunnerName, VmId},
+    port::{Finding, Registration, Time, Vm, VmStatus},
+    runner::{Answer, Effect, Event, Limits, Observation, Report, Sighting, State, Step, adopt},
+};
+
+fn at(seconds: u64) -> Time {
+    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
+}
+
+fn limits() -> Limits {
+    Limits::default()
+}
+
+fn name() -> RunnerName {
+    "ci--linux--0123456789ab".parse().unwrap()
+}
+
+fn active() -> Vm {
+    Vm {
+        name: name(),
+        id: VmId("vm".into()),
+        status: VmStatus::Active,
+        created_at: None,
+        shape: None,
+        scope: None,
+        address: None,
+        task: None,
+    }
+}
+
+fn registration(number: u64, busy: bool) -> Registration {
+    Registration { name: name(), id: RegistrationId(number), online: true, busy: Some(busy) }
+}
+
+fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> Event {
+    let (vm_as_of, registration_as_of) = (at(second), at(second));
+    Event::Observed(Observation { vm, registration, vm_as_of, registration_as_of })
+}
+
+fn lacks(second: u64) -> Event {
+    seen(Sighting::Seen(active()), Sighting::Absent, second)
+}
+
+fn nowhere(second: u64) -> Event {
+    seen(Sighting::Absent, Sighting::Absent, second)
+}
+
+fn shows(busy: bool, second: u64) -> Event {
+    seen(Sighting::Seen(active()), Sighting::Seen(registration(7, busy)), second)
+}
+
+fn next(state: State, event: Event, second: u64) -> State {
+    state.next(event, at(second), &limits()).0
+}
+
+fn guest(report: Report) -> Event {
+    Event::Guest(report, GuestTimes::default())
+}
+
+fn launched() -> Event {
+    let registration = RegistrationId(7);
+    Event::Answered(Answer::Launched { vm: VmId("vm".into()), registration })
+}
+
+fn begins(registration: Option<u64>) -> Event {
+    let job = Job { id: Some(1), ..Job::default() };
+    Event::JobStarted { job, registration: registration.map(RegistrationId) }
+}
+
+fn ends(registration: Option<u64>) -> Event {
+    let end = JobEnd { conclusion: Some("success".into()), exit_code: None };
+    Event::JobCompleted { end, registration: registration.map(RegistrationId) }
+}
+
+fn found(registration: Option<Registration>, at_work: Option<bool>) -> Event {
+    Event::Answered(Answer::LookedUp(Ok(Finding { registration, at_work })))
+}
+
+fn working() -> Event {
+    found(Some(registration(7, true)), None)
+}
+
+/// Adopted at second 0, without a job.
+fn idle() -> State {
+    adopt(Some(active()), Some(registration(7, false)), at(0))
+}
+
+/// Since second 10.
+fn busy() -> State {
+    next(idle(), begins(Some(7)), 10)
+}
+
+/// Asked for at second 80.
+fn doubted(state: State) -> State {
+    next(next(state, lacks(20), 20), lacks(80), 80)
+}
+
+fn drain_of(state: &State) -> &runner_fleet_actors::runner::Drain {
+    match state {
+        State::Draining { drain, .. } => drain,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_state_has_its_own_limit_to_the_second() {
+    let limits = limits();
+    let creating = next(State::start(at(0), &limits).0, launched(), 5);
+    let registering = next(creating.clone(), guest(Report::Booted), 30);
+    let table = [
+        (creating, at(0) + limits.launch),
+        (registering, at(30) + limits.register),
+        (idle(), at(0) + limits.idle),
+        (busy(), at(10) + limits.busy),
+    ];
+    for (state, due) in table {
+        assert_eq!(state.deadline(&limits), Some(due), "{}", state.phase());
+        let early = due - Duration::from_secs(1);
+        assert_eq!(state.clone().next(Event::Tick, early, &limits).0, state);
+        let late = state.clone().next(Event::Tick, due, &limits).0;
+        assert_eq!(late.phase(), Phase::Draining, "{}", state.phase());
+    }
+}
+
+#[test]
+fn a_look_up_is_due_when_the_last_one_settled_nothing_and_waits_for_its_answer() {
+    let asked = doubted(busy());
+    let (given_up, limits) = (at(80) + limits().effect + Duration::from_secs(5), limits());
+    assert_eq!(asked.deadline(&limits), Some(given_up));
+    let again = next(asked, working(), 81);
+    let due = again.known().unwrap().doubt.unwrap().not_before;
+    assert!(due > at(100) && due < at(120), "{due}");
+    assert_eq!(again.deadline(&limits), Some(due));
+    assert_eq!(again.clone().next(Event::Tick, due, &limits).1, [Effect::LookUp]);
+    let shown = next(again, shows(true, 90), 90);
+    assert_eq!(shown.deadline(&limits), Some(at(10) + limits.busy));
+}
+
+#[test]
+fn runners_that_are_doubted_together_are_not_asked_for_together() {
+    let due = |number| {
+        let state = adopt(Some(active()), Some(registration(number, false)), at(0));
+        let asked = doubted(state);
+        asked.known().unwrap().doubt.unwrap().not_before
+    };
+    assert_ne!(due(7), due(8));
+    assert_ne!(due(0), due(7));
+    assert_ne!(due(1), due(7));
+}
+
+#[test]
+fn an_answer_that_comes_after_a_listing_has_shown_it_ends_nothing() {
+    let gone = || found(None, None);
+    for state in [idle(), busy()] {
+        let phase = state.phase();
+        let shown = next(doubted(state), shows(phase == Phase::Busy, 85), 85);
+        assert_eq!(next(shown, gone(), 86).phase(), phase);
+    }
+}
+
+#[test]
+fn answers_that_settle_nothing_are_answers_all_the_same() {
+    let there = || found(Some(registration(7, false)), None);
+    let (mut waiting, mut lost) = (idle(), busy());
+    for second in (20..4000).step_by(10) {
+        for (state, listed, answer) in
+            [(&mut waiting, lacks(second), there()), (&mut lost, nowhere(second), working())]
+        {
+            for event in [Event::Tick, listed] {
+                let (after, effects) = state.clone().next(event, at(second), &limits());
+                *state = after;
+                if effects.contains(&Effect::LookUp) {
+                    *state = next(state.clone(), answer.clone(), second);
+                }
+            }
+        }
+    }
+    assert_eq!((waiting.phase(), lost.phase()), (Phase::Idle, Phase::Busy));
+}
+
+#[test]
+fn who_has_no_number_yet_is_meant_by_no_word_for_certain() {
+    let launching = State::start(at(0), &limits()).0;
+    for number in [None, Some(7)] {
+        let busy = next(launching.clone(), begins(number), 10);
+        assert_eq!(busy.known().unwrap().hearsay, Some(at(10)));
+    }
+    assert_eq!(busy().known().unwrap().hearsay, None);
+}
+
+#[test]
+fn a_contested_word_is_dropped_once_an_answer_cannot_be_older_than_it() {
+    let told = next(busy(), guest(Report::JobStarted(Job::default())), 15);
+    let contested = next(told, ends(Some(7)), 20);
+    for (second, dropped) in [(49, false), (50, true)] {
+        let answered = next(contested.clone(), working(), second);
+        assert_eq!(answered.known().unwrap().contested.is_none(), dropped, "at {second}");
+    }
+}
+
+#[test]
+fn an_end_that_was_looked_up_says_who_knows_of_it() {
+    let ended = |state: State, answer| next(state, answer, 81);
+    let unknown = ended(doubted(busy()), found(None, None));
+    let told = ended(doubted(busy()), found(None, Some(false)));
+    let contested = ended(next(busy(), ends(None), 20), found(None, None));
+    assert!(!drain_of(&unknown).forge_knows && drain_of(&unknown).registration_gone);
+    assert!(drain_of(&told).forge_knows);
+    assert!(drain_of(&contested).forge_knows);
+    let end = drain_of(&contested).job_end.clone().unwrap();
+    assert_eq!(end.conclusion.as_deref(), Some("success"));
+    assert_eq!(unknown.job().and_then(|job| job.id), Some(1), "and whose end it is");
+    assert_eq!(busy().job().and_then(|job| job.id), Some(1));
+}
+
+#[test]
+fn a_guest_that_has_only_booted_was_never_online() {
+    let creating = next(State::start(at(0), &limits()).0, launched(), 5);
+    let booted = next(creating.clone(), guest(Report::Booted), 30);
+    assert!(!booted.known().unwrap().was_online);
+    let listens = next(creating, guest(Report::RunnerStarted), 30);
+    assert!(listens.known().unwrap().was_online);
+}
+
+#[test]
+fn a_guest_that_says_once_more_that_it_listens_is_no_younger_for_it() {
+    let again = next(idle(), guest(Report::RunnerStarted), 500);
+    assert_eq!((again.phase(), again.since()), (Phase::Idle, at(0)));
+}
+
+#[test]
+fn a_last_word_without_an_exit_code_of_failure_is_a_jobs_end_unless_the_guest_has_counted_none() {
+    let stopped = |times| Event::Guest(Report::Stopped(JobEnd::default()), times);
+    let counted = |job_started| GuestTimes {
+        booted: Some(Duration::from_secs(1)),
+        job_started,
+        ..GuestTimes::default()
+    };
+    let ends_a_job = |times| drain_of(&next(idle(), stopped(times), 60)).job_end.is_some();
+    assert!(ends_a_job(GuestTimes::default()), "it never counts");
+    assert!(ends_a_job(counted(Some(Duration::from_secs(9)))));
+    assert!(!ends_a_job(counted(None)));
+}
+
+#[test]
+fn a_vm_that_is_being_made_is_not_finished_because_neither_side_lists_it_twice() {
+    let mut state = next(State::start(at(0), &limits()).0, launched(), 5);
+    for second in [40, 50, 60] {
+        state = next(state, nowhere(second), second);
+    }
+    assert_eq!(state.phase(), Phase::Creating);
+}
+
+#[test]
+fn only_an_idle_runner_is_given_up_for_being_offline() {
+    let offline = |second| {
+        let registration = Registration { online: false, ..registration(7, false) };
+        seen(Sighting::Seen(active()), Sighting::Seen(registration), second)
+    };
+    let run = |mut state: State, until: u64| {
+        for second in (100..=until).step_by(100) {
+            state = next(state, offline(second), second);
+        }
+        state
+    };
+    let overdue = DrainReason::Overdue { phase: Phase::Registering };
+    assert_eq!(run(idle(), 900).phase(), Phase::Idle);
+    assert_eq!(run(idle(), 1000).reason(), Some(&overdue));
+    let registering = next(State::start(at(0), &limits()).0, launched(), 5);
+    let registering = next(registering, guest(Report::Booted), 95);
+    assert_eq!(run(registering, 1000).phase(), Phase::Registering, "its own limit does");
+}
+
+#[test]
+fn a_drain_wished_for_during_the_launch_asks_first() {
+    let wished = next(State::start(at(0), &limits()).0, Event::Drain(DrainReason::Operator), 1);
+    let (state, effects) = wished.next(launched(), at(5), &limits());
+    assert_eq!((drain_of(&state).step, effects), (Step::Ask, vec![]));
+}
+
+#[test]
+fn when_nothing_is_left_of_a_runner_no_answer_is_waited_for() {
+    let mut state = busy();
+    let mut now = 20;
+    while state.phase() == Phase::Busy && now < 2000 {
+        state = next(state, nowhere(now), now);
+        now += 10;
+    }
+    assert_eq!(state.phase(), Phase::Draining);
+    assert!(state.known().unwrap().in_flight.is_some(), "its look-up was never answered");
+    assert!(state.deadline(&limits()) <= Some(at(now)));
+}
