@@ -296,3 +296,53 @@ fn when_nothing_is_left_of_a_runner_no_answer_is_waited_for() {
     assert!(state.known().unwrap().in_flight.is_some(), "its look-up was never answered");
     assert!(state.deadline(&limits()) <= Some(at(now)));
 }
+
+#[test]
+fn a_mute_runner_that_lists_lack_is_looked_up_before_it_is_deregistered() {
+    let asked = next(idle(), Event::Drain(DrainReason::Shrink), 10);
+    let mut state = asked;
+    for second in [20, 30, 50] {
+        let (after, effects) = state.next(lacks(second), at(second), &limits());
+        assert_eq!(effects, [], "at {second}");
+        state = after;
+    }
+    let (looked, effects) = state.next(lacks(90), at(90), &limits());
+    assert_eq!(effects, [Effect::LookUp]);
+    let there = found(Some(registration(7, false)), None);
+    assert_eq!(looked.clone().next(there, at(91), &limits()).1, [Effect::Deregister]);
+    assert_eq!(next(looked.clone(), working(), 91).phase(), Phase::Busy);
+    let gone = next(looked, found(None, None), 91);
+    assert_eq!(drain_of(&gone).step, Step::Settle, "there is nothing to remove");
+}
+
+#[test]
+fn a_deletion_that_was_taken_on_is_over_when_two_listings_lack_the_vm() {
+    use runner_fleet_actors::port::Deletion;
+    let forced = next(idle(), Event::Force, 10);
+    let taken = next(forced, Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted))), 11);
+    let missing = |second| seen(Sighting::Absent, Sighting::Unknown, second);
+    let once = next(taken, missing(20), 20);
+    assert!(once.holds_vm(), "one listing may lack an entry");
+    assert!(!next(once, missing(25), 25).holds_vm());
+}
+
+#[test]
+fn a_vm_believed_lost_is_not_when_its_guest_begins_a_job() {
+    let missing = |second| seen(Sighting::Absent, Sighting::Unknown, second);
+    let vanished = next(next(idle(), missing(20), 20), missing(80), 80);
+    assert_eq!(vanished.reason(), Some(&DrainReason::VmVanished));
+    let job = || guest(Report::JobStarted(Job::default()));
+    assert_eq!(next(vanished.clone(), job(), 85).phase(), Phase::Busy);
+    let forced = next(vanished, Event::Force, 84);
+    assert_eq!(next(forced, job(), 85).phase(), Phase::Draining, "whatever it does");
+}
+
+#[test]
+fn a_drain_that_learns_nothing_is_given_up_after_a_quarter_of_an_hour() {
+    let asked = next(idle(), Event::Drain(DrainReason::Shrink), 10);
+    let due = at(10) + limits().ask;
+    assert_eq!(asked.deadline(&limits()), Some(due));
+    let early = asked.clone().next(Event::Tick, due - Duration::from_secs(1), &limits()).0;
+    assert_eq!(early.phase(), Phase::Draining);
+    assert_eq!(asked.next(Event::Tick, due, &limits()).0.phase(), Phase::Idle);
+}
