@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use runner_fleet_actors::port::PortStatus;
+use runner_fleet_actors::port::{PortStatus, Time};
 
 /// The counts of one client since its start.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Calls {
     made: AtomicU64,
     failed: AtomicU64,
     under_way: AtomicU64,
-    last_error: Mutex<Option<String>>,
+    last_error: Mutex<Option<(Time, String)>>,
 }
 
 /// Counts a call as under way for as long as it lives, also when its future is dropped.
@@ -42,24 +42,26 @@ impl Calls {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Keeps the text of an error, in place of the one before.
-    pub(crate) fn keep_error(&self, what: String) {
-        *self.last_error() = Some(what);
+    /// Keeps the text of an error that was met at `at`, in place of the one before.
+    pub(crate) fn keep_error(&self, what: String, at: Time) {
+        *self.last_error() = Some((at, what));
     }
 
     /// The counts; what else there is to say is the client's.
     pub(crate) fn status(&self) -> PortStatus {
+        let (at, what) = self.last_error().clone().unzip();
         PortStatus {
             calls: self.made.load(Ordering::Relaxed),
             failures: self.failed.load(Ordering::Relaxed),
             in_flight: self.under_way.load(Ordering::Relaxed),
-            last_error: self.last_error().clone(),
+            last_error: what,
+            last_error_at: at,
             ..PortStatus::default()
         }
     }
 
     /// A poisoned lock holds a text; it is as good as before the panic.
-    fn last_error(&self) -> MutexGuard<'_, Option<String>> {
+    fn last_error(&self) -> MutexGuard<'_, Option<(Time, String)>> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,10 +78,11 @@ mod tests {
         assert_eq!(calls.status().in_flight, 2);
         drop(first);
         calls.count_failure();
-        calls.keep_error("no answer".to_owned());
+        calls.keep_error("no answer".to_owned(), Time::UNIX_EPOCH);
         drop(second);
         let status = calls.status();
         assert_eq!((status.calls, status.failures, status.in_flight), (2, 1, 0));
         assert_eq!(status.last_error.as_deref(), Some("no answer"));
+        assert_eq!(status.last_error_at, Some(Time::UNIX_EPOCH));
     }
 }

@@ -19,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 pub use self::args::{
     Args, CheckArgs, Command, ConfigArgs, DemoArgs, DemoDemand, DemoProvider, JobsArgs, Output,
@@ -38,7 +38,7 @@ const UNREACHABLE: u8 = 3;
 /// The whole program: reads the command line, does what it says, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::of_process() {
         Ok(args) => args,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(WRONG);
@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
             complain(WRONG, "this runner-fleet was built without the cargo feature \"demo\"")
         }
         Command::Completions { shell } => completions(shell),
-        talk => order::call(talk),
+        command => order::call(command, &args.talk),
     }
 }
 
@@ -76,6 +76,10 @@ fn run(path: &Path, refused: Vec<String>) -> ExitCode {
             for what in refused {
                 tracing::warn!("{what}");
             }
+            for warning in &config.warnings {
+                let warning = warning.at(path);
+                tracing::warn!(%warning, "the configuration is unwise");
+            }
             daemon::run(config, path, log)
         }
         Err(error) => complain(WRONG, &error.to_string()),
@@ -88,7 +92,11 @@ fn check(args: &CheckArgs) -> ExitCode {
         let warnings = daemon::read_clouds(&config, path)?;
         Ok((config, warnings))
     });
-    if let Ok((_, warnings)) = &read {
+    if let Ok((config, warnings)) = &read {
+        // Asked online, they stand among the answers.
+        for warning in config.warnings.iter().filter(|_| !args.online) {
+            remark(&format!("warning: {}", warning.at(path)));
+        }
         for warning in warnings {
             remark(&format!("warning: {warning}"));
         }

@@ -21,6 +21,7 @@ mod fleet;
 mod github;
 mod guest;
 mod guests;
+mod hide;
 mod limits;
 mod planner;
 mod pool;
@@ -28,8 +29,10 @@ mod provider;
 mod queue;
 mod read;
 mod scale_set;
+mod scope;
 mod secret;
 mod size;
+mod warn;
 mod webhooks;
 
 use std::{
@@ -57,7 +60,10 @@ pub use self::{
     size::{SizeError, format_size, parse_size},
     webhooks::Webhooks,
 };
-use self::{file::FileUse, read::Reader};
+use self::{
+    file::FileUse,
+    read::{Findings, Reader},
+};
 
 /// A whole configuration, every name parsed and every cross-reference checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +86,8 @@ pub struct Config {
     pub providers: BTreeMap<String, Provider>,
     /// `[[pools]]`, in the order of the file.
     pub pools: Vec<Pool>,
+    /// What is allowed and unwise, in the order of the file's lines.
+    pub warnings: Vec<Fault>,
 }
 
 impl Config {
@@ -104,9 +112,13 @@ impl Config {
                 return Err(Faults::new(path, vec![Fault::whole_file(what)]));
             }
         };
-        let (config, mut faults, files) = read(&text, &folder_of(path), env);
-        faults.extend(files.iter().filter_map(FileUse::fault));
-        conclude(path, config, faults)
+        let (config, mut found) = read(&text, &folder_of(path), env);
+        found.faults.extend(found.files.iter().filter_map(FileUse::fault));
+        found.warnings.extend(found.secrets.iter().flat_map(|secret| warn::of_secret(secret, env)));
+        if let Some(config) = &config {
+            found.warnings.extend(warn::of_clouds_files(config, env));
+        }
+        conclude(path, config, found)
     }
 
     /// Reads `text` alone, without a look at the disk. `path` names it in faults, and relative
@@ -115,8 +127,8 @@ impl Config {
     /// # Errors
     /// All faults of the text.
     pub fn parse(text: &str, path: &Path, env: &Env) -> Result<Self, Faults> {
-        let (config, faults, _) = read(text, &folder_of(path), env);
-        conclude(path, config, faults)
+        let (config, found) = read(text, &folder_of(path), env);
+        conclude(path, config, found)
     }
 
     /// The keys in which `new` differs from `self` and that a running daemon cannot take over: they
@@ -163,17 +175,21 @@ fn folder_of(path: &Path) -> PathBuf {
     path.parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-fn conclude(path: &Path, config: Option<Config>, faults: Vec<Fault>) -> Result<Config, Faults> {
+fn conclude(path: &Path, config: Option<Config>, found: Findings) -> Result<Config, Faults> {
+    let Findings { faults, mut warnings, .. } = found;
     match config {
-        Some(config) if faults.is_empty() => Ok(config),
+        Some(config) if faults.is_empty() => {
+            warnings.sort_by_key(|warning| warning.line);
+            Ok(Config { warnings, ..config })
+        }
         _ => Err(Faults::new(path, faults)),
     }
 }
 
-fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<FileUse>) {
+fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Findings) {
     let reader = match Reader::new(text, base, env) {
         Ok(reader) => reader,
-        Err(faults) => return (None, faults, Vec::new()),
+        Err(faults) => return (None, Findings { faults, ..Findings::default() }),
     };
     let root = reader.root();
     let fleet = fleet::read(root.section("fleet"), env, &root);
@@ -184,15 +200,26 @@ fn read(text: &str, base: &Path, env: &Env) -> (Option<Config>, Vec<Fault>, Vec<
     let planner = planner::read(root.section("planner"));
     let queue = queue::read(root.section("queue"));
     let providers = provider::read_all(&root);
-    let pools = pool::read_all(&root, &providers);
+    let pools = pool::read_all(&root, &providers, github.as_ref().map(|github| &github.url));
     root.finish();
     let config = match (fleet, api, github) {
         (Some(fleet), Some(api), Some(github)) => {
             let providers = providers.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-            Some(Config { fleet, api, github, guests, webhooks, planner, queue, providers, pools })
+            let warnings = Vec::new();
+            Some(Config {
+                fleet,
+                api,
+                github,
+                guests,
+                webhooks,
+                planner,
+                queue,
+                providers,
+                pools,
+                warnings,
+            })
         }
         _ => None,
     };
-    let (faults, files) = reader.into_findings();
-    (config, faults, files)
+    (config, reader.into_findings())
 }

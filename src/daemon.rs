@@ -14,6 +14,7 @@ mod held;
 mod kept;
 mod lock;
 mod online;
+mod readiness;
 mod reception;
 mod renewable;
 mod rotation;
@@ -287,6 +288,7 @@ impl Daemon {
             notes: Vec::new(),
         };
         let (socket, stop_deadline) = (config.api.socket.clone(), config.fleet.stop_deadline);
+        let listing_max_age = Mutex::new(config.fleet.listing_max_age);
         // The fleet has an address before it runs: a second daemon on the same socket must be
         // refused before it has launched anything.
         let context = actix::Context::new();
@@ -295,6 +297,7 @@ impl Daemon {
             fleet: context.address(),
             clock,
             info: Mutex::new(info),
+            listing_max_age,
             config: tokio::sync::Mutex::new(config),
             path: path.to_owned(),
             pace,

@@ -18,10 +18,13 @@ pub mod server;
 mod socket;
 mod token;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use runner_fleet_actors::{
     event::ReadModel,
     name::{PoolName, RunnerName},
+    port::PortStatus,
 };
 
 use self::api::{FleetInfo, Readiness, SourceStatus};
@@ -48,6 +51,11 @@ pub trait Control: Send + Sync {
     /// The token of the API over TCP, where it may be replaced while it is in use.
     fn api_token(&self) -> Option<&ApiToken> {
         None
+    }
+
+    /// What the ports say of themselves: providers by name, and the forge as `github`.
+    fn ports(&self) -> BTreeMap<String, PortStatus> {
+        self.model().ports.iter().map(|e| (e.key().clone(), e.value().clone())).collect()
     }
 
     /// What the sources of demand say of themselves.

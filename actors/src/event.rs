@@ -12,11 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     foreign::Foreign,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
-    port::{ErrorClass, PortError, PortStatus, Time},
+    port::{ErrorClass, PortError, PortStatus, Time, VmTask},
+    sight::{Side, Sight},
 };
 
+mod stuck;
 mod times;
 
+pub use stuck::{SLOW_DELETION, SLOW_LAUNCH, Stuck, warn_again};
 pub use times::GuestTimes;
 
 /// The six states of a runner, without their data.
@@ -362,6 +365,15 @@ pub struct RunnerSnapshot {
     pub job: Option<Job>,
     /// Where draining: the step.
     pub step: Option<String>,
+    /// Where draining: since when it is at that step.
+    #[serde(default)]
+    pub step_since: Option<Time>,
+    /// Where draining: how often that step was tried without an end.
+    #[serde(default)]
+    pub tries: u32,
+    /// What its cloud is doing with its VM, where it says so.
+    #[serde(default)]
+    pub task: Option<VmTask>,
     /// When its present state must have ended.
     pub deadline: Option<Time>,
     /// Digest of the shape that it was made with.
@@ -422,6 +434,8 @@ pub struct ReadModel {
     pub pools: DashMap<PoolName, PoolSnapshot>,
     /// Providers by name, and the forge as `github`.
     pub ports: DashMap<String, PortStatus>,
+    /// How well each cloud and each scope is seen, from the moment that it is asked for.
+    pub sights: DashMap<Side, Sight>,
 }
 
 /// Shared by all that look.

@@ -25,7 +25,7 @@ use crate::{
     name::{FleetId, PoolName, Scope},
     pool::{
         Policy,
-        actor::{Configure, Emptied, Outfit, PoolActor, PoolKey, Stir},
+        actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir},
     },
     port::{
         Clock, DemandSource, ErrorClass, Forge, Guests, Listing, Observer, PortError, Provider,
@@ -39,6 +39,7 @@ use crate::{
         self,
         actor::{ScalerActor, Serve},
     },
+    sight::Side,
     supervision::{self, Intensity, Restart},
     sweep::Cadence,
 };
@@ -120,7 +121,7 @@ pub struct FleetActor {
     begun: Time,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
-    sweeps: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
+    sweeps: BTreeMap<Side, actix_rt::task::JoinHandle<()>>,
     listeners: BTreeMap<String, actix_rt::task::JoinHandle<()>>,
     ended: Option<oneshot::Sender<Ending>>,
     stopping: Option<oneshot::Sender<()>>,
@@ -229,6 +230,18 @@ impl FleetActor {
         self.pools.insert(key, child);
         self.sweep_what_is_needed(ctx);
         self.hear_every_cloud(ctx);
+        self.look_at_once();
+    }
+
+    /// An operator says that something was mended: whoever holds back by its own judgement tries once.
+    fn end_holds(&self) {
+        self.setup.forge.end_hold();
+        for provider in self.setup.providers.values() {
+            provider.end_hold();
+        }
+        for child in self.pools.values() {
+            child.addr.do_send(Order::EndHold);
+        }
         self.look_at_once();
     }
 

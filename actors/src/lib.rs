@@ -15,6 +15,7 @@ pub mod pool;
 pub mod port;
 pub mod runner;
 pub mod scaler;
+pub mod sight;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod supervision;

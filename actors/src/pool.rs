@@ -16,6 +16,7 @@ use crate::{
     event::{DrainReason, Phase},
     name::RunnerName,
     port::{ErrorClass, Time},
+    sight::moment,
 };
 
 pub mod actor;
@@ -100,7 +101,7 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
         if now < until {
             plan.because.push(format!(
                 "{create} launches held until {}: {} failed in a row ({class})",
-                until.format("%H:%M:%SZ"),
+                moment(until, now),
                 failures.in_a_row,
             ));
             plan.again_at = Some(until);
@@ -135,10 +136,7 @@ fn doubt(roster: &Roster, now: Time) -> Option<String> {
             None => return Some(format!("the {side} was never listed whole")),
             Some(_) if !whole => return Some(format!("the last listing of the {side} is partial")),
             Some(seen) if now > seen + LISTING_MAX_AGE => {
-                return Some(format!(
-                    "the {side} was last listed whole at {}",
-                    seen.format("%H:%M:%SZ")
-                ));
+                return Some(format!("the {side} was last listed whole at {}", moment(seen, now)));
             }
             Some(_) => {}
         }

@@ -252,6 +252,9 @@ pub struct PortStatus {
     pub remaining: Option<u64>,
     /// The last error, for a person.
     pub last_error: Option<String>,
+    /// When that was met; an old one is history.
+    #[serde(default)]
+    pub last_error_at: Option<Time>,
 }
 
 /// What makes VMs.
@@ -285,6 +288,10 @@ pub trait Provider: Send + Sync {
 
     /// What the provider says of itself. Never blocks.
     fn status(&self) -> PortStatus;
+
+    /// Somebody says that what failed is mended: a pause of this side's own judgement ends, and the
+    /// next call finds out. A pause that the cloud asked for goes on. Never blocks.
+    fn end_hold(&self) {}
 
     /// Changes of single VMs, told by the cloud itself the moment they happen; `None` where it tells
     /// none. A hint that makes things quick, never the only way to learn: what a receiver missed, or
@@ -396,6 +403,9 @@ pub trait Forge: Send + Sync {
 
     /// What the forge's client says of itself. Never blocks.
     fn status(&self) -> PortStatus;
+
+    /// As [`Provider::end_hold`]: a rate limit goes on.
+    fn end_hold(&self) {}
 }
 
 /// The guest's answer to the order to stand down.

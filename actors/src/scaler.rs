@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     demand::{Demand, Sure},
     port::Time,
+    sight::moment,
 };
 
 pub mod actor;
@@ -133,7 +134,7 @@ pub fn target(demand: Option<Demand>, last: &Target, policy: &Policy, now: Time)
         keep: held,
         because: format!(
             "{because}; up to {held} are kept until {}",
-            (since + policy.shrink_after).format("%H:%M:%SZ")
+            moment(since + policy.shrink_after, now)
         ),
         lower_since: Some(since),
         unknown: false,

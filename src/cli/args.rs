@@ -1,8 +1,11 @@
 //! What can be written on the command line.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
+    parser::ValueSource,
+};
 
 use crate::config::{DEFAULT_SOCKET, parse_duration};
 
@@ -25,9 +28,50 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "runner-fleet", version, after_help = EXAMPLES)]
 pub struct Args {
+    /// How to talk to the daemon.
+    #[command(flatten)]
+    pub talk: Talk,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// The command line of this process. `--socket` and `--output` may stand before or after the command.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that was asked for.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        Self::of(std::env::args_os())
+    }
+
+    fn of(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        let given = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let (name, socket, output) = match &mut args.command {
+            Command::Run(_) => ("run", false, false),
+            Command::Completions { .. } => ("completions", false, false),
+            Command::Check(check) => {
+                check.output = args.talk.output;
+                ("check", false, true)
+            }
+            Command::Demo(demo) => {
+                demo.output = args.talk.output;
+                ("demo", false, true)
+            }
+            _ => ("", true, true),
+        };
+        // What does nothing there must not look as if it did.
+        for (option, of_use) in [("socket", socket), ("output", output)] {
+            if given(option) && !of_use {
+                let what = format!("--{option} is of no use with {name}");
+                return Err(command.error(ErrorKind::ArgumentConflict, what));
+            }
+        }
+        Ok(args)
+    }
 }
 
 /// The commands.
@@ -41,9 +85,9 @@ pub enum Command {
         runner-fleet check --online     also credentials, scopes, image, flavor, network, quota")]
     Check(CheckArgs),
     /// Show the fleet: pools, providers, GitHub, and what is in the way
-    Status(Talk),
+    Status,
     /// Show the pools, and why each has as many runners as it has
-    Pools(Talk),
+    Pools,
     /// Show the runners, or one of them
     #[command(after_help = "Examples:\n  \
         runner-fleet runners\n  \
@@ -58,9 +102,6 @@ pub enum Command {
         /// Only runners in this state: creating, registering, idle, busy, draining
         #[arg(long, conflicts_with = "name")]
         state: Option<String>,
-        /// How to talk to the daemon.
-        #[command(flatten)]
-        talk: Talk,
     },
     /// Show jobs: how long they waited and ran, and where
     #[command(after_help = "Examples:\n  \
@@ -77,9 +118,6 @@ pub enum Command {
     WhyWaiting {
         /// The job's number at GitHub, its address there, or what `jobs` calls it
         job: String,
-        /// How to talk to the daemon.
-        #[command(flatten)]
-        talk: Talk,
     },
     /// Fix a pool's target, or let it follow its demand again
     #[command(after_help = "Examples:\n  \
@@ -92,17 +130,11 @@ pub enum Command {
         /// How many runners, or "clear"
         #[arg(value_name = "N|clear")]
         runners: TargetWord,
-        /// How to talk to the daemon.
-        #[command(flatten)]
-        talk: Talk,
     },
     /// Drain one runner: it takes no new job; a job that it has is finished first
     Drain {
         /// The runner
         name: String,
-        /// How to talk to the daemon.
-        #[command(flatten)]
-        talk: Talk,
     },
     /// Delete one runner whatever it does; a job that it has is killed
     Delete {
@@ -111,9 +143,6 @@ pub enum Command {
         /// That killing its job is meant; without it nothing is deleted
         #[arg(long)]
         force: bool,
-        /// How to talk to the daemon.
-        #[command(flatten)]
-        talk: Talk,
     },
     /// Drain all idle runners of a pool, so that fresh ones take their place
     Flush {
@@ -125,14 +154,11 @@ pub enum Command {
         /// That killing jobs is meant
         #[arg(long, requires = "busy")]
         force: bool,
-        /// How to talk to the daemon.
-        #[command(flatten)]
-        talk: Talk,
     },
     /// List clouds and GitHub now, and repair what differs
-    Reconcile(Talk),
+    Reconcile,
     /// Read the configuration again, as SIGHUP does, and say what changed
-    Reload(Talk),
+    Reload,
     /// Run a whole fleet against a fake GitHub, on a fake cloud or in real containers
     #[command(after_help = "Examples:\n  \
         runner-fleet demo --for 60s\n  \
@@ -174,8 +200,8 @@ pub struct CheckArgs {
     /// Also ask GitHub and the clouds
     #[arg(long)]
     pub online: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print; `--output`.
+    #[arg(skip)]
     pub output: Output,
 }
 
@@ -183,10 +209,16 @@ pub struct CheckArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Talk {
     /// The daemon's socket
-    #[arg(long, value_name = "PATH", env = "RUNNER_FLEET_SOCKET", default_value = DEFAULT_SOCKET)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "RUNNER_FLEET_SOCKET",
+        default_value = DEFAULT_SOCKET
+    )]
     pub socket: PathBuf,
     /// How to print the answer
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
 }
 
@@ -211,9 +243,6 @@ pub struct JobsArgs {
     /// How long jobs waited, by pool and day (UTC), instead of the jobs themselves
     #[arg(long, conflicts_with_all = ["slow", "state", "limit"])]
     pub summary: bool,
-    /// How to talk to the daemon.
-    #[command(flatten)]
-    pub talk: Talk,
 }
 
 /// `demo`.
@@ -255,8 +284,8 @@ pub struct DemoArgs {
     /// profile]
     #[arg(long, value_name = "IP", help_heading = LXD_ONLY)]
     pub address: Option<IpAddr>,
-    /// A live table (plain lines where there is no terminal), or JSON
-    #[arg(long, value_enum, default_value_t)]
+    /// A live table (plain lines where there is no terminal), or JSON; `--output`.
+    #[arg(skip)]
     pub output: Output,
 }
 
@@ -316,5 +345,48 @@ impl FromStr for TargetWord {
             return Ok(Self::Clear);
         }
         text.parse().map(Self::Runners).map_err(|_| "a whole number, or \"clear\"".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(words: &[&str]) -> Result<Args, String> {
+        let words = std::iter::once(&"runner-fleet").chain(words).map(OsString::from);
+        Args::of(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn socket_and_output_are_taken_before_and_after_the_command() {
+        for words in [
+            ["--socket", "/tmp/a.sock", "--output", "json", "status"],
+            ["status", "--socket", "/tmp/a.sock", "--output", "json"],
+            ["--output", "json", "status", "--socket", "/tmp/a.sock"],
+        ] {
+            let talk = args(&words).unwrap().talk;
+            assert_eq!((talk.socket, talk.output), ("/tmp/a.sock".into(), Output::Json));
+        }
+        for words in [["--output", "json", "check"], ["check", "--output", "json"]] {
+            let Command::Check(check) = args(&words).unwrap().command else { panic!("check") };
+            assert_eq!(check.output, Output::Json);
+        }
+        let Command::Demo(demo) = args(&["--output", "json", "demo"]).unwrap().command else {
+            panic!("demo")
+        };
+        assert_eq!(demo.output, Output::Json);
+    }
+
+    #[test]
+    fn an_option_that_does_nothing_with_a_command_is_refused() {
+        for words in [
+            ["run", "--socket", "/tmp/a.sock"],
+            ["--socket", "/tmp/a.sock", "check"],
+            ["demo", "--socket", "/tmp/a.sock"],
+            ["run", "--output", "json"],
+        ] {
+            let error = args(&words).unwrap_err();
+            assert!(error.contains("is of no use with"), "{error}");
+        }
     }
 }

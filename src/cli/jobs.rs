@@ -5,11 +5,12 @@ use std::time::Duration;
 use runner_fleet_actors::{
     job::{JobRecord, JobWord, why::Reason},
     port::Time,
+    sight::moment,
 };
 
 use super::{
     JobsArgs,
-    show::{age, clock},
+    show::age,
     table::{table, terminal_width},
 };
 use crate::{
@@ -120,7 +121,7 @@ fn result(job: &JobRecord) -> String {
 /// The time, with its day unless it is today.
 fn day_and_time(at: Time, now: Time) -> String {
     if at.date_naive() == now.date_naive() {
-        clock(at)
+        moment(at, now)
     } else {
         at.format("%m-%d %H:%M:%SZ").to_string()
     }
@@ -175,7 +176,7 @@ fn stamp(at: Time) -> String {
 
 fn with_times(reason: &Reason, now: Time) -> String {
     let since = reason.since.map(|at| format!(" (for {})", age(at, now))).unwrap_or_default();
-    let until = reason.until.map(|at| format!(" (until {})", clock(at))).unwrap_or_default();
+    let until = reason.until.map(|at| format!(" (until {})", moment(at, now))).unwrap_or_default();
     format!("{}{since}{until}", reason.text)
 }
 

@@ -20,7 +20,6 @@ type Show = fn(Value, Time) -> serde_json::Result<String>;
 
 /// One call.
 struct Call {
-    talk: Talk,
     method: Method,
     path: String,
     body: Option<Value>,
@@ -28,7 +27,7 @@ struct Call {
 }
 
 /// Carries out a command that talks to the daemon.
-pub(super) fn call(command: Command) -> ExitCode {
+pub(super) fn call(command: Command, talk: &Talk) -> ExitCode {
     let Some(call) = translate(command) else {
         return complain(super::WRONG, "this command does not talk to the daemon");
     };
@@ -36,7 +35,7 @@ pub(super) fn call(command: Command) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(super::FAILED, &format!("no runtime: {error}")),
     };
-    let Call { talk, method, path, body, show } = call;
+    let Call { method, path, body, show } = call;
     match runtime.block_on(client::call(&talk.socket, method, &path, body)) {
         Ok(answer) => {
             let text = match talk.output {
@@ -56,23 +55,22 @@ pub(super) fn call(command: Command) -> ExitCode {
 }
 
 fn translate(command: Command) -> Option<Call> {
-    let call =
-        |talk, method, path: String, body, show| Some(Call { talk, method, path, body, show });
+    let call = |method, path: String, body, show| Some(Call { method, path, body, show });
     let (get, post) = (Method::GET, Method::POST);
     match command {
-        Command::Status(talk) => call(talk, get, "/v1/status".to_owned(), None, status),
-        Command::Pools(talk) => call(talk, get, "/v1/pools".to_owned(), None, pools),
-        Command::Runners { name: Some(name), talk, .. } => {
-            call(talk, get, format!("/v1/runners/{}", segment(&name)), None, runner)
+        Command::Status => call(get, "/v1/status".to_owned(), None, status),
+        Command::Pools => call(get, "/v1/pools".to_owned(), None, pools),
+        Command::Runners { name: Some(name), .. } => {
+            call(get, format!("/v1/runners/{}", segment(&name)), None, runner)
         }
-        Command::Runners { name: None, pool, state, talk } => {
+        Command::Runners { name: None, pool, state } => {
             let mut query = url::form_urlencoded::Serializer::new(String::new());
             for (key, value) in [("pool", pool), ("state", state)] {
                 if let Some(value) = value {
                     query.append_pair(key, &value);
                 }
             }
-            call(talk, get, format!("/v1/runners?{}", query.finish()), None, runners)
+            call(get, format!("/v1/runners?{}", query.finish()), None, runners)
         }
         Command::Jobs(args) => {
             let (path, show): (_, Show) = if args.summary {
@@ -80,34 +78,34 @@ fn translate(command: Command) -> Option<Call> {
             } else {
                 (jobs::path(&args), jobs)
             };
-            call(args.talk, get, path, None, show)
+            call(get, path, None, show)
         }
-        Command::WhyWaiting { job, talk } => {
+        Command::WhyWaiting { job } => {
             let path = format!("/v1/jobs/{}/why", segment(jobs::key(&job)));
-            call(talk, get, path, None, why_waiting)
+            call(get, path, None, why_waiting)
         }
-        Command::Target { pool, runners, talk } => {
+        Command::Target { pool, runners } => {
             let path = format!("/v1/pools/{}/target", segment(&pool));
             match runners {
                 TargetWord::Runners(runners) => {
-                    call(talk, Method::PUT, path, Some(json!(TargetOverride { runners })), target)
+                    call(Method::PUT, path, Some(json!(TargetOverride { runners })), target)
                 }
-                TargetWord::Clear => call(talk, Method::DELETE, path, None, taken),
+                TargetWord::Clear => call(Method::DELETE, path, None, taken),
             }
         }
-        Command::Drain { name, talk } => {
-            call(talk, post, format!("/v1/runners/{}/drain", segment(&name)), None, taken)
+        Command::Drain { name } => {
+            call(post, format!("/v1/runners/{}/drain", segment(&name)), None, taken)
         }
-        Command::Delete { name, force, talk } => {
+        Command::Delete { name, force } => {
             let path = format!("/v1/runners/{}?force={force}", segment(&name));
-            call(talk, Method::DELETE, path, None, taken)
+            call(Method::DELETE, path, None, taken)
         }
-        Command::Flush { pool, busy, force, talk } => {
+        Command::Flush { pool, busy, force } => {
             let path = format!("/v1/pools/{}/flush", segment(&pool));
-            call(talk, post, path, Some(json!(FlushRequest { busy, force })), flushed)
+            call(post, path, Some(json!(FlushRequest { busy, force })), flushed)
         }
-        Command::Reconcile(talk) => call(talk, post, "/v1/reconcile".to_owned(), None, taken),
-        Command::Reload(talk) => call(talk, post, "/v1/reload".to_owned(), None, taken),
+        Command::Reconcile => call(post, "/v1/reconcile".to_owned(), None, taken),
+        Command::Reload => call(post, "/v1/reload".to_owned(), None, taken),
         Command::Run(_) | Command::Check(_) | Command::Demo(_) | Command::Completions { .. } => {
             None
         }

@@ -1,10 +1,11 @@
 //! How answers look to a person. Pure but for the width of the terminal.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use runner_fleet_actors::{
     event::{PoolSnapshot, RunnerSnapshot},
     port::Time,
+    sight::{Side, Sight, moment},
 };
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, format_duration},
-    http::api::Status,
+    http::api::{ListingStatus, Status},
 };
 
 /// How long ago, or `0s` where clocks differ.
@@ -22,8 +23,17 @@ pub(super) fn age(since: Time, now: Time) -> String {
     format_duration((now - since).to_std().unwrap_or_default())
 }
 
-pub(super) fn clock(time: Time) -> String {
-    time.format("%H:%M:%SZ").to_string()
+/// An error is history after this long, and not shown any more.
+const HISTORY: Duration = Duration::from_secs(3600);
+
+/// An error that was met of late, with how long ago that was.
+fn last_error(what: Option<&String>, at: Option<Time>, now: Time) -> Option<String> {
+    let what = what?;
+    match at {
+        Some(at) if now > at + HISTORY => None,
+        Some(at) => Some(format!("last error {} ago: {what}", age(at, now))),
+        None => Some(format!("last error: {what}")),
+    }
 }
 
 pub(super) fn status(status: &Status, now: Time) -> String {
@@ -32,7 +42,12 @@ pub(super) fn status(status: &Status, now: Time) -> String {
 
 fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
     let fleet = &status.fleet;
-    let ready = if status.readiness.ready { "ready" } else { "NOT READY" };
+    let attention = &status.readiness.attention;
+    let ready = match status.readiness.ready {
+        true if attention.is_empty() => "ready",
+        true => "ready, with trouble",
+        false => "NOT READY",
+    };
     let up = age(fleet.started_at, now);
     let mut text = format!("fleet {}  version {}  up {up}  {ready}\n", fleet.id, fleet.version);
     for reason in &status.readiness.reasons {
@@ -41,6 +56,9 @@ fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
     for note in &fleet.notes {
         text.push_str(&format!("{} ago: {}\n", age(note.at, now), note.what));
     }
+    for trouble in attention {
+        text.push_str(&format!("  look at {trouble}\n"));
+    }
     if let Some(reload) = &fleet.last_reload {
         let went = if reload.ok { "done" } else { "REFUSED" };
         let ago = age(reload.at, now);
@@ -48,26 +66,14 @@ fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
     }
     text.push('\n');
     text.push_str(&pools_at(&status.pools, now, width));
-    let ports = status.ports.iter().map(|(name, port)| {
-        let mut notes = Vec::new();
-        if let Some(until) = port.held_until.filter(|until| *until > now) {
-            notes.push(format!("held until {}", clock(until)));
-        }
-        notes.extend(port.last_error.as_ref().map(|error| format!("last error: {error}")));
-        vec![
-            name.clone(),
-            port.calls.to_string(),
-            port.failures.to_string(),
-            port.in_flight.to_string(),
-            port.remaining.map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
-            notes.join("; "),
-        ]
-    });
     text.push_str("\n\n");
-    text.push_str(&table(&["PORT", "CALLS", "FAILED", "NOW", "LEFT", "NOTE"], ports, width));
+    text.push_str(&ports_at(status, now, width));
     if !status.sources.is_empty() {
         let sources = status.sources.iter().map(|source| {
-            let error = source.last_error.as_ref().map(|error| format!("last error: {error}"));
+            let error = source
+                .failing_since
+                .map_or_else(String::new, |since| format!("fails since {}; ", moment(since, now)));
+            let error = source.last_error.as_ref().map(|what| format!("{error}last error: {what}"));
             let heard = source.last_word_at.map(|at| format!("{} ago", age(at, now)));
             vec![
                 source.source.clone(),
@@ -80,6 +86,44 @@ fn status_at(status: &Status, now: Time, width: Option<u16>) -> String {
         text.push_str(&table(&["DEMAND FROM", "SIGNALS", "HEARD", "NOTE"], sources, width));
     }
     text
+}
+
+/// The ports, and below GitHub the scopes that are listed there: calls are counted for all of them.
+fn ports_at(status: &Status, now: Time, width: Option<u16>) -> String {
+    let seen = |sight: &Sight| {
+        let listed = || sight.listed_at.map(|at| format!("listed {} ago", age(at, now)));
+        sight.said(now).or_else(listed)
+    };
+    let mut rows = Vec::new();
+    for (name, port) in &status.ports {
+        let of_cloud = |one: &&ListingStatus| one.side == Side::Provider(name.clone());
+        let sight = status.listings.iter().find(of_cloud).map(|one| &one.sight);
+        let mut notes: Vec<_> = sight.and_then(seen).into_iter().collect();
+        if let Some(until) = port.held_until.filter(|until| *until > now) {
+            notes.push(format!("held until {}", moment(until, now)));
+        }
+        // What is failing now has said so.
+        if sight.is_none_or(|sight| sight.trouble.is_none()) {
+            notes.extend(last_error(port.last_error.as_ref(), port.last_error_at, now));
+        }
+        rows.push(vec![
+            name.clone(),
+            port.calls.to_string(),
+            port.failures.to_string(),
+            port.in_flight.to_string(),
+            port.remaining.map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
+            notes.join("; "),
+        ]);
+    }
+    for one in &status.listings {
+        if let Side::Scope(scope) = &one.side {
+            let mut row = vec![format!("github {scope}")];
+            row.extend(std::iter::repeat_n("-".to_owned(), 4));
+            row.push(seen(&one.sight).unwrap_or_default());
+            rows.push(row);
+        }
+    }
+    table(&["PORT", "CALLS", "FAILED", "NOW", "LEFT", "NOTE"], rows, width)
 }
 
 pub(super) fn pools(pools: &[PoolSnapshot], now: Time) -> String {
@@ -114,7 +158,8 @@ fn pool_why(pool: &PoolSnapshot, now: Time) -> String {
     why.extend(pool.because.iter().cloned());
     if let Some(until) = pool.launches_held_until.filter(|until| *until > now) {
         let failures = pool.launch_failures;
-        why.push(format!("no launch until {} after {failures} failures", clock(until)));
+        let until = moment(until, now);
+        why.push(format!("no launch until {until} after {failures} failures"));
     }
     why.extend(pool.last_error.as_ref().map(|error| format!("last error: {error}")));
     why.join("; ")
@@ -130,16 +175,17 @@ fn runners_at(runners: &[RunnerSnapshot], now: Time, width: Option<u16>) -> Stri
             Some(step) => format!("{} ({step})", runner.state),
             None => runner.state.to_string(),
         };
-        vec![runner.name.to_string(), state, age(runner.since, now), runner_why(runner)]
+        vec![runner.name.to_string(), state, age(runner.since, now), runner_why(runner, now)]
     });
     table(&["RUNNER", "STATE", "FOR", "WHY"], rows, width)
 }
 
-fn runner_why(runner: &RunnerSnapshot) -> String {
+fn runner_why(runner: &RunnerSnapshot, now: Time) -> String {
     let job = runner.job.as_ref().and_then(|job| job.repository.as_ref());
     let mut why: Vec<String> =
         job.map(|repository| format!("job of {repository}")).into_iter().collect();
     why.push(runner.why.clone());
+    why.extend(runner.stuck(now).map(|stuck| stuck.what));
     why.extend(runner.last_error.as_ref().map(|error| format!("last error: {error}")));
     why.join("; ")
 }
@@ -156,6 +202,8 @@ pub(super) fn runner(runner: &RunnerSnapshot, now: Time) -> String {
     let job = runner.job.clone().unwrap_or_default();
     let known = [
         ("step", runner.step.clone()),
+        ("cloud task", runner.task.as_ref().map(|task| task.word.to_string())),
+        ("stuck", runner.stuck(now).map(|stuck| stuck.what)),
         ("state ends by", runner.deadline.map(|deadline| deadline.format("%F %TZ").to_string())),
         ("VM", runner.vm_id.as_ref().map(ToString::to_string)),
         ("registration", runner.registration_id.as_ref().map(ToString::to_string)),
@@ -179,6 +227,7 @@ pub(super) fn good_config(path: &Path, config: &Config, output: Output) -> Strin
         Output::Json => json!({
             "file": path,
             "faults": [],
+            "warnings": config.warnings,
             "fleet": config.fleet.id,
             "providers": providers,
             "pools": pools,

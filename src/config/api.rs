@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{
     read::{SecretKeys, Section},
     secret::SecretSource,
+    warn,
 };
 
 /// The API over TCP.
@@ -58,7 +59,12 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<Api> {
     let token = section.secret(SecretKeys::TOKEN);
     let token_given = SecretKeys::TOKEN.all().into_iter().find(|key| section.has(key));
     let listen = match (address, token) {
-        (Some(address), Some(token)) => Some(Listen { address, token }),
+        (Some(address), Some(token)) => {
+            if !address.ip().is_loopback() {
+                section.warn("listen", warn::PLAIN_API);
+            }
+            Some(Listen { address, token })
+        }
         (Some(_), None) => {
             if token_given.is_none() {
                 section.fault(

@@ -19,6 +19,14 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The fault with its place, as compilers write it.
+    #[must_use]
+    pub fn at(&self, file: &Path) -> String {
+        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
+        format!("{}{line}: {key}{}", file.display(), self.what)
+    }
+
     pub(super) fn whole_file(what: String) -> Self {
         Self { line: None, key: String::new(), what }
     }
@@ -46,15 +54,7 @@ impl fmt::Display for Faults {
             if position > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}", self.file.display())?;
-            if let Some(line) = fault.line {
-                write!(f, ":{line}")?;
-            }
-            f.write_str(": ")?;
-            if !fault.key.is_empty() {
-                write!(f, "{}: ", fault.key)?;
-            }
-            f.write_str(&fault.what)?;
+            f.write_str(&fault.at(&self.file))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::fault::Fault;
+use super::{fault::Fault, hide::hidden};
 
 /// A file that must be there, and the key that says so.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) type Holds = fn(&str) -> Result<(), String>;
 impl FileUse {
     pub fn fault(&self) -> Option<Fault> {
         let what = check(&self.path, self.secret).and_then(|()| self.look()).err()?;
+        let what = hidden(&what);
         Some(Fault { line: self.line, key: self.key.clone(), what })
     }
 
@@ -37,9 +38,20 @@ impl FileUse {
     }
 }
 
+/// Whether the last part of a path is no file's usual name but may be a password.
+fn is_unlike_a_name(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let odd = |c: char| !(c.is_ascii_lowercase() || "-_.".contains(c));
+    !name.contains('.') && name.contains(odd)
+}
+
 fn check(path: &Path, secret: bool) -> Result<(), String> {
     let name = path.display();
-    let open = File::open(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    let open = File::open(path).map_err(|error| match secret && is_unlike_a_name(path) {
+        // It may be the secret itself.
+        true => format!("the file that is named here cannot be read: {error}"),
+        false => format!("{name} cannot be read: {error}"),
+    })?;
     let meta = open.metadata().map_err(|error| format!("{name} cannot be read: {error}"))?;
     if meta.is_dir() {
         return Err(format!("{name} is a folder; a file is needed"));

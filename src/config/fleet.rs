@@ -73,6 +73,9 @@ pub struct Fleet {
     /// How long a graceful stop may take. Default 30 seconds. Jobs run on in any case; this is for
     /// calls under way.
     pub stop_deadline: Duration,
+    /// How old the last whole listing of a cloud, or of a scope at GitHub, may be before the fleet is
+    /// not ready. Default 3 minutes: three of the slowest sweeps, so that one lost sweep is no alarm.
+    pub listing_max_age: Duration,
 }
 
 pub(super) fn read(section: Option<Section<'_>>, env: &Env, root: &Section<'_>) -> Option<Fleet> {
@@ -92,6 +95,7 @@ pub(super) fn read(section: Option<Section<'_>>, env: &Env, root: &Section<'_>) 
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let log_format = section.word("log_format", &formats).unwrap_or_default();
     let stop_deadline = section.duration("stop_deadline", Duration::from_secs(30), 1, 3_600);
+    let listing_max_age = section.duration("listing_max_age", Duration::from_secs(180), 10, 86_400);
     section.finish();
     Some(Fleet {
         id: id?,
@@ -101,5 +105,6 @@ pub(super) fn read(section: Option<Section<'_>>, env: &Env, root: &Section<'_>) 
         log_level,
         log_format,
         stop_deadline,
+        listing_max_age,
     })
 }

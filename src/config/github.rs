@@ -130,7 +130,14 @@ fn web_address(text: &str) -> Result<Url, String> {
         _ => return Err(refuse("it must begin with https:// (http:// only to localhost)")),
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("only scheme, host, port and path"));
+        return Err(refuse("only scheme, host and port"));
     }
-    Ok(url)
+    match url.path().trim_matches('/') {
+        // As a browser opens it, or the API's own address.
+        "" | "api/v3" => Ok(url),
+        path => Err(refuse(&format!(
+            "only scheme, host and port; what is behind the host ({path:?}) belongs into a pool's \
+             scope, if anywhere"
+        ))),
+    }
 }

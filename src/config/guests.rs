@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use url::Url;
 
-use super::read::Section;
+use super::{read::Section, warn};
 
 /// A certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,12 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<Guests> {
         && url.scheme() != "https"
     {
         section.fault("ca_file", "is of use only with https");
+    }
+    if let Some(url) = url.as_ref().filter(|url| warn::is_plain(url)) {
+        section.warn(
+            if section.has("url") { "url" } else { "listen" },
+            format_args!("{url}: {}", warn::PLAIN_GUESTS),
+        );
     }
     let ca_file = given_ca.or_else(|| tls.as_ref().map(|tls| tls.certificate.clone()));
     section.finish();

@@ -7,6 +7,7 @@ use url::Url;
 use super::{
     read::{SecretKeys, Section},
     secret::SecretSource,
+    warn,
 };
 
 /// More units than anybody has; a larger number is a slip.
@@ -32,6 +33,9 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<PlannerAccess> {
     let url = section
         .needed_text("url", "the planner's address, such as \"https://planner.example.com\"")
         .and_then(|text| web_address(text).map_err(|why| section.fault("url", why)).ok());
+    if let Some(url) = url.as_ref().filter(|url| warn::is_plain(url)) {
+        section.warn("url", format_args!("{url}: {}", warn::PLAIN_PLANNER));
+    }
     let given = SecretKeys::TOKEN.all().into_iter().any(|key| section.has(key));
     let token = section.secret(SecretKeys::TOKEN);
     if !given && !section.has_inline_secret() {

@@ -13,6 +13,7 @@ use runner_fleet_actors::{
     name::{PoolName, Scope},
     port::Shape,
 };
+use url::Url;
 
 use super::{
     demand::{self, DemandKind},
@@ -22,6 +23,7 @@ use super::{
     queue,
     read::Section,
     scale_set::{self, ScaleSet},
+    scope,
 };
 
 /// GitHub's limit of runners in one group (GitHub docs, "Self-hosted runners reference").
@@ -30,6 +32,7 @@ const RUNNERS_MAX: u32 = 10_000;
 /// just-in-time runner").
 const LABELS_MAX: usize = 100;
 const LABEL_LENGTH_MAX: usize = 256;
+const SELF_HOSTED: &str = "self-hosted";
 /// Enough to order any number of pools by hand.
 const PRIORITY_MAX: u32 = 1000;
 
@@ -77,6 +80,7 @@ pub struct Pool {
 pub(super) fn read_all(
     root: &Section<'_>,
     providers: &BTreeMap<String, Option<Provider>>,
+    github: Option<&Url>,
 ) -> Vec<Pool> {
     let mut names = BTreeSet::new();
     let mut taken = scale_set::Taken::new();
@@ -89,7 +93,7 @@ pub(super) fn read_all(
         {
             section.fault("name", format_args!("{:?} is taken by another pool", name.as_str()));
         }
-        pools.extend(read(section, root, name, providers, &mut taken));
+        pools.extend(read(section, root, name, providers, github, &mut taken));
     }
     pools
 }
@@ -99,10 +103,12 @@ fn read(
     root: &Section<'_>,
     name: Option<PoolName>,
     providers: &BTreeMap<String, Option<Provider>>,
+    github: Option<&Url>,
     taken: &mut scale_set::Taken,
 ) -> Option<Pool> {
-    let scope: Option<Scope> =
-        section.needed("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"");
+    let scope: Option<Scope> = section
+        .needed_text("scope", "\"owner/repo\", \"org\" or \"enterprises/slug\"")
+        .and_then(|text| scope::read(text, github).map_err(|why| section.fault("scope", why)).ok());
     let group = section.text("group").map(str::to_owned);
     if group.is_some() && matches!(scope, Some(Scope::Repository { .. })) {
         section.fault(
@@ -145,6 +151,7 @@ fn read(
     };
     let scale_set = scale_set::read(&section, &of, taken);
     let repositories = repositories::read(&section, scope.as_ref(), &demand);
+    warn_of_labels(&section, &labels, &demand);
     let priority = section.count("priority", 0, 0..=PRIORITY_MAX);
     let queue = queue::of_pool(&section, name.as_ref());
     if section.has("queue") && !demand.contains(&DemandKind::Queue) {
@@ -185,6 +192,21 @@ fn planner_flavor(section: Option<Section<'_>>) -> Option<String> {
     let flavor = section.needed_text("flavor", "the flavor's name at the planner");
     section.finish();
     flavor.map(str::to_owned)
+}
+
+/// Who makes a runner for a job that asks for `self-hosted` besides, makes one that GitHub never gives
+/// the job to: in a JIT configuration only the labels that are named count.
+fn warn_of_labels(section: &Section<'_>, labels: &[String], demand: &BTreeSet<DemandKind>) {
+    let told = [DemandKind::Webhook, DemandKind::Queue].iter().any(|kind| demand.contains(kind));
+    let has = labels.iter().any(|label| label.eq_ignore_ascii_case(SELF_HOSTED));
+    if told && !has && !labels.is_empty() {
+        section.warn(
+            "labels",
+            "lack \"self-hosted\": runners get the labels that are written here and no other, so a job \
+             with runs-on: [self-hosted, ...] is never given to one of them; add it, unless no job asks \
+             for it",
+        );
+    }
 }
 
 fn labels(section: &Section<'_>) -> Vec<String> {

@@ -26,11 +26,13 @@ use super::{
     duration::{format_duration, parse_duration},
     fault::Fault,
     file::{FileUse, Holds},
-    secret::Env,
+    hide::{hidden, may_be_secret},
+    secret::{Env, SecretSource},
     size::{format_size, parse_size},
 };
 
 pub(super) use self::secret::SecretKeys;
+use self::unknown::NO_INLINE_SECRET;
 
 /// A document and what was found wrong with it.
 pub(super) struct Reader<'a> {
@@ -40,6 +42,20 @@ pub(super) struct Reader<'a> {
     env: &'a Env,
     faults: RefCell<Vec<Fault>>,
     files: RefCell<Vec<FileUse>>,
+    secrets: RefCell<Vec<SecretUse>>,
+    warnings: RefCell<Vec<Fault>>,
+}
+
+/// A secret that is named: where, under which key, and where it lies.
+pub(super) type SecretUse = (Option<usize>, String, SecretSource);
+
+/// What was found in a document besides its meaning.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub faults: Vec<Fault>,
+    pub warnings: Vec<Fault>,
+    pub files: Vec<FileUse>,
+    pub secrets: Vec<SecretUse>,
 }
 
 impl<'a> Reader<'a> {
@@ -66,6 +82,8 @@ impl<'a> Reader<'a> {
             env,
             faults: RefCell::default(),
             files: RefCell::default(),
+            secrets: RefCell::default(),
+            warnings: RefCell::default(),
         })
     }
 
@@ -79,8 +97,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn into_findings(self) -> (Vec<Fault>, Vec<FileUse>) {
-        (self.faults.into_inner(), self.files.into_inner())
+    pub fn into_findings(self) -> Findings {
+        Findings {
+            faults: self.faults.into_inner(),
+            warnings: self.warnings.into_inner(),
+            files: self.files.into_inner(),
+            secrets: self.secrets.into_inner(),
+        }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -88,7 +111,8 @@ impl<'a> Reader<'a> {
     }
 
     fn note(&self, line: Option<usize>, key: String, what: impl Display) {
-        self.faults.borrow_mut().push(Fault { line, key, what: what.to_string() });
+        let what = hidden(&what.to_string());
+        self.faults.borrow_mut().push(Fault { line, key: hidden(&key), what });
     }
 }
 
@@ -142,6 +166,12 @@ impl<'a> Section<'a> {
     /// Notes a fault at a key.
     pub fn fault(&self, key: &str, what: impl Display) {
         self.reader.note(self.line_of(key), self.full(key), what);
+    }
+
+    /// Notes what is allowed and unwise at a key.
+    pub fn warn(&self, key: &str, what: impl Display) {
+        let (line, key, what) = (self.line_of(key), self.full(key), hidden(&what.to_string()));
+        self.reader.warnings.borrow_mut().push(Fault { line, key, what });
     }
 
     /// Notes a fault of the section as a whole.
@@ -377,6 +407,12 @@ impl<'a> Section<'a> {
 
     /// A path of a file that must be there and readable.
     pub fn file(&self, key: &'static str, secret: bool) -> Option<PathBuf> {
+        if self.text_of(key).is_some_and(may_be_secret) {
+            self.has(key);
+            // The place is not shown: it is the secret.
+            self.fault(key, NO_INLINE_SECRET);
+            return None;
+        }
         let path = self.path(key)?;
         self.note_file(key, path.clone(), secret, None);
         Some(path)

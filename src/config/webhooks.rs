@@ -9,6 +9,7 @@ use super::{
     guests::{Certificate, address, certificate},
     read::{SecretKeys, Section},
     secret::SecretSource,
+    warn,
 };
 
 const SECRET: SecretKeys =
@@ -41,6 +42,9 @@ pub(super) fn read(section: Option<Section<'_>>) -> Option<Webhooks> {
         )
         .and_then(|text| address(text).map_err(|why| section.fault("listen", why)).ok());
     let tls = certificate(&section);
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) && tls.is_none() {
+        section.warn("listen", warn::PLAIN_WEBHOOKS);
+    }
     let given = SECRET.all().into_iter().any(|key| section.has(key));
     let secret = section.secret(SECRET);
     if !given {

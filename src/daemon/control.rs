@@ -1,8 +1,10 @@
 //! What the API may ask: the one door from HTTP to the actors.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use actix::Addr;
@@ -12,12 +14,13 @@ use runner_fleet_actors::{
     fleet::{Fix, FleetActor, Reconcile, Reload, Route, RouteError},
     name::{PoolName, RunnerName},
     pool::actor::{Order, Refused},
-    port::{Clock, Forge, Provider},
+    port::{Clock, Forge, PortStatus, Provider},
 };
 
 use super::{
     Pace, assemble,
     held::{self, Held},
+    readiness,
     reception::Reception,
     renewable::Renewable,
     rotation::{Origin, Rotating},
@@ -48,6 +51,8 @@ pub(super) struct Door {
     pub fleet: Addr<FleetActor>,
     pub clock: Arc<dyn Clock>,
     pub info: Mutex<FleetInfo>,
+    /// How old the last whole listing may be before the fleet is not ready.
+    pub listing_max_age: Mutex<Duration>,
     pub config: tokio::sync::Mutex<Config>,
     pub path: PathBuf,
     pub pace: Pace,
@@ -59,7 +64,7 @@ pub(super) struct Door {
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub records: Arc<Renewable<dyn Records>>,
     pub sources: Arc<Sources>,
-    pub providers: Mutex<std::collections::BTreeMap<String, Arc<Rotating>>>,
+    pub providers: Mutex<BTreeMap<String, Arc<Rotating>>>,
     /// What the places of `config` held when it was taken over.
     pub held: Mutex<Held>,
     pub api_token: Option<ApiToken>,
@@ -213,11 +218,17 @@ impl Door {
             .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
             .collect();
         done.extend(self.fleet.send(Reload { providers, pools }).await.map_err(gone)?);
+        *self.listing_max_age.lock().unwrap_or_else(PoisonError::into_inner) =
+            new.fleet.listing_max_age;
         if let Some(log) = &self.log {
             log.set_level(new.fleet.log_level);
         }
         if let Some(journal) = &self.journal {
             journal.reopen();
+        }
+        for warning in &new.warnings {
+            let warning = warning.at(&self.path);
+            tracing::warn!(%warning, "the configuration is unwise");
         }
         if !restart.is_empty() {
             done.push(format!("waiting for a restart: {}", restart.join(", ")));
@@ -261,25 +272,20 @@ impl Control for Door {
     }
 
     fn readiness(&self) -> Readiness {
-        let mut reasons = self.folder.troubles().reasons();
-        for pool in &self.model.pools {
-            for (side, seen) in [("cloud", pool.cloud_seen_at), ("forge", pool.forge_seen_at)] {
-                if seen.is_none() {
-                    reasons
-                        .push(format!("pool {}: the {side} was not listed whole yet", pool.name));
-                }
-            }
-            if let Some(until) = pool.launches_held_until {
-                let why = pool.last_error.as_ref().map_or(String::new(), |e| format!(": {e}"));
-                reasons.push(format!(
-                    "pool {}: launches are held until {}{why}",
-                    pool.name,
-                    until.format("%H:%M:%SZ")
-                ));
-            }
-        }
-        reasons.sort();
-        Readiness { ready: reasons.is_empty(), reasons }
+        let bound = *self.listing_max_age.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = readiness::readiness(&self.model, bound, self.clock.now());
+        told.reasons.splice(0..0, self.folder.troubles().reasons());
+        told.ready = told.reasons.is_empty();
+        told
+    }
+
+    /// As they are now, also between two listings.
+    fn ports(&self) -> BTreeMap<String, PortStatus> {
+        let providers = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ports: BTreeMap<_, _> =
+            providers.iter().map(|(name, port)| (name.clone(), port.status())).collect();
+        ports.insert("github".to_owned(), self.forge.status());
+        ports
     }
 
     async fn set_target(&self, pool: &PoolName, runners: Option<u32>) -> Result<(), Refusal> {

@@ -73,7 +73,16 @@ fn as_table(asked: &[Asked]) -> String {
 
 async fn ask_all(config: &Config) -> Vec<Asked> {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
-    let mut asked = Vec::new();
+    let mut asked: Vec<Asked> = config
+        .warnings
+        .iter()
+        .map(|warning| Asked {
+            grade: WARNING,
+            whom: "configuration".to_owned(),
+            about: warning.key.clone(),
+            what: warning.what.clone(),
+        })
+        .collect();
     let github = match assemble::github(config, &clock, budget::MINUTE) {
         Ok(github) => Some(Arc::new(github)),
         Err(fault) => {

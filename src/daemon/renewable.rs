@@ -101,4 +101,8 @@ impl Forge for Renewable<dyn Forge> {
     fn status(&self) -> PortStatus {
         self.now().status()
     }
+
+    fn end_hold(&self) {
+        self.now().end_hold();
+    }
 }

@@ -180,6 +180,10 @@ impl Provider for Rotating {
         self.now().0.status()
     }
 
+    fn end_hold(&self) {
+        self.now().0.end_hold();
+    }
+
     /// Those of the provider that is set now. They end when it is replaced and dropped; whoever
     /// listens then asks again.
     fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {

@@ -291,6 +291,7 @@ impl Sources {
                 last_word_at: status.last_at,
                 signals: status.taken,
                 last_error: status.last_fault.as_ref().map(ToString::to_string),
+                failing_since: None,
                 details: details(&status),
             });
         }
@@ -300,6 +301,7 @@ impl Sources {
             last_word_at: status.last_word,
             signals: status.messages,
             last_error: status.last_error.clone(),
+            failing_since: status.failing_since,
             details: details(&status),
         }));
         let queues = lock(&self.queue).as_ref().map(|line| line.source.status());
@@ -309,6 +311,7 @@ impl Sources {
             last_word_at: status.last_message_at,
             signals: status.received,
             last_error: status.last_error.clone(),
+            failing_since: status.failing_since,
             details: details(&status),
         }));
         if let Some(planner) = &self.planner {
@@ -319,6 +322,7 @@ impl Sources {
                 last_word_at: status.last_word_at,
                 signals: status.lines,
                 last_error: status.last_error.clone(),
+                failing_since: status.failing_since,
                 details: details(&status),
             });
         }
@@ -330,6 +334,7 @@ impl Sources {
                 last_word_at: status.last_word_at,
                 signals: status.words,
                 last_error: None,
+                failing_since: None,
                 details: details(&status),
             });
         }

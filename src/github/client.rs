@@ -385,7 +385,7 @@ impl Client {
     pub fn noted<T>(&self, result: Result<T, PortError>) -> Result<T, PortError> {
         if let Err(error) = &result {
             if !matches!(error.class, ErrorClass::Busy) {
-                self.calls.keep_error(error.what.clone());
+                self.calls.keep_error(error.what.clone(), self.clock.now());
             }
             if !matches!(error.class, ErrorClass::Busy | ErrorClass::RateLimited { .. }) {
                 self.calls.count_failure();

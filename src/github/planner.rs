@@ -70,6 +70,8 @@ pub struct PlannerStatus {
     pub malformed: u64,
     /// Connections that failed or broke.
     pub failures: u64,
+    /// Since when there is no connection or no good word for a failure; `None` while it works.
+    pub failing_since: Option<Time>,
     /// The last failure, for a person.
     pub last_error: Option<String>,
     /// Runners in all, by flavor, as last told; empty while nothing is known.

@@ -290,6 +290,11 @@ impl ScaleSets {
         lock(&self.admins).get(scope).cloned()
     }
 
+    /// Somebody says that what failed is mended: each way to the actions service is tried at once.
+    pub fn end_hold(&self) {
+        lock(&self.admins).values().for_each(|admin| admin.end_hold());
+    }
+
     fn admin(&self, scope: &Scope) -> Arc<Admin> {
         let mut admins = lock(&self.admins);
         let new = || Arc::new(Admin::new(Arc::clone(&self.github), scope.clone()));

@@ -13,6 +13,7 @@ use runner_fleet_actors::{
     job::{JobRecord, why::Reason},
     name::{FleetId, PoolName},
     port::{PortStatus, Time},
+    sight::{Side, Sight},
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,9 @@ pub struct Readiness {
     pub ready: bool,
     /// What is in the way; empty when ready.
     pub reasons: Vec<String>,
+    /// What is not in the way, or not yet, and should be looked at all the same.
+    #[serde(default)]
+    pub attention: Vec<String>,
 }
 
 /// `GET /v1/status`.
@@ -79,9 +83,23 @@ pub struct Status {
     pub pools: Vec<PoolSnapshot>,
     /// Providers by name, and the forge as `github`.
     pub ports: BTreeMap<String, PortStatus>,
+    /// How well each cloud and each scope at GitHub is seen.
+    #[serde(default)]
+    pub listings: Vec<ListingStatus>,
     /// Who tells of demand, as far as more is configured than the pools' own busy runners.
     #[serde(default)]
     pub sources: Vec<SourceStatus>,
+}
+
+/// How well one cloud, or one scope at GitHub, is seen: there from the moment that it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListingStatus {
+    /// Which: `side` is `provider` or `scope`, `name` its name.
+    #[serde(flatten)]
+    pub side: Side,
+    /// When it was last listed, and what fails since when and until when.
+    #[serde(flatten)]
+    pub sight: Sight,
 }
 
 /// One source of demand.
@@ -97,6 +115,9 @@ pub struct SourceStatus {
     pub signals: u64,
     /// What failed last.
     pub last_error: Option<String>,
+    /// Since when it fails without a good word between; `None` while it works.
+    #[serde(default)]
+    pub failing_since: Option<Time>,
     /// All that it says of itself; what is in it depends on the source.
     pub details: serde_json::Value,
 }

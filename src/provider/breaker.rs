@@ -77,6 +77,14 @@ pub fn decide(history: &History, now: Time, policy: &Policy) -> Decision {
     }
 }
 
+/// Somebody says that the cloud is mended: the pause ends, and the next call is the probe. A failure
+/// of it makes the next pause longer, as any.
+#[must_use]
+pub fn told_mended(history: History, now: Time, policy: &Policy) -> History {
+    let pause = pause(history.failures, policy).unwrap_or_default();
+    History { last: history.last.map(|last| last.min(now - pause)), ..history }
+}
+
 /// Takes one outcome in. Only failures of the cloud itself count; one that says no, because of a
 /// quota or an unknown image, works. A rate limit says neither: it has a pause of its own.
 #[must_use]
@@ -150,6 +158,16 @@ mod tests {
         assert_eq!(decide(&history, at(105), &POLICY), Decision::Probe);
         history.probing = true;
         assert_eq!(decide(&history, at(105), &POLICY), Decision::Open { until: at(110) });
+    }
+
+    #[test]
+    fn a_word_that_it_is_mended_lets_one_call_through_and_its_failure_counts() {
+        let history = told_mended(down(5), at(101), &POLICY);
+        assert_eq!(decide(&history, at(101), &POLICY), Decision::Probe);
+        let broken = PortError::certain(ErrorClass::Auth, "401");
+        let failed = after(history, Some(&broken), at(102), &POLICY);
+        assert_eq!(decide(&failed, at(102), &POLICY), Decision::Open { until: at(142) });
+        assert_eq!(told_mended(History::default(), at(1), &POLICY), History::default());
     }
 
     #[test]

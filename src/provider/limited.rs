@@ -282,8 +282,18 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
         if let Some((until, why)) = held.max(pause) {
             status.held_until = Some(until);
             status.last_error = Some(why.clone());
+            status.last_error_at = Some(now);
         }
         status
+    }
+
+    fn end_hold(&self) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let history = std::mem::take(&mut state.history);
+        state.history = breaker::told_mended(history, now, &self.limits.breaker);
+        drop(state);
+        self.inner.end_hold();
     }
 
     /// Not a call: nothing is asked by it, so that nothing holds it back.

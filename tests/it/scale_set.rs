@@ -384,8 +384,34 @@ async fn without_the_permission_demand_is_unknown_and_what_is_missing_is_said() 
     let refused = daemon.forge.register(&order(&scope("octo-org"), 1)).await.unwrap_err();
     assert_eq!((refused.class, refused.certain), (ErrorClass::Transient, true));
     fake.faults().forbid(false);
+    daemon.sets.end_hold();
     listening(&fake, 5).await;
     until("the error is over", || daemon.status().last_error.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_refused_way_to_the_actions_service_is_tried_once_for_all_who_want_it() {
+    let fake = fake(SetOptions::default()).await;
+    fake.faults().forbid(true);
+    let kept = Arc::default();
+    let daemon = Daemon::start(&fake, &kept, vec![pool_set(5)]);
+    until("the fault is said", || daemon.status().last_error.is_some()).await;
+    let asked = || {
+        fake.stats()
+            .calls
+            .get("actions/create-registration-token-for-org")
+            .copied()
+            .unwrap_or_default()
+    };
+    let before = asked();
+    assert!((1..=2).contains(&before), "{before}");
+    for _ in 0..20 {
+        let _refused = daemon.forge.list(&scope("octo-org")).await;
+    }
+    assert_eq!(asked(), before, "the hold is one for listener, listings and launches");
+    daemon.sets.end_hold();
+    let _refused = daemon.forge.list(&scope("octo-org")).await;
+    assert_eq!(asked(), before + 1, "a word that it is mended is one try");
 }
 
 #[tokio::test]

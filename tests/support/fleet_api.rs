@@ -84,6 +84,9 @@ pub fn runner(name: &str, state: Phase) -> RunnerSnapshot {
         job: (state == Phase::Busy)
             .then(|| Job { repository: Some("o/r".into()), ..Job::default() }),
         step: None,
+        step_since: None,
+        tries: 0,
+        task: None,
         deadline: None,
         shape: None,
         version: None,
@@ -152,9 +155,13 @@ impl Control for FakeControl {
     }
     fn readiness(&self) -> Readiness {
         if *self.ready.lock().unwrap() {
-            return Readiness { ready: true, reasons: Vec::new() };
+            return Readiness { ready: true, ..Readiness::default() };
         }
-        Readiness { ready: false, reasons: vec!["provider east: held".into()] }
+        Readiness {
+            ready: false,
+            reasons: vec!["provider east: held".into()],
+            attention: Vec::new(),
+        }
     }
     async fn set_target(&self, pool: &PoolName, runners: Option<u32>) -> Result<(), Refusal> {
         self.take(Asked::Target(pool.clone(), runners))

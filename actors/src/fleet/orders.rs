@@ -96,7 +96,7 @@ impl Handler<Fix> for FleetActor {
     }
 }
 
-/// List everything now.
+/// List everything now, and end every hold that is only this fleet's own judgement.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Reconcile;
@@ -105,7 +105,7 @@ impl Handler<Reconcile> for FleetActor {
     type Result = ();
 
     fn handle(&mut self, _: Reconcile, _ctx: &mut Self::Context) {
-        self.look_at_once();
+        self.end_holds();
     }
 }
 
@@ -161,7 +161,7 @@ impl Handler<Reload> for FleetActor {
             }
         }
         self.hear_anew(ctx);
-        self.look_at_once();
+        self.end_holds();
         MessageResult(done)
     }
 }

@@ -3,7 +3,11 @@
 //! A VM belongs to the pool that its name and its scope tag say, a registration to the pool that has
 //! its VM. Whatever belongs to no configured pool gets a retiring one, so that nothing is nobody's.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{AsyncContext, Context, Handler, Message};
 
@@ -12,7 +16,8 @@ use crate::{
     event::SharedModel,
     name::{RunnerName, Scope},
     pool::{Survey, actor::PoolKey},
-    port::{Listing, Registration, Vm},
+    port::{Listing, PortStatus, Registration, Vm},
+    sight::{Side, Sight},
     sweep::{Expectation, Means, Purse, expectation, task::Sweeper},
 };
 
@@ -22,29 +27,40 @@ const UNDER_WAY: Duration = Duration::from_secs(120);
 impl FleetActor {
     /// One sweeping loop a provider and a scope; loops that nobody needs any more end.
     pub(super) fn sweep_what_is_needed(&mut self, ctx: &mut Context<Self>) {
-        let mut wanted: BTreeMap<String, Option<Scope>> =
-            self.setup.providers.keys().map(|name| (format!("provider {name}"), None)).collect();
+        let mut wanted: BTreeSet<Side> =
+            self.setup.providers.keys().map(|name| Side::Provider(name.clone())).collect();
         let pools = self.pools.keys().map(|key| &key.scope);
-        for scope in pools.chain(&self.setup.remembered) {
-            wanted.insert(format!("scope {scope}"), Some(scope.clone()));
-        }
+        wanted.extend(pools.chain(&self.setup.remembered).cloned().map(Side::Scope));
+        let model = Arc::clone(&self.setup.model);
         self.sweeps.retain(|side, task| {
-            let keep = wanted.contains_key(side);
+            let keep = wanted.contains(side);
             if !keep {
                 task.abort();
+                model.sights.remove(side);
             }
             keep
         });
-        for (side, scope) in wanted {
+        for side in wanted {
             if self.sweeps.contains_key(&side) {
                 continue;
             }
-            let cadence = match scope {
-                Some(_) => self.setup.forge_cadence,
-                None => self.setup.cloud_cadence,
+            let (cadence, port): (_, (_, Box<dyn Fn() -> PortStatus>)) = match &side {
+                Side::Scope(_) => {
+                    let forge = Arc::clone(&self.setup.forge);
+                    (self.setup.forge_cadence, ("github".into(), Box::new(move || forge.status())))
+                }
+                Side::Provider(name) => {
+                    let Some(provider) = self.setup.providers.get(name).cloned() else { continue };
+                    let status = Box::new(move || provider.status());
+                    (self.setup.cloud_cadence, (name.clone(), status))
+                }
             };
+            // The row is there before the first listing is.
+            model.sights.insert(side.clone(), Sight::new(self.setup.clock.now()));
             let sweeper = Sweeper {
                 side: side.clone(),
+                port,
+                model: Arc::clone(&model),
                 cadence,
                 clock: Arc::clone(&self.setup.clock),
                 observer: Arc::clone(&self.setup.observer),
@@ -53,8 +69,8 @@ impl FleetActor {
             };
             let fleet = ctx.address();
             let model = Arc::clone(&self.setup.model);
-            let task = match scope {
-                Some(scope) => {
+            let task = match side.clone() {
+                Side::Scope(scope) => {
                     let forge = Arc::clone(&self.setup.forge);
                     let (asked, concerned) = (scope.clone(), scope.clone());
                     let mut purse = Purse::default();
@@ -73,8 +89,7 @@ impl FleetActor {
                         expect,
                     ))
                 }
-                None => {
-                    let name = side.trim_start_matches("provider ").to_owned();
+                Side::Provider(name) => {
                     let Some(provider) = self.setup.providers.get(&name).cloned() else { continue };
                     let concerned = name.clone();
                     actix_rt::spawn(sweeper.run(
@@ -166,9 +181,6 @@ impl Handler<SweptCloud> for FleetActor {
             };
             child.addr.do_send(Survey { vms: Some(Arc::new(share)), registrations: None });
         }
-        if let Some(port) = self.setup.providers.get(&provider) {
-            self.setup.model.ports.insert(provider.clone(), port.status());
-        }
         self.clouds.insert(provider, listing);
     }
 }
@@ -246,6 +258,5 @@ impl Handler<SweptForge> for FleetActor {
             tracing::info!(%scope, "nothing is left in a scope that no pool has any more");
             self.sweep_what_is_needed(ctx);
         }
-        self.setup.model.ports.insert("github".to_owned(), self.setup.forge.status());
     }
 }

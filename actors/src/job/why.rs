@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{JobRecord, JobWord};
 use crate::{
-    event::PoolSnapshot,
+    event::{PoolSnapshot, Stuck},
     port::{PortStatus, Time},
+    sight::Sight,
 };
 
 /// What kind of reason it is; for programs.
@@ -34,11 +35,13 @@ pub enum Because {
     RunnersStarting,
     /// The pool has as many VMs as it may have.
     AtMax,
+    /// VMs that do not go or do not boot take places of the pool.
+    VmsStuck,
     /// Launches have failed, and are held for a while.
     LaunchesHeld,
-    /// The cloud of the pool takes no calls.
+    /// The cloud of the pool takes no calls, or fails.
     ProviderDown,
-    /// The forge takes no calls, so no runner can be registered.
+    /// The forge takes no calls, or fails, so no runner can be registered.
     ForgeDown,
     /// A source of demand is silent, so that the pool may not know of the job.
     DemandUnknown,
@@ -88,6 +91,12 @@ pub struct Around<'a> {
     pub provider: Option<&'a PortStatus>,
     /// The forge.
     pub forge: Option<&'a PortStatus>,
+    /// How well that cloud is seen.
+    pub cloud_seen: Option<&'a Sight>,
+    /// How well the pool's scope is seen at the forge.
+    pub scope_seen: Option<&'a Sight>,
+    /// VMs of the pool that do not go or do not boot.
+    pub stuck: &'a [Stuck],
 }
 
 /// Why a job has no runner yet; never empty.
@@ -158,6 +167,14 @@ fn of_pool(pool: &PoolSnapshot, around: Around<'_>, now: Time) -> Vec<Reason> {
         );
         add(Reason::new(Because::AtMax, text));
     }
+    if let Some(oldest) = around.stuck.iter().min_by_key(|stuck| stuck.since) {
+        let more = match around.stuck.len() {
+            1 => String::new(),
+            all => format!(", and {} more", all - 1),
+        };
+        let text = format!("a place is taken by a VM that is stuck: {}{more}", oldest.what);
+        add(Reason::new(Because::VmsStuck, text).since(Some(oldest.since)));
+    }
     if let Some(fixed) = pool.target_override {
         let text = format!(
             "an operator has fixed the target of pool {} at {fixed}; `runner-fleet target {} clear` \
@@ -175,16 +192,26 @@ fn of_pool(pool: &PoolSnapshot, around: Around<'_>, now: Time) -> Vec<Reason> {
         );
         add(Reason::new(Because::LaunchesHeld, text).until(until));
     }
+    let scope = format!("GitHub ({})", pool.scope);
     let ports = [
-        (Because::ProviderDown, pool.provider.as_str(), around.provider),
-        (Because::ForgeDown, "GitHub", around.forge),
+        (Because::ProviderDown, pool.provider.as_str(), around.provider, around.cloud_seen),
+        (Because::ForgeDown, scope.as_str(), around.forge, around.scope_seen),
     ];
-    for (because, name, port) in ports {
+    for (because, name, port, seen) in ports {
         let held = port.and_then(|port| Some((port.held_until.filter(|at| *at > now)?, port)));
-        if let Some((until, port)) = held {
-            let error = port.last_error.as_ref().map(|error| format!(": {error}"));
-            let text = format!("{name} takes no calls{}", error.unwrap_or_default());
-            add(Reason::new(because, text).until(until));
+        let trouble = seen.and_then(|seen| seen.trouble.as_ref());
+        match (held, trouble) {
+            (held, Some(trouble)) => {
+                let until = held.map_or(trouble.until, |(until, _)| until.max(trouble.until));
+                let text = format!("{name} fails: {}", trouble.error.what);
+                add(Reason::new(because, text).since(Some(trouble.since)).until(until));
+            }
+            (Some((until, port)), None) => {
+                let error = port.last_error.as_ref().map(|error| format!(": {error}"));
+                let text = format!("{name} takes no calls{}", error.unwrap_or_default());
+                add(Reason::new(because, text).until(until));
+            }
+            (None, None) => {}
         }
     }
     if pool.demand_unknown {

@@ -26,6 +26,9 @@ pub struct Failures {
     pub last: Option<PortError>,
     /// Whether the last wave failed after the VM ran: then only a runner that is online ends it.
     pub boots: bool,
+    /// Whether the last hold was ended by somebody's word and not by its time: one launch finds out
+    /// whether that word is right.
+    told: bool,
     /// When the last wave was counted; launches decided before belong to it.
     counted_at: Option<Time>,
 }
@@ -87,8 +90,23 @@ impl Failures {
             self.held_until = Some(until);
             self.counted_at = Some(now);
             self.boots = boot;
+            self.told = false;
         }
         self.last = Some(error);
+    }
+
+    /// Somebody says that what failed is mended: the hold ends, and one launch finds out. A hold that
+    /// the other side named the end of goes on. Whether there was a hold that ends.
+    pub fn end_hold(&mut self, now: Time) -> bool {
+        let named = self.last.as_ref().is_some_and(
+            |error| matches!(error.class, ErrorClass::RateLimited { until } if now < until),
+        );
+        if named || self.held_until.is_none_or(|until| until <= now) {
+            return false;
+        }
+        self.held_until = Some(now);
+        self.told = true;
+        true
     }
 
     /// Whether the trouble is such that one launch should find out whether it is over. A single
@@ -97,7 +115,7 @@ impl Failures {
     pub fn needs_probe(&self) -> bool {
         let class = self.last.as_ref().map(|error| error.class);
         let hiccup = matches!(class, Some(ErrorClass::Transient | ErrorClass::RateLimited { .. }));
-        self.in_a_row > 1 || (self.in_a_row == 1 && (!hiccup || self.boots))
+        self.told || self.in_a_row > 1 || (self.in_a_row == 1 && (!hiccup || self.boots))
     }
 
     /// Whether a runner in this state, whose launch was decided at `launched`, is such a probe: its
@@ -139,4 +157,59 @@ fn failed(state: &State) -> Option<Failed> {
         },
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        chrono::DateTime::from_timestamp(1_718_000_000 + seconds, 0).unwrap()
+    }
+
+    fn held(class: ErrorClass) -> Failures {
+        let name: RunnerName = "ci--bench--0123456789ab".parse().unwrap();
+        let mut failures = Failures::default();
+        for wave in 0..3 {
+            let error = PortError::certain(class, "GitHub says 403");
+            let now = at(wave * 1000);
+            failures.count(&name, now, Failed { error, boot: false }, now);
+        }
+        failures
+    }
+
+    #[test]
+    fn a_word_that_it_is_mended_ends_the_hold_and_one_launch_finds_out() {
+        for class in [ErrorClass::Auth, ErrorClass::Invalid, ErrorClass::Transient] {
+            let mut failures = held(class);
+            let before = failures.held_until.unwrap();
+            assert!(before > at(2001));
+            assert!(failures.end_hold(at(2001)));
+            assert!(failures.held_until <= Some(at(2001)) && failures.needs_probe(), "{class}");
+            assert!(!failures.end_hold(at(2002)), "there is no hold any more");
+            // The word was wrong: the next hold is as long as it would have been.
+            let name: RunnerName = "ci--bench--0123456789ab".parse().unwrap();
+            let error = PortError::certain(class, "GitHub says 403");
+            failures.count(&name, at(2003), Failed { error, boot: false }, at(2003));
+            assert_eq!(failures.in_a_row, 4);
+            assert!(failures.held_until > Some(at(2003)));
+        }
+    }
+
+    #[test]
+    fn a_single_hiccup_that_is_told_mended_is_probed_too() {
+        let name: RunnerName = "ci--bench--0123456789ab".parse().unwrap();
+        let mut failures = Failures::default();
+        let error = PortError::certain(ErrorClass::Transient, "502");
+        failures.count(&name, at(0), Failed { error, boot: false }, at(0));
+        assert!(!failures.needs_probe());
+        assert!(failures.end_hold(at(1)) && failures.needs_probe());
+    }
+
+    #[test]
+    fn a_hold_that_the_other_side_named_the_end_of_goes_on() {
+        let mut failures = held(ErrorClass::RateLimited { until: at(9000) });
+        assert!(!failures.end_hold(at(2001)));
+        assert_eq!(failures.held_until, Some(at(9000)));
+    }
 }

@@ -12,12 +12,14 @@ use actix::{
 
 use super::{Effect, Event, Limits, State};
 use crate::{
-    event::{FleetEvent, Phase, RunnerSnapshot, SharedModel, Transition},
+    event::{
+        FleetEvent, Phase, RunnerSnapshot, SLOW_DELETION, SharedModel, Transition, warn_again,
+    },
     guard::{Died, Guard},
     hands::{Blueprint, Hands, Subject},
     invariant,
     name::{PoolName, RunnerName},
-    port::{Observer, Time},
+    port::{ErrorClass, Observer, PortError, Time},
 };
 
 /// An event for a runner.
@@ -81,6 +83,8 @@ pub struct RunnerActor {
     pending: bool,
     halting: bool,
     timer: Option<(Time, SpawnHandle)>,
+    /// When it was last told that its VM does not do what it was asked to.
+    warned: Option<Time>,
 }
 
 /// How a runner's actor begins.
@@ -125,6 +129,7 @@ impl RunnerActor {
             pending: false,
             halting: false,
             timer: None,
+            warned: None,
         }
     }
 
@@ -160,6 +165,29 @@ impl RunnerActor {
             return;
         }
         self.arm(now, &limits, ctx);
+        self.warn_of_what_is_stuck(now);
+    }
+
+    /// A VM that does not go or does not come is told once, and then ever more rarely.
+    fn warn_of_what_is_stuck(&mut self, now: Time) {
+        let may_be = matches!(self.state.phase(), Phase::Creating | Phase::Draining);
+        if !may_be || now < self.state.since() + SLOW_DELETION {
+            return;
+        }
+        let Some(stuck) = self.snapshot().stuck(now) else {
+            self.warned = None;
+            return;
+        };
+        if self.warned.is_some_and(|told| now < warn_again(stuck.since, told)) {
+            return;
+        }
+        self.warned = Some(now);
+        self.shared.observer.observe(&FleetEvent::Fault {
+            at: now,
+            pool: Some(self.shared.pool.clone()),
+            runner: Some(self.name.clone()),
+            error: PortError::doubtful(ErrorClass::Transient, stuck.what),
+        });
     }
 
     fn perform(&mut self, effects: Vec<Effect>, limits: &Limits, ctx: &mut Context<Self>) {
@@ -271,8 +299,16 @@ impl RunnerActor {
 
     /// Puts the runner's snapshot into the read model.
     fn show(&self) {
+        self.shared.model.runners.insert(self.name.clone(), self.snapshot());
+    }
+
+    fn snapshot(&self) -> RunnerSnapshot {
         let known = self.state.known();
-        let snapshot = RunnerSnapshot {
+        let drain = match &self.state {
+            State::Draining { drain, .. } => Some(drain),
+            _ => None,
+        };
+        RunnerSnapshot {
             name: self.name.clone(),
             pool: self.shared.pool.clone(),
             state: self.state.phase(),
@@ -286,15 +322,14 @@ impl RunnerActor {
             vm_id: known.and_then(|known| known.vm.clone()),
             registration_id: known.and_then(|known| known.registration),
             job: self.state.job().cloned(),
-            step: match &self.state {
-                State::Draining { drain, .. } => Some(drain.step.as_str().to_owned()),
-                _ => None,
-            },
+            step: drain.map(|drain| drain.step.as_str().to_owned()),
+            step_since: drain.map(|drain| drain.step_since),
+            tries: drain.map_or(0, |drain| drain.tries),
+            task: known.and_then(|known| known.vm_task.clone()),
             deadline: self.state.deadline(&self.shared.limits()),
             shape: known.and_then(|known| known.shape.clone()),
             version: known.and_then(|known| known.version.clone()),
-        };
-        self.shared.model.runners.insert(self.name.clone(), snapshot);
+        }
     }
 }
 
@@ -309,7 +344,10 @@ fn visible(state: &State) -> impl PartialEq + use<'_> {
         step,
         state.job(),
         known.map(|known| {
-            (&known.vm, known.registration, &known.last_error, &known.shape, &known.version)
+            (
+                (&known.vm, &known.vm_task, known.registration),
+                (&known.last_error, &known.shape, &known.version),
+            )
         }),
     )
 }

@@ -14,7 +14,7 @@ use super::{Doubt, Effect, Limits, Told};
 use crate::{
     event::{GuestTimes, JobEnd},
     name::{RegistrationId, VmId},
-    port::{PortError, Registration, Time, Vm, VmStatus},
+    port::{PortError, Registration, Time, Vm, VmStatus, VmTask},
 };
 
 /// What one side's listing says about one name.
@@ -104,6 +104,9 @@ pub struct Known {
     pub created_at: Option<Time>,
     /// The newest condition of its VM in a listing.
     pub vm_status: Option<VmStatus>,
+    /// What the cloud is doing with it, as that listing said.
+    #[serde(default)]
+    pub vm_task: Option<VmTask>,
     /// Listings in a row without its VM.
     pub vm_absent: Run,
     /// When the newest listing of the cloud began that was taken in.
@@ -191,6 +194,7 @@ impl Known {
                 if !matches!(vm.status, VmStatus::Unknown { .. }) {
                     self.vm_status = Some(vm.status.clone());
                 }
+                self.vm_task.clone_from(&vm.task);
                 self.vm_absent.break_off();
             }
             Sighting::Absent if vm_counts => self.vm_absent.extend(seen.vm_as_of),

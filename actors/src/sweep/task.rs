@@ -6,9 +6,10 @@ use tokio::sync::watch;
 
 use super::{Cadence, Expectation, Means, after_failure, pause};
 use crate::{
-    event::FleetEvent,
+    event::{FleetEvent, SharedModel},
     pool::actor::Stir,
-    port::{Clock, Listing, Observer, PortError},
+    port::{Clock, Listing, Observer, PortError, PortStatus, Time},
+    sight::{Side, Sight},
 };
 
 /// Upper bound of one sweep: a listing that takes longer is of no use as a repair.
@@ -16,8 +17,12 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(180);
 
 /// What a sweeping loop needs besides its listing.
 pub(crate) struct Sweeper {
-    /// What is swept, for log lines.
-    pub side: String,
+    /// What is swept.
+    pub side: Side,
+    /// Its port, as the read model calls it, and what that says of itself.
+    pub port: (String, Box<dyn Fn() -> PortStatus>),
+    /// Where it is told how well the side is seen.
+    pub model: SharedModel,
     /// How often.
     pub cadence: Cadence,
     /// The time.
@@ -31,6 +36,16 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
+    /// Tells how well the side is seen from now on.
+    fn tell(&self, now: Time, change: impl FnOnce(&mut Sight)) {
+        let mut sight =
+            self.model.sights.entry(self.side.clone()).or_insert_with(|| Sight::new(now));
+        change(&mut sight);
+        drop(sight);
+        let (name, status) = &self.port;
+        self.model.ports.insert(name.clone(), status());
+    }
+
     /// Lists for ever: `list` asks, `deliver` hands out and tells what may be spent on the next one,
     /// `expect` tells how soon it is wanted.
     pub(crate) async fn run<T, F>(
@@ -44,6 +59,7 @@ impl Sweeper {
     {
         let mut failures = 0;
         let mut means = Means::Enough;
+        self.tell(self.clock.now(), |_| {});
         loop {
             let urgent = self.stir.borrow_and_update().at_once;
             let swept = match tokio::time::timeout(SWEEP_LIMIT, self.io.spawn(list())).await {
@@ -68,6 +84,9 @@ impl Sweeper {
                     if !listing.complete {
                         tracing::warn!(side = %self.side, faults = ?listing.faults, "a listing is partial");
                     }
+                    self.tell(now, |sight| {
+                        sight.listed(listing.complete, listing.as_of, &listing.faults);
+                    });
                     means = deliver(Arc::new(listing));
                     None
                 }
@@ -75,6 +94,7 @@ impl Sweeper {
                     failures += 1;
                     tracing::warn!(side = %self.side, failures, %error, "a listing failed");
                     let due = after_failure(&error, failures, &self.cadence, now);
+                    self.tell(now, |sight| sight.failed(&error, due, now));
                     self.observer.observe(&FleetEvent::Fault {
                         at: now,
                         pool: None,

@@ -60,6 +60,9 @@ fn runner_named(name: &str) -> RunnerSnapshot {
         registration_id: None,
         job: None,
         step: Some("deregister".into()),
+        step_since: Some(ago(192)),
+        tries: 1,
+        task: None,
         deadline: None,
         shape: None,
         version: None,
@@ -89,15 +92,17 @@ fn everything_fits_80_columns() {
     let status = Status {
         fleet,
         uptime: 11_520,
-        readiness: Readiness { ready: true, reasons: Vec::new() },
+        readiness: Readiness { ready: true, ..Readiness::default() },
         pools: vec![pool()],
         ports: BTreeMap::from([("east".into(), port.clone()), ("github".into(), port)]),
+        listings: Vec::new(),
         sources: vec![SourceStatus {
             source: "webhooks".into(),
             connected_since: None,
             last_word_at: Some(ago(12)),
             signals: 4711,
             last_error: Some("a delivery with a wrong signature was refused".into()),
+            failing_since: Some(ago(86_400)),
             details: serde_json::Value::Null,
         }],
     };
@@ -140,4 +145,71 @@ fn a_hold_that_is_over_is_not_shown() {
     let mut pool = pool();
     pool.launches_held_until = Some(ago(1));
     assert!(!pools_at(&[pool], now(), None).contains("no launch until"));
+}
+
+fn status() -> Status {
+    let fleet = FleetInfo {
+        id: "ci".parse().unwrap(),
+        version: "0.1.0".into(),
+        started_at: ago(600),
+        last_reload: None,
+    };
+    let ports = ["east", "github"].map(|name| (name.to_owned(), PortStatus::default()));
+    Status {
+        fleet,
+        uptime: 600,
+        readiness: Readiness { ready: true, ..Readiness::default() },
+        pools: Vec::new(),
+        ports: BTreeMap::from(ports),
+        listings: Vec::new(),
+        sources: Vec::new(),
+    }
+}
+
+#[test]
+fn each_cloud_and_scope_has_a_row_from_the_start_and_says_what_fails_until_it_does_not() {
+    let scope = Side::Scope("acme/widgets".parse().unwrap());
+    let row = |status: &Status, begins: &str| {
+        let text = status_at(status, now(), None);
+        text.lines().find(|line| line.starts_with(begins)).unwrap().to_owned()
+    };
+    let mut status = status();
+    let mut sight = Sight::new(ago(300));
+    status.listings = vec![ListingStatus { side: scope.clone(), sight: sight.clone() }];
+    assert!(row(&status, "github acme/widgets").ends_with("not listed yet since 06:08:20Z"));
+    let refused = PortError::certain(ErrorClass::Auth, "GitHub says 401, \"Bad credentials\"");
+    sight.failed(&refused, now() + TimeDelta::days(2), ago(200));
+    status.listings = vec![ListingStatus { side: scope.clone(), sight: sight.clone() }];
+    let line = row(&status, "github acme/widgets");
+    for part in ["fails since 06:10:00Z", "held until 2024-06-12 06:13:20Z", "Bad credentials"] {
+        assert!(line.contains(part), "{part} is missing in {line}");
+    }
+    sight.listed(true, ago(5), &[]);
+    status.listings = vec![ListingStatus { side: scope, sight }];
+    assert!(row(&status, "github acme/widgets").ends_with("listed 5s ago"));
+}
+
+#[test]
+fn what_should_be_looked_at_is_told_beside_a_fleet_that_is_ready() {
+    let mut status = status();
+    status.readiness.attention = vec!["pool large: VM 8a1f is being deleted".into()];
+    let text = status_at(&status, now(), None);
+    assert!(text.starts_with("fleet ci  version 0.1.0  up 10m  ready, with trouble\n"), "{text}");
+    assert!(text.contains("\n  look at pool large: VM 8a1f is being deleted\n"), "{text}");
+}
+
+#[test]
+fn an_error_of_yesterday_is_history() {
+    let error = "no route to host".to_owned();
+    let shown = last_error(Some(&error), Some(ago(90)), now());
+    assert_eq!(shown.as_deref(), Some("last error 1m30s ago: no route to host"));
+    assert_eq!(last_error(Some(&error), Some(ago(3601)), now()), None);
+}
+
+#[test]
+fn a_hold_beyond_today_is_shown_with_its_date() {
+    let mut pool = pool();
+    pool.launches_held_until = Some(now() + TimeDelta::days(40));
+    let text = pools_at(&[pool], now(), None);
+    assert!(text.contains("no launch until 2024-07-20 06:13:20Z after 4 failures"), "{text}");
 }

@@ -3,27 +3,12 @@
 use super::{
     super::{
         file::Holds,
+        hide::may_be_secret,
         secret::{SecretSource, no_directory},
     },
     Section,
     unknown::NO_INLINE_SECRET,
 };
-
-/// How GitHub's tokens (GitHub docs, "GitHub's token formats"), PEM keys (RFC 7468) and the addresses of
-/// brokers begin, which hold a password.
-const SECRET_BEGINNINGS: [&str; 11] = [
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "-----BEGIN",
-    "amqp://",
-    "amqps://",
-    "mongodb://",
-    "mongodb+srv://",
-];
 
 /// The three keys under which one secret may be given.
 #[derive(Clone, Copy)]
@@ -67,12 +52,21 @@ impl Section<'_> {
         }
         if let [key] = given.as_slice()
             && let Some(text) = self.text_of(key)
-            && SECRET_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+            && may_be_secret(text)
         {
             // The place is not shown: it is the secret.
             self.fault(key, NO_INLINE_SECRET);
             return None;
         }
+        let source = self.source(keys, holds)?;
+        if let Some(key) = given.first() {
+            let (line, key) = (self.line_of(key), self.full(key));
+            self.reader.secrets.borrow_mut().push((line, key, source.clone()));
+        }
+        Some(source)
+    }
+
+    fn source(&self, keys: SecretKeys, holds: Option<Holds>) -> Option<SecretSource> {
         if let Some(path) = self.path(keys.file) {
             self.note_file(keys.file, path.clone(), true, holds);
             return Some(SecretSource::File(path));

@@ -186,6 +186,11 @@ impl Faults {
         self.0.faults().once.entry(operation).or_default().push_back(fault);
     }
 
+    /// What was to go wrong at that operation's next calls does not.
+    pub fn forget(&self, operation: Operation) {
+        self.0.faults().once.remove(&operation);
+    }
+
     /// The primary rate limit is used up for that long.
     pub fn primary_limit(&self, lasts: Duration) {
         self.0.limits().exhaust(lasts);

@@ -243,6 +243,7 @@ impl Planner {
             let mut notes = self.notes();
             notes.connected_since.get_or_insert(now);
             notes.last_word_at = Some(now);
+            notes.failing_since = None;
             notes.lines += 1;
             if notes.unreadable != unreadable && !unreadable.is_empty() {
                 tracing::warn!(flavors = ?unreadable, "the pressure of some flavors is no number");
@@ -263,6 +264,7 @@ impl Planner {
         {
             let mut notes = self.notes();
             notes.connected_since = None;
+            notes.failing_since.get_or_insert(self.clock.now());
             notes.failures += 1;
             notes.last_error = Some(error.what.clone());
         }

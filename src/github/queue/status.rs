@@ -16,6 +16,8 @@ pub struct QueueStatus {
     pub connected_since: Option<Time>,
     /// When a message came last.
     pub last_message_at: Option<Time>,
+    /// Since when there is no connection or no good word for a failure; `None` while it works.
+    pub failing_since: Option<Time>,
     /// What failed last, and is not forgotten by what succeeds.
     pub last_error: Option<String>,
     /// Messages that are held until their jobs run or are gone.
@@ -41,6 +43,7 @@ impl Shared {
             kind,
             connected_since: None,
             last_message_at: None,
+            failing_since: None,
             last_error: None,
             held: 0,
             ready: 0,

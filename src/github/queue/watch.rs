@@ -163,7 +163,10 @@ impl Watch {
         let mut line = opened.inspect_err(|error| self.is_away(Some(error)))?;
         let now = self.now();
         tracing::info!(queue = self.queue, kind = self.kind.as_str(), "the queue is read");
-        self.status.write(|status| status.connected_since = Some(now));
+        self.status.write(|status| {
+            status.connected_since = Some(now);
+            status.failing_since = None;
+        });
         let served = self.serve(line.as_mut(), stop, failures).await;
         // Not after the leave: a broker that is away is waited for.
         self.is_away(served.as_ref().err());
@@ -178,6 +181,7 @@ impl Watch {
         self.status.write(|status| {
             status.connected_since = None;
             if let Some(error) = error {
+                status.failing_since.get_or_insert(now);
                 status.last_error = Some(error.what.clone());
             }
         });

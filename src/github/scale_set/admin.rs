@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,7 @@ use runner_fleet_actors::{
     backoff::{self, Curve},
     name::Scope,
     port::{ErrorClass, PortError, Secret, Time},
+    sight::moment,
 };
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -52,6 +53,8 @@ pub struct Admin {
     held: Mutex<Held>,
     /// Tries to get a connection, so that whoever waited for one shares its failure too.
     tries: AtomicU64,
+    /// Somebody says that what failed is mended.
+    mended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -59,6 +62,10 @@ struct Held {
     connection: Option<Connection>,
     generation: u64,
     failure: Option<PortError>,
+    /// Tries in a row that failed.
+    failures: u32,
+    /// Until when the failure is the answer, without a call.
+    until: Option<Time>,
 }
 
 #[derive(Clone)]
@@ -94,7 +101,18 @@ impl std::fmt::Debug for Admin {
 impl Admin {
     /// Prepares the way; makes no call.
     pub fn new(github: Current, scope: Scope) -> Self {
-        Self { github, scope, held: Mutex::default(), tries: AtomicU64::new(0) }
+        Self {
+            github,
+            scope,
+            held: Mutex::default(),
+            tries: AtomicU64::new(0),
+            mended: AtomicBool::new(false),
+        }
+    }
+
+    /// Somebody says that what failed is mended: the next call tries, also during a hold.
+    pub fn end_hold(&self) {
+        self.mended.store(true, Ordering::Release);
     }
 
     /// The scope.
@@ -167,12 +185,23 @@ impl Admin {
         {
             return Err(on_the_way(failure));
         }
-        let got = self.connect(github).await;
+        // Listener, listings and launches all come this way, each with a backoff of its own: what one of
+        // them met holds for all.
+        let mended = self.mended.swap(false, Ordering::AcqRel);
+        if let (Some(failure), Some(until), false) = (&held.failure, held.until, mended)
+            && now < until
+        {
+            let error = on_the_way(failure);
+            let until = moment(until, now);
+            let what = format!("{}; not tried before {until}", error.what);
+            return Err(PortError::certain(error.class, what));
+        }
+        let got = self.connect(github, held.failures == 0).await;
         self.tries.fetch_add(1, Ordering::AcqRel);
         match got {
             Ok((url, token)) => {
                 held.generation += 1;
-                held.failure = None;
+                (held.failure, held.failures, held.until) = (None, 0, None);
                 let expires = wire::expiry(&token);
                 let generation = held.generation;
                 let connection = Connection { url, token, expires, generation };
@@ -181,13 +210,18 @@ impl Admin {
                 Ok(connection)
             }
             Err(error) => {
+                held.failures = held.failures.saturating_add(1);
+                let curve = backoff::launch_curve(error.class);
+                let now = github.client.clock.now();
+                held.until = Some(backoff::retry_at(error.class, held.failures, 0, curve, now));
                 held.failure = Some(error.clone());
                 Err(on_the_way(&error))
             }
         }
     }
 
-    async fn connect(&self, github: &Github) -> Result<(Url, Secret), PortError> {
+    /// A connection. A refusal may be of a token that is too young; `patient`: then it is tried again.
+    async fn connect(&self, github: &Github, patient: bool) -> Result<(Url, Secret), PortError> {
         let token = self.registration_token(github).await?;
         let base = &github.client.base;
         let identity = address::of_scope(base, &self.scope)?;
@@ -209,7 +243,9 @@ impl Admin {
             match request.send(github, github.client.clock.now()).await {
                 Ok(answer) => break answer,
                 Err(failed)
-                    if failed.error.class == ErrorClass::Auth && attempt < REGISTER_TRIES =>
+                    if failed.error.class == ErrorClass::Auth
+                        && patient
+                        && attempt < REGISTER_TRIES =>
                 {
                     tokio::time::sleep(backoff::delay(attempt, 0, REGISTER)).await;
                     attempt += 1;

@@ -106,6 +106,11 @@ impl Forge for Routed {
     fn status(&self) -> PortStatus {
         self.rest.status()
     }
+
+    fn end_hold(&self) {
+        self.rest.end_hold();
+        self.sets.end_hold();
+    }
 }
 
 async fn register(admin: &Admin, set: u64, name: &RunnerName) -> Result<Registered, PortError> {

@@ -49,6 +49,8 @@ pub struct Status {
     pub running: Option<u32>,
     /// Messages that were handled since the start.
     pub messages: u64,
+    /// Since when there is no connection or no good word for a failure; `None` while it works.
+    pub failing_since: Option<Time>,
     /// The last error, for a person.
     pub last_error: Option<String>,
 }
@@ -79,6 +81,7 @@ impl Seen {
             waiting: None,
             running: None,
             messages: 0,
+            failing_since: None,
             last_error: None,
         };
         Self { demand, inner: Mutex::new(Inner { status, retired: false }) }
@@ -90,6 +93,19 @@ impl Seen {
 
     pub fn status(&self) -> Status {
         self.lock().status.clone()
+    }
+
+    /// Whether it failed until now.
+    fn goes_on(&self) -> bool {
+        let mut inner = self.lock();
+        inner.status.failing_since = None;
+        inner.status.last_error.take().is_some()
+    }
+
+    fn fails(&self, error: String, now: Time) {
+        let mut inner = self.lock();
+        inner.status.failing_since.get_or_insert(now);
+        inner.status.last_error = Some(error);
     }
 
     /// The scale set's number, while it is known to exist.
@@ -262,7 +278,7 @@ impl Talk {
         let done = self.attempt(action, queue).await;
         match done {
             Ok(event) => {
-                if !waits && self.seen.lock().status.last_error.take().is_some() {
+                if !waits && self.seen.goes_on() {
                     tracing::debug!(pool = %self.set.pool, "the scale set's listener goes on");
                 }
                 event
@@ -276,7 +292,7 @@ impl Talk {
                 } else {
                     tracing::warn!(pool = %self.set.pool, %error, "a call for the scale set failed");
                 }
-                self.seen.lock().status.last_error = Some(error);
+                self.seen.fails(error, self.now());
                 Event::Failed(failure)
             }
         }

@@ -8,12 +8,14 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
 };
 use runner_fleet_actors::{
+    event::PoolSnapshot,
     job::{
         JobKey, JobRecord, JobWord,
         why::{Around, why},
     },
     name::PoolName,
     port::Time,
+    sight::Side,
 };
 use serde::Deserialize;
 
@@ -114,11 +116,26 @@ pub(super) async fn why_waiting(
     let model = control.model();
     // Copies, so that no lock of the read model outlives the copying.
     let pool = job.pool.as_ref().and_then(|name| Some(model.pools.get(name)?.clone()));
-    let port = |name: &str| Some(model.ports.get(name)?.clone());
-    let provider = pool.as_ref().and_then(|pool| port(&pool.provider));
-    let forge = port("github");
-    let around = Around { pool: pool.as_ref(), provider: provider.as_ref(), forge: forge.as_ref() };
-    let reasons = why(&job, around, chrono::Utc::now());
+    let ports = control.ports();
+    let sight = |side: Side| Some(model.sights.get(&side)?.clone());
+    let of_pool = |side: fn(&PoolSnapshot) -> Side| pool.as_ref().and_then(|p| sight(side(p)));
+    let cloud_seen = of_pool(|pool| Side::Provider(pool.provider.clone()));
+    let scope_seen = of_pool(|pool| Side::Scope(pool.scope.clone()));
+    let now = chrono::Utc::now();
+    let stuck: Vec<_> = model
+        .stuck(now)
+        .into_iter()
+        .filter_map(|(of, stuck)| (Some(&of) == job.pool.as_ref()).then_some(stuck))
+        .collect();
+    let around = Around {
+        pool: pool.as_ref(),
+        provider: pool.as_ref().and_then(|pool| ports.get(&pool.provider)),
+        forge: ports.get("github"),
+        cloud_seen: cloud_seen.as_ref(),
+        scope_seen: scope_seen.as_ref(),
+        stuck: &stuck,
+    };
+    let reasons = why(&job, around, now);
     Ok(Json(WhyWaiting { job, reasons }))
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{
     super::{
         Control, Refusal,
-        api::{Pools, Problem, Runners, Status},
+        api::{ListingStatus, Pools, Problem, Runners, Status},
     },
     Daemon,
 };
@@ -71,10 +71,16 @@ pub(super) async fn status(State(control): State<Daemon>) -> Json<Status> {
     // The wall clock may step back; an age is never negative.
     let uptime = (chrono::Utc::now() - fleet.started_at).num_seconds().max(0).unsigned_abs();
     let model = control.model();
-    let ports = model.ports.iter().map(|e| (e.key().clone(), e.value().clone())).collect();
+    let ports = control.ports();
     let readiness = control.readiness();
     let sources = control.sources();
-    Json(Status { fleet, uptime, readiness, pools: all_pools(model), ports, sources })
+    let mut listings: Vec<_> = model
+        .sights
+        .iter()
+        .map(|e| ListingStatus { side: e.key().clone(), sight: e.value().clone() })
+        .collect();
+    listings.sort_by(|a, b| a.side.cmp(&b.side));
+    Json(Status { fleet, uptime, readiness, pools: all_pools(model), ports, listings, sources })
 }
 
 pub(super) async fn pools(State(control): State<Daemon>) -> Json<Pools> {

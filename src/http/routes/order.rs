@@ -142,7 +142,10 @@ pub(super) async fn delete(
 
 pub(super) async fn reconcile(State(control): State<Daemon>) -> Result<Accepted, Problem> {
     control.reconcile().await?;
-    Ok(accepted("clouds and GitHub are listed now".to_owned()))
+    Ok(accepted(
+        "clouds and GitHub are listed now; holds after failures end, and one call finds out"
+            .to_owned(),
+    ))
 }
 
 pub(super) async fn reload(State(control): State<Daemon>) -> Result<Json<Taken>, Problem> {

@@ -202,7 +202,7 @@ impl Api {
         };
         if let Some(what) = failed {
             self.calls.count_failure();
-            self.calls.keep_error(what);
+            self.calls.keep_error(what, self.clock.now());
         }
         sent
     }

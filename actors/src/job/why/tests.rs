@@ -105,7 +105,12 @@ fn everything_in_the_way_is_told_the_nearest_to_the_job_first() {
         last_error: Some("GET …/servers: 503".into()),
         ..PortStatus::default()
     };
-    let around = Around { pool: Some(&crowded), provider: Some(&down), forge: Some(&down) };
+    let around = Around {
+        pool: Some(&crowded),
+        provider: Some(&down),
+        forge: Some(&down),
+        ..Around::default()
+    };
     let told = why(&job(JobWord::Queued), around, at(60));
     assert_eq!(
         kinds(&told),
@@ -132,7 +137,12 @@ fn what_is_over_is_not_in_the_way() {
     let mut well = pool();
     well.launches_held_until = Some(at(59));
     let port = PortStatus { held_until: Some(at(60)), ..PortStatus::default() };
-    let around = Around { pool: Some(&well), provider: Some(&port), forge: Some(&port) };
+    let around = Around {
+        pool: Some(&well),
+        provider: Some(&port),
+        forge: Some(&port),
+        ..Around::default()
+    };
     let told = why(&job(JobWord::Queued), around, at(60));
     assert_eq!(kinds(&told), [Because::PoolSays], "the pool's own words are there in any case");
     assert!(told[0].text.contains("2 running + 1 waiting"), "{}", told[0]);
@@ -146,4 +156,44 @@ fn an_idle_runner_points_at_the_forge() {
     assert_eq!(kinds(&told)[..2], [Because::RunnerIdle, Because::AtMax]);
     assert!(told[0].text.starts_with("1 runner is idle in pool large"), "{}", told[0]);
     assert!(told[0].text.contains("runner group"), "{}", told[0]);
+}
+
+#[test]
+fn a_job_waits_because_the_forge_or_the_cloud_fails_and_it_is_told_since_when_and_until_when() {
+    let mut scope = Sight::new(at(0));
+    let refused = PortError::certain(ErrorClass::Auth, "list runners of octo-org: GitHub says 401");
+    scope.failed(&refused, at(30), at(10));
+    scope.failed(&refused, at(70), at(30));
+    let mut cloud = Sight::new(at(0));
+    cloud.failed(&PortError::certain(ErrorClass::Transient, "no route to host"), at(90), at(20));
+    let pool = pool();
+    let held = PortStatus { held_until: Some(at(99)), ..PortStatus::default() };
+    let around = Around {
+        pool: Some(&pool),
+        provider: Some(&held),
+        cloud_seen: Some(&cloud),
+        scope_seen: Some(&scope),
+        ..Around::default()
+    };
+    let told = why(&job(JobWord::Queued), around, at(60));
+    assert_eq!(kinds(&told)[..2], [Because::ProviderDown, Because::ForgeDown]);
+    assert_eq!(told[0].text, "east fails: no route to host");
+    assert_eq!((told[0].since, told[0].until), (Some(at(20)), Some(at(99))));
+    assert!(told[1].text.contains("GitHub (octo-org) fails") && told[1].text.contains("says 401"));
+    assert_eq!((told[1].since, told[1].until), (Some(at(10)), Some(at(70))));
+    scope.listed(true, at(70), &[]);
+    let around = Around { pool: Some(&pool), scope_seen: Some(&scope), ..Around::default() };
+    assert_eq!(kinds(&why(&job(JobWord::Queued), around, at(80))), [Because::PoolSays]);
+}
+
+#[test]
+fn a_job_waits_because_a_vm_does_not_go() {
+    let stuck = |since, what: &str| Stuck { since: at(since), deletion: true, what: what.into() };
+    let all =
+        [stuck(9, "ci--large--b is being deleted"), stuck(5, "ci--large--a is being deleted")];
+    let pool = pool();
+    let around = Around { pool: Some(&pool), stuck: &all, ..Around::default() };
+    let told = why(&job(JobWord::Queued), around, at(60));
+    assert_eq!((told[0].because, told[0].since), (Because::VmsStuck, Some(at(5))));
+    assert!(told[0].text.ends_with("ci--large--a is being deleted, and 1 more"), "{}", told[0]);
 }

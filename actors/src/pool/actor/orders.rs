@@ -19,6 +19,8 @@ pub enum Order {
     Force(RunnerName),
     /// Drain every idle runner.
     Flush,
+    /// What failed is said to be mended: holds end, and one launch finds out.
+    EndHold,
     /// Tell one runner what its guest or the forge says.
     Tell(RunnerName, Box<Event>),
 }
@@ -42,7 +44,7 @@ pub enum Refused {
 impl Handler<Order> for PoolActor {
     type Result = MessageResult<Order>;
 
-    fn handle(&mut self, order: Order, _ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, order: Order, ctx: &mut Context<Self>) -> Self::Result {
         if self.halting {
             return MessageResult(Err(Refused::Stopping));
         }
@@ -72,6 +74,14 @@ impl Handler<Order> for PoolActor {
                     self.tell(name, Event::Drain(DrainReason::Operator));
                 }
                 Ok(u32::try_from(idle.len()).unwrap_or(u32::MAX))
+            }
+            Order::EndHold => {
+                let ended = self.roster.failures.end_hold(now);
+                if ended {
+                    tracing::info!(pool = %self.name(), "launches go on by an operator's word; one probes");
+                    self.plan_soon(ctx);
+                }
+                Ok(u32::from(ended))
             }
             Order::Tell(name, event) => match phase(&name) {
                 None => Err(Refused::NoRunner(name)),
