@@ -153,6 +153,7 @@ fn status() -> Status {
         version: "0.1.0".into(),
         started_at: ago(600),
         last_reload: None,
+        notes: Vec::new(),
     };
     let ports = ["east", "github"].map(|name| (name.to_owned(), PortStatus::default()));
     Status {
