@@ -103,11 +103,11 @@ fn word(action: &str, repository: Option<&str>, runner: &str, number: Option<u64
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_word_neither_ends_a_busy_runner_nor_pins_an_idle_one_and_the_right_one_does() {
-    let story = Story::begin("spare = 1\nmax = 4").await;
+    let story = Story::begin("spare = 2\nmax = 5").await;
     let daemon = story.home.start();
-    story.home.holds("hooked", "idle", 1).await;
+    story.home.holds("hooked", "idle", 2).await;
     let labels = ["self-hosted", "hooked"].map(str::to_owned);
-    story.outside.github.queue_job(&ORG.parse().unwrap(), &labels, Duration::from_secs(8));
+    story.outside.github.queue_job(&ORG.parse().unwrap(), &labels, Duration::from_secs(20));
     let (busy, number) = story.runner("busy").await;
     let (idle, idle_number) = story.runner("idle").await;
     for (turn, (repository, number, idle_number)) in [
@@ -134,10 +134,18 @@ async fn a_strangers_word_neither_ends_a_busy_runner_nor_pins_an_idle_one_and_th
     story.home.holds("hooked", "busy", 2).await;
     let ended = word("completed", Some("octo-org/app"), &idle, Some(idle_number));
     story.deliver("ended", &ended).await;
-    eventually(PATIENCE, "the runner that was rightly said to be done goes", || async {
-        let all = story.home.runners().await;
-        all.iter().all(|(name, _)| *name != idle).then_some(())
-    })
+    eventually(
+        PATIENCE,
+        "the runner that was rightly said to be done is on its way out",
+        || async {
+            story
+                .home
+                .runners()
+                .await
+                .contains(&(idle.clone(), "draining".to_owned()))
+                .then_some(())
+        },
+    )
     .await;
     assert!(story.home.runners().await.contains(&(busy.clone(), "busy".to_owned())));
     eventually(PATIENCE, "the job comes to its own end", || async {

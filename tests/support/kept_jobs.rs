@@ -50,7 +50,7 @@ pub async fn desk(folder: &Path, jobs: Vec<JobRecord>) -> Arc<Desk> {
     let serves = vec![Serves::new(
         "large".parse().unwrap(),
         "octo-org".parse().unwrap(),
-        vec!["large".into()],
+        vec!["self-hosted".into(), "large".into()],
     )];
     let clock = Arc::new(TokioClock::starting_at(Utc::now()));
     Desk::open(ledger, serves, clock).await.0
