@@ -7,6 +7,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
+    clippy::expect_used,
     missing_docs,
     reason = "a bench reports to the person who runs it, and stops where its set-up fails"
 )]

@@ -177,7 +177,7 @@ mod tests {
                 tracing::trace!(target: "reqwest::connect", "s3cr3t");
                 tracing::debug!(target: "octocrab", "s3cr3t");
                 tracing::debug!(target: "hyper::proto", "s3cr3t");
-                tracing::error!(target: "reqwest::connect", "a failure");
+                tracing::error!(target: "openstack::session", "a failure");
             });
             assert!(text.contains("a failure"), "{text}");
             assert!(!text.contains("s3cr3t"), "{text}");

@@ -256,7 +256,7 @@ fn is_ours(name: &str) -> bool {
         name.strip_prefix(*beginning)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
     };
-    OURS.contains(&name) || BEGINNINGS.iter().any(|beginning| belongs(&beginning))
+    OURS.contains(&name) || BEGINNINGS.iter().any(belongs)
 }
 
 /// Whose it is, where it is not ours.

@@ -55,7 +55,8 @@ async fn health_is_life_and_readiness_is_work() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body["reasons"][0], "provider east: held");
     fleet.control.become_ready();
-    assert_eq!(fleet.get("/readyz").await, (StatusCode::OK, json!({"ready": true, "reasons": []})));
+    let ready = json!({"ready": true, "reasons": [], "attention": []});
+    assert_eq!(fleet.get("/readyz").await, (StatusCode::OK, ready));
 }
 
 #[tokio::test]

@@ -244,7 +244,11 @@ impl World {
             let detail = format!("{name} is missed in a listing that cannot know of it");
             self.violated(invariant::LAG, detail);
         }
-        let gone = |state: &State| matches!(state, State::Draining { drain, .. } if drain.vm_gone);
+        let gone = |state: &State| match state {
+            State::Draining { drain, .. } => drain.vm_gone,
+            State::Deleted { .. } => true,
+            _ => false,
+        };
         if blind(evidence.gone) && gone(before) && !gone(after) {
             let detail = format!("{name} is back by a listing that does not know of its end");
             self.violated(invariant::LAG, detail);

@@ -58,7 +58,8 @@ fn changed(was: &Held, is: &Held) -> Vec<String> {
         ("queue", was.queue != is.queue),
     ]
     .into_iter()
-    .filter_map(|(part, differs)| differs.then(|| part.to_owned()))
+    .filter(|(_, differs)| *differs)
+    .map(|(part, _)| part.to_owned())
     .collect();
     let differs = |name: &&String| was.providers.get(*name) != is.providers.get(*name);
     changed.extend(is.providers.keys().filter(differs).cloned());
