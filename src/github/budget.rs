@@ -127,7 +127,7 @@ impl Budget {
     /// Takes in an answer. Returns until when nothing may be asked, if the answer is a refusal for
     /// a rate limit; `None` for every other answer, also for a 403 for want of a permission.
     ///
-    /// Nothing that an answer says holds longer than [`pause::LONGEST`], and a newer answer counts for
+    /// Nothing that an answer says holds longer than `pause::LONGEST`, and a newer answer counts for
     /// more than an older one: one odd answer must not stop the fleet.
     pub fn take_in(&mut self, seen: &Seen, now: Time) -> Option<Time> {
         let latest = pause::after(now, pause::LONGEST);

@@ -97,8 +97,8 @@ pub(super) fn next(
 /// The cloud lacks the VM, and nothing speaks for it.
 fn lost(job: Job, known: Known, now: Time, limits: &Limits) -> Next {
     if known.all_gone() {
-        let drain = Drain::new(DrainReason::Finished, now).of_job(job, None).all_gone();
-        return drain.with(known).settle(now, limits);
+        let drain = Drain::new(DrainReason::Finished, now).of_job(job, None).unregistered();
+        return drain.with(known).delete(now, limits);
     }
     let drain = Drain::new(DrainReason::VmVanished, now).of_job(job, None).vm_gone();
     drain.with(known).deregister(now, limits)

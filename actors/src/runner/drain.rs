@@ -161,9 +161,11 @@ impl Drain {
         self
     }
 
-    pub(super) fn all_gone(mut self) -> Self {
+    /// Neither side lists it any more. Its VM is deleted by name all the same: where the cloud's lists
+    /// lack what is there, that is the second witness, and a VM that is gone costs it one call.
+    pub(super) fn unregistered(mut self) -> Self {
         self.registration_gone = true;
-        self.vm_gone()
+        self
     }
 
     pub(super) fn with(self, known: Known) -> Outset {
@@ -357,7 +359,8 @@ pub(super) fn next(
             return back_to_busy(drain, known, job, now);
         }
         Event::Guest(Report::JobCompleted(end), _) => drain.job_ended(end, now),
-        Event::JobCompleted { end, .. } => {
+        // One that is contested shortens nothing: the drain goes its careful way in any case.
+        Event::JobCompleted { end, registration } if !known.contests(registration) => {
             drain.forge_knows = true;
             drain.job_ended(end, now);
         }
@@ -443,6 +446,7 @@ pub(super) fn next(
         Event::Tick
         | Event::Drain(_)
         | Event::JobStarted { .. }
+        | Event::JobCompleted { .. }
         | Event::Answered(_)
         | Event::Guest(
             Report::Booted | Report::RunnerStarted | Report::JobStarted(_) | Report::Version(_),

@@ -258,7 +258,8 @@ impl World {
             self.note(|| line);
         }
         if self.mutant == Some(Mutant::ForgetfulOfBusy) && after == Phase::Busy {
-            let end = Event::JobCompleted { end: JobEnd::default(), registration: None };
+            let registration = state.known().and_then(|known| known.registration);
+            let end = Event::JobCompleted { end: JobEnd::default(), registration };
             self.after(60.0, Happening::Deliver { name: name.clone(), event: end });
         }
         self.report(broken);

@@ -144,10 +144,14 @@ fn a_runner_that_neither_side_lists_twice_is_finished() {
     let (twice, effects) =
         once.next(seen(Sighting::Absent, Sighting::Absent, 75), at(75), &limits());
     assert_eq!(effects, [Effect::LookUp], "its job was known to run");
-    let twice = next(twice, Event::Answered(Answer::LookedUp(Ok(Finding::default()))), 76);
+    let found = Event::Answered(Answer::LookedUp(Ok(Finding::default())));
+    let (twice, effects) = twice.next(found, at(76), &limits());
     assert_eq!(twice.reason(), Some(&DrainReason::Finished));
-    assert!(!twice.holds_vm(), "its place is free");
-    let (last, effects) = twice.next(Event::Tick, at(76), &limits());
+    assert_eq!(effects, [Effect::DeleteVm], "the cloud is asked by name: its list may be wrong");
+    assert!(twice.holds_vm(), "its place is not given away on the word of a list");
+    let gone = next(twice, Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone))), 76);
+    assert!(!gone.holds_vm(), "its place is free");
+    let (last, effects) = gone.next(Event::Tick, at(76), &limits());
     assert_eq!((last.phase(), effects), (Phase::Deleted, vec![]), "and nothing is left to be done");
 }
 

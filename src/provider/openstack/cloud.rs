@@ -7,7 +7,7 @@
 //!
 //! The alternative, the loader of the crate `osauth`, ignores `OS_CLIENT_CONFIG_FILE`, refuses
 //! `v3password` and drops `user_domain_id` without a word; a file that works elsewhere must not
-//! fail here for such reasons. Every key that openstacksdk reads is read here or named ([`keys`]).
+//! fail here for such reasons. Every key that openstacksdk reads is read here or named (`cloud/keys.rs`).
 
 use std::{
     fmt,
