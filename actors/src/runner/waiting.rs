@@ -143,13 +143,13 @@ fn observed(
         return drain.with(known).delete(now, limits);
     }
     if known.vm_gone(limits.idle_proof) {
-        if phase == Phase::Creating {
-            let reason = DrainReason::LaunchFailed { class: failure_class(&known) };
-            return Drain::new(reason, now).vm_gone().with(known).deregister(now, limits);
-        }
-        // Lists may lack what is there: its place is free once the cloud has been asked by name.
-        let drain = Drain::ended(DrainReason::VmVanished, &known, now);
-        return drain.with(known).deregister(now, limits);
+        let drain = match phase {
+            Phase::Creating => {
+                Drain::new(DrainReason::LaunchFailed { class: failure_class(&known) }, now)
+            }
+            _ => Drain::ended(DrainReason::VmVanished, &known, now),
+        };
+        return drain.vm_gone().with(known).deregister(now, limits);
     }
     let unheard = phase == Phase::Creating && !known.was_online && !known.reports;
     if let (true, Some(VmStatus::Error { class, fault })) = (unheard, &known.vm_status)

@@ -260,10 +260,15 @@ impl World {
         let Some(config) = self.pools.get(pool) else { return };
         let Some(process) = &self.process else { return };
         let epoch = self.epoch;
+        // A cloud that lists none of its VMs for minutes has disowned those that were then given up, until
+        // the next listing shows them: nobody can count what its cloud denies.
+        let since = self.now - std::time::Duration::from_secs(120);
+        let denies = self.snapshots.cloudless.is_some_and(|until| since < until);
         let counted = |name: &RunnerName| {
-            self.vms.get(name).is_some_and(|vm| {
-                vm.pool == pool && ((vm.asked_by == epoch && !vm.late) || vm.shown_to == epoch)
-            })
+            !(denies && !process.holds(name))
+                && self.vms.get(name).is_some_and(|vm| {
+                    vm.pool == pool && ((vm.asked_by == epoch && !vm.late) || vm.shown_to == epoch)
+                })
         };
         let there = self.vms.keys().filter(|name| counted(name)).count();
         let coming = process.launching(pool).filter(|name| !self.vms.contains_key(*name)).count();

@@ -340,13 +340,6 @@ fn a_vm_missing_for_a_minute_is_gone_and_one_missing_once_is_not() {
     let (state, effects) = listings(state, (270, 270), absent);
     assert_eq!(state.reason(), Some(&DrainReason::VmVanished));
     assert_eq!(effects, [Deregister]);
-    assert!(state.holds_vm(), "lists alone give no place away");
-    let deregistered = Event::Answered(Answer::Deregistered(Ok(())));
-    let (state, _) = state.next(deregistered, at(275), &limits());
-    let (state, effects) = state.next(Event::Tick, at(275) + limits().settle, &limits());
-    assert_eq!(effects, [DeleteVm], "the cloud is asked by name");
-    let gone = Event::Answered(Answer::VmDeleted(Ok(Deletion::Gone)));
-    let (state, _) = state.next(gone, at(310), &limits());
     assert!(!state.holds_vm(), "its place is free");
 }
 
