@@ -43,13 +43,10 @@ pub enum CallKind {
 pub const LIST_FLOOR: u64 = 20;
 /// Deregistrations stop when less than this share of the limit is left, in per cent.
 pub const DEREGISTER_FLOOR: u64 = 5;
-/// How long nothing is asked after a secondary limit at least, and where a refusal names no time that is
-/// still to come (GitHub docs: "wait for at least one minute"); doubled with each further refusal.
-pub const SECONDARY_HOLD: Duration = Duration::from_secs(60);
 /// Shortest hold after a used-up primary limit, for a clock of ours that runs ahead of GitHub's and
 /// takes the reset for past.
 pub const PRIMARY_HOLD_MIN: Duration = Duration::from_secs(10);
-/// Longest hold after repeated limits that name no time.
+/// Longest hold after repeated secondary limits, and after repeated limits that name no time.
 pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
 
 /// Calls that create something, in any minute.
@@ -112,7 +109,7 @@ pub enum Limit {
     /// One that is not named.
     Some,
     /// Too fast, or too much at once. Its time is not believed where it is less than
-    /// [`SECONDARY_HOLD`]: `retry-after: 0` was seen, and who comes back at once is banned.
+    /// a minute: `retry-after: 0` was seen, and who comes back at once is banned.
     Secondary,
 }
 
@@ -161,7 +158,9 @@ impl Budget {
         }
         // Calls that were under way together are refused together: that is one refusal.
         let before = if held { self.strikes.saturating_sub(1) } else { self.strikes };
-        let doubled = SECONDARY_HOLD.saturating_mul(1 << before.min(8)).min(SECONDARY_HOLD_MAX);
+        // After a secondary limit, or one that names no time still to come, "wait for at least one minute"
+        // (GitHub docs); twice as long after each further one.
+        let doubled = self.minute.saturating_mul(1 << before.min(8)).min(SECONDARY_HOLD_MAX);
         let doubled = pause::after(now, doubled);
         let retry_at = seen.retry_at.map(|until| until.min(latest));
         let until = match (retry_at, seen.says) {
