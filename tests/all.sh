@@ -8,7 +8,7 @@
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
 # run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
 # tests/expected-skips.txt has it, so that nothing stops being tested in silence.
-# Everything is compiled first; then suites that mostly wait run beside each other, in three lanes. Each
+# Everything is compiled first; then suites that mostly wait run beside each other, in two lanes. Each
 # phase has a budget in tests/README.md, and what it took is shown against it.
 # What is shown is short: a line for each file of tests, what was measured and, in the end, whatever
 # failed. The whole output of each phase: target/all-tests/.
@@ -143,7 +143,7 @@ export RUST_BACKTRACE=0
 build() { cargo test --workspace --no-run; }
 
 # --show-output: else the line that says why a test was skipped would not be seen. Most of `it` waits.
-all_tests() { RUST_TEST_THREADS=8 cargo test --workspace --no-fail-fast -- --show-output; }
+all_tests() { RUST_TEST_THREADS=6 cargo test --workspace --no-fail-fast -- --show-output; }
 
 # Optimized, because it is of the package of actors (Cargo.toml).
 simulation() {
@@ -288,9 +288,9 @@ phase clippy cargo clippy --workspace --all-targets -- -D warnings
 phase doc documentation
 phase reduced reduced
 if phase build build; then
-  lanes=(tests_lane)
-  [ -z "$servers" ] || lanes+=(lxd_lane openstack_queue_lane)
-  beside "${lanes[@]}"
+  # Alone: its daemons and fakes want what a busy LXD takes away.
+  tests_lane
+  [ -z "$servers" ] || beside lxd_lane openstack_queue_lane
 fi
 
 failed=$(($(count failed) + $(wc -l <"$failed_phases")))
