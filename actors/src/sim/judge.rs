@@ -265,7 +265,7 @@ impl World {
         let since = self.now - std::time::Duration::from_secs(120);
         let denies = self.snapshots.cloudless.is_some_and(|until| since < until);
         let counted = |name: &RunnerName| {
-            !(denies && !process.holds(name))
+            (!denies || process.holds(name))
                 && self.vms.get(name).is_some_and(|vm| {
                     vm.pool == pool && ((vm.asked_by == epoch && !vm.late) || vm.shown_to == epoch)
                 })
