@@ -40,7 +40,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::api::DEFAULT_SOCKET;
+pub(crate) use self::{api::DEFAULT_SOCKET, hide::GITHUB_TOKENS};
 pub use self::{
     api::{Api, Listen},
     demand::DemandKind,
@@ -115,9 +115,6 @@ impl Config {
         let (config, mut found) = read(&text, &folder_of(path), env);
         found.faults.extend(found.files.iter().filter_map(FileUse::fault));
         found.warnings.extend(found.secrets.iter().flat_map(|secret| warn::of_secret(secret, env)));
-        if let Some(config) = &config {
-            found.warnings.extend(warn::of_clouds_files(config, env));
-        }
         conclude(path, config, found)
     }
 

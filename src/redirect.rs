@@ -2,7 +2,7 @@
 //!
 //! A client that follows redirects by itself carries password, token and JIT config wherever it is
 //! sent, and turns a POST into a GET on the way (RFC 9110, 15.4.2: 301 and 302 allow it). So no client
-//! of this daemon follows any by itself; each comes here, and here
+//! that carries a secret follows any by itself; each comes here, and here
 //!
 //! - a redirect is followed to the same scheme, host and port, or from http to https of the same host,
 //!   with method, body and headers as they were;

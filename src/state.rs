@@ -19,7 +19,7 @@ mod trouble;
 use std::{
     fs, io,
     io::{Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,9 +33,10 @@ pub const FILE_MODE: u32 = 0o600;
 /// Damaged files of one name that are kept; the oldest go first.
 pub const DAMAGED_KEPT: usize = 3;
 
-/// Names that the daemon gives to files in the folder. What else lies there is not touched.
-const OURS: [&str; 4] = ["lock", "demand.sqlite", "targets.json", "scopes.json"];
-/// The same, where others belong to them: drafts, SQLite's files beside the ledger, what was damaged.
+/// The file that the daemon locks. What has neither this name nor one of [`BEGINNINGS`] is not touched.
+const LOCK: &str = "lock";
+/// Names that the daemon gives to the other files in the folder. To each belong others: drafts, SQLite's
+/// files beside the ledger, what was damaged.
 const BEGINNINGS: [&str; 4] = ["demand.sqlite", "targets.json", "scopes.json", "guest-key"];
 
 /// The state folder, checked. Cheap to share.
@@ -162,12 +163,12 @@ impl StateFolder {
         })
     }
 
-    /// Moves a damaged file out of the way, together with those whose names are its own and an ending
-    /// of `beside`, and says so in the log and in the status. Of each name the newest
+    /// Moves a damaged file out of the way, and with it the files beside it that have its name with one of
+    /// the endings `beside`; says so in the log and in the status. Of each name the newest
     /// [`DAMAGED_KEPT`] are kept.
     ///
     /// # Errors
-    /// As the system says; then it lies where it lay.
+    /// As the system says; then some of them may lie where they lay.
     pub fn move_aside(
         &self,
         name: &str,
@@ -224,8 +225,6 @@ impl StateFolder {
     }
 }
 
-use std::os::unix::fs::DirBuilderExt;
-
 fn no_follow() -> i32 {
     (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC).bits().cast_signed()
 }
@@ -256,7 +255,7 @@ fn is_ours(name: &str) -> bool {
         name.strip_prefix(*beginning)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
     };
-    OURS.contains(&name) || BEGINNINGS.iter().any(belongs)
+    name == LOCK || BEGINNINGS.iter().any(belongs)
 }
 
 /// Whose it is, where it is not ours.

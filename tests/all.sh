@@ -105,19 +105,24 @@ phase() {
   return 1
 }
 
+declare -A running=()
+
 # beside LANE...: each a function that runs its phases one after the other. What the first one prints is
 # seen while it goes on, that of the others after it.
 beside() {
   local lane first=$1
-  local -A running=()
   shift
   for lane in "$@"; do
-    "$lane" >"$logs/$lane.lane" 2>&1 &
+    # A process group of its own: what is in the background is deaf to Ctrl-C, so take_down ends it.
+    set -m
+    "$lane" >"$logs/$lane.lane" 2>&1 </dev/null &
+    set +m
     running[$lane]=$!
   done
   "$first"
   for lane in "$@"; do
     wait "${running[$lane]}"
+    unset "running[$lane]"
     cat "$logs/$lane.lane"
   done
 }
@@ -219,7 +224,8 @@ bring_up() {
 }
 
 take_down() {
-  local name
+  local lane name
+  for lane in "${!running[@]}"; do kill -- "-${running[$lane]}" 2>/dev/null; done
   for name in "${!bring_up_jobs[@]}"; do
     # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
     kill -- "-${bring_up_jobs[$name]}" 2>/dev/null

@@ -14,7 +14,8 @@ cd "$(dirname "$0")/.."
 
 if [ $# -eq 0 ]; then
   set -- runner.rs 'runner/*.rs' 'runner/drain/*.rs' pool.rs 'pool/*.rs' scaler.rs demand.rs \
-    supervision.rs backoff.rs sweep.rs sweep/purse.rs job.rs 'job/*.rs' invariant.rs
+    supervision.rs backoff.rs sweep.rs sweep/purse.rs job.rs 'job/*.rs' invariant.rs name.rs \
+    foreign.rs sight.rs event/stuck.rs event/times.rs
 fi
 chosen=()
 for file in "$@"; do chosen+=(--file "actors/src/$file"); done

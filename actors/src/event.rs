@@ -19,7 +19,7 @@ use crate::{
 mod stuck;
 mod times;
 
-pub use stuck::{SLOW_DELETION, SLOW_LAUNCH, Stuck, warn_again};
+pub use stuck::{SLOW_DELETION, SLOW_LAUNCH, Stuck, may_be_stuck};
 pub use times::GuestTimes;
 
 /// The six states of a runner, without their data.

@@ -105,6 +105,7 @@ pub struct Before {
     phase: Phase,
     since: Time,
     still_in_flight: Option<Effect>,
+    hearsay: bool,
 }
 
 impl Before {
@@ -121,6 +122,7 @@ impl Before {
             phase: state.phase(),
             since: state.since(),
             still_in_flight: still_in_flight.map(|flight| flight.effect),
+            hearsay: state.known().is_some_and(|known| known.hearsay.is_some()),
         }
     }
 
@@ -135,7 +137,7 @@ impl Before {
     ) -> Vec<Broken> {
         [
             deleted_absorbs(self, after, effects),
-            arrow(self.phase, after.phase()),
+            arrow(self.phase, after.phase(), self.hearsay),
             one_effect(self.still_in_flight, after, effects),
             deadline(after, limits, now),
         ]
@@ -154,13 +156,14 @@ fn deleted_absorbs(before: &Before, after: &State, effects: &[Effect]) -> Option
 }
 
 /// Whether a state may follow another: forward with skips, and out of draining only where a drain is
-/// called off or a word of a job was about somebody else's. Deleted is reached from draining alone.
+/// called off or a word of a job was about somebody else's (`hearsay`: nothing had shown it to be about this
+/// runner). Deleted is reached from draining alone.
 #[must_use]
-pub fn arrow(from: Phase, to: Phase) -> Option<Broken> {
+pub fn arrow(from: Phase, to: Phase, hearsay: bool) -> Option<Broken> {
     let allowed = match (from, to) {
         (a, b) if a == b => true,
-        // Busy by hearsay, and nobody bore it out.
-        (Phase::Busy, Phase::Idle) => true,
+        // Nobody bore it out.
+        (Phase::Busy, Phase::Idle) => hearsay,
         (Phase::Draining, Phase::Registering | Phase::Idle | Phase::Busy | Phase::Deleted) => true,
         (Phase::Draining | Phase::Deleted, _) | (_, Phase::Deleted) => false,
         (a, b) => a < b,

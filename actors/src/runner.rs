@@ -10,8 +10,8 @@
 //! - **Busy is never drained.** A wish to drain is refused while a job runs, and a drain that meets a
 //!   job before the registration is gone turns back into busy. Only an operator's force or the job's
 //!   own limit kill it, and the transition says so.
-//! - **Once busy, only finished.** A runner serves one job, so a listing that says "idle" after a job
-//!   was seen is wrong about one of the two; staying busy is the harmless reading.
+//! - **Once busy, only finished**, unless it was busy by hearsay. A runner serves one job, so a listing that
+//!   says "idle" after a job was seen is wrong about one of the two; staying busy is the harmless reading.
 //! - **A dead VM goes first, a living one last.** A VM that is off or failed frees its place at once;
 //!   a living one is asked, deregistered, left to settle, and only then deleted.
 //! - **An end that nobody told of is no end yet.** Where only lists speak for it, or a word of the forge that
@@ -52,7 +52,7 @@ pub use doubt::Doubt;
 pub use drain::{Drain, Step};
 pub use evidence::{Known, Observation, Sighting};
 pub use signal::{Answer, Effect, Event, LaunchFailure, Report};
-pub use word::Told;
+pub use word::{Hearsay, Told};
 
 /// How long a runner may stay in each state. All configurable per pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,12 +199,12 @@ impl State {
     /// What follows from an event. Total: every event has a defined meaning in every state.
     #[must_use]
     pub fn next(mut self, event: Event, now: Time, limits: &Limits) -> Next {
-        let (mut hearsay, mut replay) = (false, false);
+        let (mut hearsay, mut replay) = (None, false);
         if let Some(known) = self.known_mut() {
             if known.is_foreign(&event) {
                 return (self, Vec::new());
             }
-            hearsay = known.is_hearsay(&event);
+            hearsay = known.is_hearsay(&event).then(|| Hearsay { number: event.number() });
             replay = known.is_replay(&event);
             known.note(&event, now, limits);
         }
@@ -225,9 +225,9 @@ impl State {
         {
             // Whoever has begun a job has a VM: listings that lack it prove that anew.
             known.vm_absent.break_off();
-            if hearsay {
+            if hearsay.is_some() {
                 // Only what is listed from now on can bear it out, or speak against it.
-                known.hearsay = Some(now);
+                known.hearsay = hearsay;
                 known.quiet.break_off();
             }
         }
@@ -373,11 +373,13 @@ impl Known {
                 match answer {
                     Answer::Launched { vm, registration } => {
                         self.vm = Some(vm.clone());
-                        self.registration = Some(*registration);
+                        self.number_is(*registration);
                         self.blind(now + limits.listing_lag);
                     }
                     Answer::LaunchFailed(failure) => {
-                        self.registration = self.registration.or(failure.registration);
+                        if let Some(number) = self.registration.or(failure.registration) {
+                            self.number_is(number);
+                        }
                         self.last_error = Some(failure.error.clone());
                         self.blind(now + limits.listing_lag);
                     }

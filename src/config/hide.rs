@@ -4,15 +4,11 @@
 //! file, into a terminal, a ticket, a journal. So each fault goes through [`hidden`], and what looks like
 //! a secret under a key for a place is refused before it becomes one.
 
-/// How GitHub's tokens (GitHub docs, "GitHub's token formats"), those of other forges and clouds, JWTs
-/// and PEM keys (RFC 7468) begin, and the addresses of brokers, which hold a password.
-const BEGINNINGS: [&str; 16] = [
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
+/// How GitHub's tokens begin (GitHub docs, "GitHub's token formats").
+pub(crate) const GITHUB_TOKENS: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
+/// How those of other forges and clouds, JWTs and PEM keys (RFC 7468) begin, and the addresses of
+/// brokers, which hold a password.
+const BEGINNINGS: [&str; 10] = [
     "glpat-",
     "eyJ",
     "AKIA",
@@ -31,7 +27,7 @@ const OPAQUE_LENGTH: usize = 20;
 
 /// Whether a text is a secret by its beginning.
 pub(super) fn is_secret(text: &str) -> bool {
-    BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+    GITHUB_TOKENS.iter().chain(&BEGINNINGS).any(|beginning| text.starts_with(beginning))
 }
 
 /// Whether a text that should be the name of a place is more likely a secret: it begins like one, or it

@@ -69,7 +69,9 @@ pub(super) fn read(text: &str, github: Option<&Url>) -> Result<Scope, String> {
 
 fn of_address(given: &str, github: Option<&Url>) -> Result<String, String> {
     let url = Url::parse(given).map_err(|error| format!("{given:?} is not allowed: {error}"))?;
-    if !url.username().is_empty() || url.password().is_some() {
+    // The user of git's own addresses over SSH is everybody.
+    let everybody = url.scheme() == "ssh" && url.username() == "git";
+    if !(url.username().is_empty() || everybody) || url.password().is_some() {
         // Not shown: the address holds a secret.
         return Err(format!("an address with a user or password is not allowed: {RULE}"));
     }
@@ -117,6 +119,7 @@ mod tests {
             ("https://github.com/enterprises/acme", "enterprises/acme"),
             ("git@github.com:acme/widgets.git", "acme/widgets"),
             ("ssh://github.com/acme/widgets.git", "acme/widgets"),
+            ("ssh://git@github.com/acme/widgets.git", "acme/widgets"),
         ] {
             assert_eq!(at(text).as_deref(), Ok(scope), "{text}");
         }
@@ -136,6 +139,10 @@ mod tests {
             ("https://github.com/acme/widgets/settings/actions/runners", "it must read"),
             ("https://gitlab.com/acme/widgets", "[github] url is at github.com"),
             ("https://github.com/", "it must read"),
+            ("https://git@github.com/acme/widgets.git", "a user or password"),
+            ("ssh://bob@github.com/acme/widgets.git", "a user or password"),
+            ("ssh://git:hunter2@github.com/acme/widgets.git", "a user or password"),
+            ("ssh://git@gitlab.com/acme/widgets.git", "[github] url is at github.com"),
             ("", "it must read"),
         ] {
             let error = at(text).unwrap_err();

@@ -1,12 +1,9 @@
 //! What is allowed and unwise. Told by `check` and at the start, and nobody is kept from it.
 
-use std::{os::unix::fs::PermissionsExt, path::PathBuf};
-
 use runner_fleet_actors::port::Secret;
 use url::{Host, Url};
 
 use super::{
-    Config, ProviderKind,
     fault::Fault,
     read::SecretUse,
     secret::{Env, SecretSource},
@@ -59,42 +56,4 @@ fn of_text(secret: &Secret, source: &SecretSource) -> Option<String> {
             "the address in {source} is plain, so that its password can be read on the way; use TLS"
         )
     })
-}
-
-/// The usual places of clouds.yaml that everybody on the machine may read. One that the configuration
-/// names itself is refused then.
-pub(super) fn of_clouds_files(config: &Config, env: &Env) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (name, provider) in &config.providers {
-        if !matches!(provider.kind, ProviderKind::OpenStack { clouds_file: None, .. }) {
-            continue;
-        }
-        for path in usual_places(env) {
-            let Ok(meta) = std::fs::metadata(&path) else { continue };
-            let mode = meta.permissions().mode() & 0o777;
-            if meta.is_file() && mode & 0o004 != 0 {
-                let file = path.display();
-                let what = format!(
-                    "{file} holds passwords and everybody may read it (mode {mode:04o}); run: chmod 0640 {file}"
-                );
-                faults.push(Fault { line: None, key: format!("providers.{name}"), what });
-            }
-        }
-    }
-    faults
-}
-
-/// Where openstacksdk looks (openstacksdk, "Configuring OpenStack SDK Applications").
-fn usual_places(env: &Env) -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> = ["OS_CLIENT_CONFIG_FILE", "OS_CLIENT_SECURE_FILE"]
-        .iter()
-        .filter_map(|key| env.get(key))
-        .map(PathBuf::from)
-        .collect();
-    let home = env.get("HOME").map(|home| PathBuf::from(home).join(".config/openstack"));
-    for folder in [Some(PathBuf::from(".")), home, Some(PathBuf::from("/etc/openstack"))] {
-        let files = ["clouds.yaml", "clouds.yml", "secure.yaml", "secure.yml"];
-        places.extend(folder.iter().flat_map(|folder| files.map(|file| folder.join(file))));
-    }
-    places
 }

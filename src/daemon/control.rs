@@ -126,41 +126,50 @@ impl Door {
     ) -> Result<Vec<String>, Refusal> {
         let invalid =
             |fault: runner_fleet_actors::port::PortError| Refusal::Invalid(fault.to_string());
-        let was = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut was = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Not what it held at the last reload: a refusal may have made it take up another since.
+        was.providers = self
+            .providers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(name, rotating)| (name.clone(), rotating.held()))
+            .collect();
+        let changes = held::changes(&was, held, old, new);
         let mut renewed = Vec::new();
-        // All are made before any is put in place: a fault changes nothing.
+        // Clouds and GitHub are made before anything is put in place, so their faults change nothing.
+        // What follows is read and put in place one after the other: a fault there leaves what stands
+        // before it renewed, which is what its place holds.
         let mut providers = Vec::new();
-        for (name, provider) in &new.providers {
-            let same = old.providers.get(name) == Some(provider)
-                && was.providers.get(name) == held.providers.get(name);
-            if !same && let Some(origin) = Origin::of(name, new, held, &self.clock) {
+        for name in &changes.providers {
+            if let Some(origin) = Origin::of(name, new, held, &self.clock) {
                 let port = origin.make().await.map_err(invalid)?;
                 providers.push((name.clone(), port, origin));
             }
         }
-        let github = match old.github != new.github || was.github != held.github {
+        let github = match changes.github {
             true => {
                 let github = assemble::github(new, &self.clock, self.pace.minute);
                 Some(Arc::new(github.map_err(invalid)?))
             }
             false => None,
         };
+        if let Some(reception) = &self.reception {
+            reception.renew_certificate().map_err(Refusal::Invalid)?;
+        }
+        let planner = self.sources.renew(new, changes.planner).map_err(Refusal::Invalid)?;
         if let Some((token, listen)) = self.api_token.as_ref().zip(new.api.listen.as_ref()) {
             let other = token.renew(&listen.token);
             let other = other.map_err(|error| Refusal::Invalid(format!("api: {error}")))?;
             renewed.extend(other.then(|| "the api's token is renewed".to_owned()));
         }
-        if let Some(reception) = &self.reception {
-            reception.renew_certificate().map_err(Refusal::Invalid)?;
-        }
-        self.sources.renew(new, was.planner != held.planner).map_err(Refusal::Invalid)?;
-        for (what, was, is) in [
-            ("the guests' certificate is renewed", was.guests, held.guests),
-            ("the webhooks' secrets and certificate are renewed", was.webhooks, held.webhooks),
-            ("the planner's token and authorities are renewed", was.planner, held.planner),
-            ("the queue's address and authorities are renewed", was.queue, held.queue),
+        for (what, is_new) in [
+            ("the guests' certificate is renewed", changes.guests),
+            ("the webhooks' secrets and certificate are renewed", changes.webhooks),
+            ("the planner's token and authorities are renewed", planner),
+            ("the queue's address and authorities are renewed", changes.queue),
         ] {
-            renewed.extend((was != is).then(|| what.to_owned()));
+            renewed.extend(is_new.then(|| what.to_owned()));
         }
         if let Some(github) = github {
             self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);

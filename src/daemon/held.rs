@@ -6,7 +6,7 @@
 //! alternative; it would drop what is known of rate limits and of doubtful launches for nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -157,6 +157,45 @@ impl Held {
             providers: providers.iter().map(|(k, v)| (k.clone(), OfProvider::read(v))).collect(),
         }
     }
+}
+
+/// What a reload has to renew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) github: bool,
+    pub(super) planner: bool,
+    pub(super) guests: bool,
+    pub(super) webhooks: bool,
+    pub(super) queue: bool,
+    /// Of the new configuration, by name.
+    pub(super) providers: BTreeSet<String>,
+}
+
+/// What is another one, by the settings or by what their places hold. A place that moved counts where
+/// whoever uses it keeps its name: the old place is read again after a refusal.
+pub(super) fn changes(was: &Held, is: &Held, old: &Config, new: &Config) -> Changes {
+    let both = |there: fn(&Config) -> bool| there(old) && there(new);
+    // Other paths of a certificate wait for a restart.
+    let guests = |config: &Config| config.guests.as_ref().map(|guests| guests.tls.clone());
+    let provider_differs = |name: &&String| {
+        old.providers.get(*name) != new.providers.get(*name)
+            || was.providers.get(*name) != is.providers.get(*name)
+    };
+    Changes {
+        github: old.github != new.github || was.github != is.github,
+        planner: way_to_planner(old) != way_to_planner(new) || was.planner != is.planner,
+        guests: both(|config| config.guests.is_some())
+            && guests(old) == guests(new)
+            && was.guests != is.guests,
+        webhooks: both(|config| config.webhooks.is_some()) && was.webhooks != is.webhooks,
+        queue: both(|config| config.queue.is_some()) && was.queue != is.queue,
+        providers: new.providers.keys().filter(provider_differs).cloned().collect(),
+    }
+}
+
+/// What may be renewed of it; another address waits for a restart.
+fn way_to_planner(config: &Config) -> Option<(&SecretSource, Option<&PathBuf>)> {
+    config.planner.as_ref().map(|planner| (&planner.token, planner.ca_file.as_ref()))
 }
 
 /// The keys whose secret comes from what a process is given at its start (its environment, systemd's

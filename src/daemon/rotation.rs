@@ -89,6 +89,26 @@ impl Rotating {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
+    /// Puts in place what was made after a refusal of what `was` made, and says which one stands. Where a
+    /// reload was quicker, its own stands: it is of the new settings.
+    fn rotate(
+        &self,
+        was: &Arc<Origin>,
+        port: Arc<dyn Provider>,
+        origin: Origin,
+    ) -> Arc<dyn Provider> {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&now.origin, was) {
+            *now = Now { port, origin: Arc::new(origin) };
+        }
+        Arc::clone(&now.port)
+    }
+
+    /// What the places held that the present one was made of.
+    pub(super) fn held(&self) -> OfProvider {
+        self.now().1.held.clone()
+    }
+
     fn now(&self) -> (Arc<dyn Provider>, Arc<Origin>) {
         let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
         (Arc::clone(&now.port), Arc::clone(&now.origin))
@@ -105,27 +125,26 @@ impl Rotating {
         }
         // Whoever waits here finds what the first one got.
         let mut looked = self.looked.lock().await;
-        let (port, origin) = self.now();
+        let (port, was) = self.now();
         if !Arc::ptr_eq(&port, refused) {
             return Some(port);
         }
-        let now = origin.clock.now();
+        let now = was.clock.now();
         if looked.is_some_and(|at| now < at + LOOK_AGAIN) {
             return None;
         }
         *looked = Some(now);
-        let held = OfProvider::read(&origin.provider);
-        if held == origin.held {
+        let held = OfProvider::read(&was.provider);
+        if held == was.held {
             return None;
         }
-        let (provider, name) = (origin.provider.clone(), origin.name.clone());
-        let (fleet, clock) = (origin.fleet.clone(), Arc::clone(&origin.clock));
+        let (provider, name) = (was.provider.clone(), was.name.clone());
+        let (fleet, clock) = (was.fleet.clone(), Arc::clone(&was.clock));
         let origin = Origin { name, provider, fleet, clock, held };
         match origin.make().await {
             Ok(port) => {
                 tracing::info!(provider = %origin.name, "what it is reached with was replaced; taken up");
-                self.renew(Arc::clone(&port), origin);
-                Some(port)
+                Some(self.rotate(&was, port, origin))
             }
             Err(error) => {
                 tracing::warn!(
@@ -188,5 +207,62 @@ impl Provider for Rotating {
     /// listens then asks again.
     fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
         self.now().0.changes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use runner_fleet_actors::port::TokioClock;
+
+    use super::*;
+
+    /// A provider that only is another one than the rest.
+    struct Another;
+
+    #[async_trait]
+    impl Provider for Another {
+        async fn launch(&self, _: LaunchOrder) -> Result<VmId, PortError> {
+            Err(PortError::certain(ErrorClass::Invalid, "never asked"))
+        }
+
+        async fn delete(&self, _: &RunnerName, _: Option<&VmId>) -> Result<Deletion, PortError> {
+            Ok(Deletion::Gone)
+        }
+
+        async fn list(&self) -> Result<Listing<Vm>, PortError> {
+            Err(PortError::certain(ErrorClass::Invalid, "never asked"))
+        }
+
+        fn status(&self) -> PortStatus {
+            PortStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_rotation_does_not_undo_the_reload_that_was_quicker() {
+        let text = "[fleet]\nid = \"ci\"\n[github]\ntoken_file = \"token\"\n[providers.lxd]\n\
+                    kind = \"lxd\"\nsocket = \"/run/lxd/unix.socket\"\n";
+        let config = config::Config::parse(text, Path::new("/fleet.toml"), &config::Env::default());
+        let config = config.unwrap();
+        let held = Held::read(&config);
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
+        let origin = || Origin::of("lxd", &config, &held, &clock).unwrap();
+        let port = || Arc::new(Another) as Arc<dyn Provider>;
+
+        let rotating = Rotating::new(port(), origin());
+        let (_, refused) = rotating.now();
+        let of_reload = port();
+        rotating.renew(Arc::clone(&of_reload), origin());
+        let stands = rotating.rotate(&refused, port(), origin());
+        assert!(Arc::ptr_eq(&stands, &of_reload), "the call is repeated with the reload's");
+        assert!(Arc::ptr_eq(&rotating.now().0, &of_reload));
+
+        let (_, refused) = rotating.now();
+        let of_rotation = port();
+        let stands = rotating.rotate(&refused, Arc::clone(&of_rotation), origin());
+        assert!(Arc::ptr_eq(&stands, &of_rotation), "nobody was quicker");
+        assert!(Arc::ptr_eq(&rotating.now().0, &of_rotation));
     }
 }

@@ -363,21 +363,20 @@ impl Sources {
     }
 
     /// Reads secrets and certificates again; the planner is asked anew where what it wants is another
-    /// one. On an error the old ones stay.
+    /// one, and whether it is so is the answer. On an error the webhooks' may be new already.
     ///
     /// # Errors
     /// What is wrong with which file.
-    pub(super) fn renew(&self, config: &Config, planner_anew: bool) -> Result<(), String> {
-        if let Some((planner, access)) = self.planner.as_ref().zip(config.planner.as_ref())
-            && planner_anew
-        {
-            planner.renew(access).map_err(|error| format!("planner: {}", error.what))?;
+    pub(super) fn renew(&self, config: &Config, planner_anew: bool) -> Result<bool, String> {
+        if let Some((old, new)) = self.webhooks.as_ref().zip(config.webhooks.as_ref()) {
+            let secrets = secrets(new).map_err(|why| format!("webhooks: {why}"))?;
+            old.tls.as_ref().map_or(Ok(()), |tls| tls.renew())?;
+            old.door.renew(secrets);
         }
-        let (Some(old), Some(new)) = (&self.webhooks, &config.webhooks) else { return Ok(()) };
-        let secrets = secrets(new).map_err(|why| format!("webhooks: {why}"))?;
-        old.tls.as_ref().map_or(Ok(()), |tls| tls.renew())?;
-        old.door.renew(secrets);
-        Ok(())
+        let planner = self.planner.as_ref().zip(config.planner.as_ref());
+        let Some((planner, access)) = planner.filter(|_| planner_anew) else { return Ok(false) };
+        planner.renew(access).map_err(|error| format!("planner: {}", error.what))?;
+        Ok(true)
     }
 
     /// Serves everything until `stop`, each on `tasks`.

@@ -144,7 +144,8 @@ impl Ledger {
         if entries.is_empty() {
             return Ok(());
         }
-        let mut rows = Vec::with_capacity(entries.len());
+        // First: a disk that is left alone for a while costs nobody a copy of all records.
+        let mut writing = self.disk.begin().await?;
         for entry in entries {
             let record = match entry {
                 Entry::Job(job) => {
@@ -152,10 +153,6 @@ impl Ledger {
                 }
                 Entry::Delivery { .. } | Entry::Mark { .. } => String::new(),
             };
-            rows.push((entry, record));
-        }
-        let mut writing = self.disk.begin().await?;
-        for (entry, record) in rows {
             if let Err(error) = put(&mut writing.connection, entry, record).await {
                 return Err(writing.failed(&error).await);
             }

@@ -10,6 +10,8 @@ use base64::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
+use crate::config::GITHUB_TOKENS;
+
 /// The object identifiers of keys that PKCS#8 holds besides RSA's, in DER (RFC 5480, RFC 8410).
 const FOREIGN: [(&[u8], &str); 2] = [
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01], "an elliptic-curve (EC) private key"),
@@ -113,14 +115,13 @@ fn of_pem(pem: &str) -> Result<EncodingKey, String> {
 
 fn without_pem(text: &str) -> String {
     let hex = |length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let token = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
     let what = if text.starts_with("Iv") && text.len() <= 40 {
         "the App's client id"
     } else if hex(40) {
         "the App's client secret, by its form"
     } else if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         "a number, perhaps the App's id"
-    } else if token.iter().any(|beginning| text.starts_with(beginning)) {
+    } else if GITHUB_TOKENS.iter().any(|beginning| text.starts_with(beginning)) {
         "a token of GitHub's (for one, [github] token_file takes the place of app)"
     } else if text.starts_with("SHA256:") {
         "the fingerprint of a key, as GitHub lists it"

@@ -197,6 +197,10 @@ impl AppKeys {
         }
         let text = Self::text(&self.id, &self.source)?;
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else read it as well, and was quicker.
+        if !Arc::ptr_eq(&now.0, refused) {
+            return Ok(Some(Arc::clone(&now.0)));
+        }
         if now.1 == text {
             return Ok(None);
         }
@@ -332,4 +336,37 @@ fn read(source: &TokenSource, refused: Option<&Token>) -> Result<Secret, PortErr
         ));
     }
     Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    #[test]
+    fn of_two_that_read_a_replaced_key_at_once_both_get_it() {
+        const OLD: &str = include_str!("../../tests/data/app-keys/pkcs1.pem");
+        const NEW: &str = include_str!("../../tests/data/app-keys/other.pem");
+        let other: Arc<OnceLock<(Arc<Credentials>, Arc<AppKey>)>> = Arc::default();
+        let (quicker, reads) = (Arc::clone(&other), AtomicU64::new(0));
+        let private_key = TokenSource::from_fn(move || {
+            let read = reads.fetch_add(1, Ordering::AcqRel);
+            // While the first one reads the new key, another one takes it up.
+            if read == 1
+                && let Some((credentials, refused)) = quicker.get()
+            {
+                assert!(credentials.app_after(refused).unwrap().is_some());
+            }
+            Ok(Secret::new(if read == 0 { OLD } else { NEW }))
+        });
+        let app = Auth::App { id: "1".to_owned(), installation_id: 1, private_key };
+        let credentials = Arc::new(Credentials::new(&app).unwrap());
+        let refused = credentials.app().unwrap();
+        assert!(other.set((Arc::clone(&credentials), Arc::clone(&refused))).is_ok());
+        let got = credentials.app_after(&refused).unwrap();
+        let present = credentials.app().unwrap();
+        assert!(got.is_some_and(|key| Arc::ptr_eq(&key, &present)), "the one that stands");
+        assert!(!Arc::ptr_eq(&present, &refused));
+    }
 }

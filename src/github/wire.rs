@@ -84,8 +84,7 @@ pub fn runner_page(body: &[u8], fleet: &FleetId) -> Option<RunnerPage> {
         ..RunnerPage::default()
     };
     for element in runners {
-        let id = element.get("id").and_then(Value::as_u64);
-        page.ids.extend(id);
+        page.ids.extend(element.get("id").and_then(Value::as_u64));
         let Some(name) = element.get("name").and_then(Value::as_str) else {
             page.faults.push("a runner without a readable name".to_owned());
             continue;
@@ -94,19 +93,24 @@ pub fn runner_page(body: &[u8], fleet: &FleetId) -> Option<RunnerPage> {
         if !name.is_of(fleet) {
             continue;
         }
-        let online = match element.get("status").and_then(Value::as_str) {
-            Some("online") => Some(true),
-            Some("offline") => Some(false),
-            _ => None,
-        };
-        let (Some(id), Some(online)) = (id, online) else {
-            page.faults.push(format!("runner {name} without a readable id or status"));
-            continue;
-        };
-        let busy = element.get("busy").and_then(Value::as_bool);
-        page.ours.push(Registration { name, id: RegistrationId(id), online, busy });
+        match standing(element, &name) {
+            Some(registration) => page.ours.push(registration),
+            None => page.faults.push(format!("runner {name} without a readable id or status")),
+        }
     }
     Some(page)
+}
+
+/// How an element says that our runner `name` stands. `None` where its number or status cannot be read.
+fn standing(element: &Value, name: &RunnerName) -> Option<Registration> {
+    let id = element.get("id").and_then(Value::as_u64).map(RegistrationId)?;
+    let online = match element.get("status").and_then(Value::as_str)? {
+        "online" => true,
+        "offline" => false,
+        _ => return None,
+    };
+    let busy = element.get("busy").and_then(Value::as_bool);
+    Some(Registration { name: name.clone(), id, online, busy })
 }
 
 /// The one runner in an answer. `None` where it cannot be read; a runner of another name is none of ours.
@@ -116,14 +120,7 @@ pub fn runner(body: &[u8], name: &RunnerName) -> Option<Option<Registration>> {
     if !given.eq_ignore_ascii_case(name.as_str()) {
         return Some(None);
     }
-    let id = element.get("id").and_then(Value::as_u64)?;
-    let online = match element.get("status").and_then(Value::as_str)? {
-        "online" => true,
-        "offline" => false,
-        _ => return None,
-    };
-    let busy = element.get("busy").and_then(Value::as_bool);
-    Some(Some(Registration { name: name.clone(), id: RegistrationId(id), online, busy }))
+    standing(&element, name).map(Some)
 }
 
 /// The runner of that name in a list. `None` where it is no list, or the runner cannot be read.
@@ -138,7 +135,7 @@ pub fn runner_named(body: &[u8], name: &RunnerName) -> Option<Option<Registratio
         given.is_some_and(|given| given.eq_ignore_ascii_case(name.as_str()))
     });
     match named {
-        Some(element) => runner(element.to_string().as_bytes(), name),
+        Some(element) => standing(element, name).map(Some),
         None => Some(None),
     }
 }

@@ -3,9 +3,10 @@
 # by what its name ends with.
 case "$1" in
 *.js)
-    # The application's own Node.js; images need not have another.
+    # The application's own Node.js; images need not have another. Of those that it brings, some are
+    # for another C library (node20_alpine) and do not start here.
     for node in "${RUNNER_FLEET_APPLICATION:-}"/externals/node*/bin/node; do
-        [ -x "$node" ] && newest=$node
+        "$node" --version >/dev/null 2>&1 && newest=$node
     done
     exec "${newest:-node}" "$1"
     ;;

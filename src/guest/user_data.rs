@@ -59,14 +59,14 @@ const HOLD_OFF: &str = include_str!("hold-off.sh");
 /// What cloud-init runs once all files are written.
 const START: &str = include_str!("start.sh");
 
-static CONSTANT: LazyLock<Vec<Value>> =
-    LazyLock::new(|| FILES.iter().map(|(path, mode, text)| file(path, mode, text)).collect());
+static CONSTANT: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    FILES.iter().map(|(path, mode, text)| file(path, mode, &bare(text))).collect()
+});
 
-/// A script without its comments, which are for who reads the source: it goes in as it is, and every
-/// byte counts.
-fn commands(script: &str) -> String {
-    let lines = script.lines().filter(|line| !line.trim_start().starts_with('#'));
-    lines.flat_map(|line| [line, "\n"]).collect()
+/// A text without its lines of comments, which are for who reads the source: every byte counts.
+fn bare(text: &str) -> String {
+    let stays = |line: &&str| line.starts_with("#!") || !line.trim_start().starts_with('#');
+    text.lines().filter(stays).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// One file for cloud-init to write.
@@ -191,8 +191,8 @@ impl UserData for Guest {
             "hostname": name.as_str(),
             "manage_etc_hosts": "localhost",
             "write_files": files,
-            "bootcmd": [["sh", "-c", commands(HOLD_OFF)]],
-            "runcmd": [["sh", "-c", commands(START)]],
+            "bootcmd": [["sh", "-c", bare(HOLD_OFF)]],
+            "runcmd": [["sh", "-c", bare(START)]],
         });
         Ok(Secret::new(format!("#cloud-config\n{config}\n")))
     }

@@ -53,16 +53,15 @@ impl Guard {
     fn admits(&self, request: &Request) -> bool {
         let given =
             request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some((scheme, token)) = given.and_then(|value| value.split_once(' ')) else {
-            return false;
-        };
+        let given = given.and_then(|value| value.split_once(' '));
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let Some((_, token)) = given else { return false };
         // Digests, because the comparison of unequal lengths would tell the token's length.
         let digest: [u8; 32] = Sha256::digest(token.trim()).into();
-        let admits = match self.control.api_token() {
+        match self.control.api_token() {
             Some(token) => token.admits(&digest, Instant::now()),
             None => bool::from(digest.ct_eq(&self.first)),
-        };
-        scheme.eq_ignore_ascii_case("bearer") && admits
+        }
     }
 }
 

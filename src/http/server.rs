@@ -215,7 +215,8 @@ impl Server {
         let places = Arc::new(Semaphore::new(bounds.connections));
         let room = Room::new(Shares::new(bounds.connections, bounds.of_one_peer));
         let kinds = Kinds::new(whom);
-        let (crowd, deaf) = (Noise::new(whom, "too many connections of one peer"), kinds.deaf());
+        let crowd = Noise::new(whom, "too many connections of one peer");
+        let deaf = Noise::new(whom, "nobody can connect");
         let connections = TaskTracker::new();
         let mut pause = PAUSES[0];
         loop {

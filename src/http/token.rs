@@ -73,11 +73,18 @@ impl ApiToken {
             return false;
         }
         state.looked = now;
-        let Ok(digest) = read(&state.source) else { return false };
-        if digest != state.digest {
-            tracing::info!("the api's token was replaced; taken up");
+        let source = state.source.clone();
+        // A disk that hangs holds up nobody who brings the right token.
+        drop(state);
+        let Ok(digest) = read(&source) else { return false };
+        let mut state = self.state();
+        // Unless a reload has read it meanwhile, perhaps in another place.
+        if state.looked == now {
+            if digest != state.digest {
+                tracing::info!("the api's token was replaced; taken up");
+            }
+            state.digest = digest;
         }
-        state.digest = digest;
         bool::from(given.ct_eq(&state.digest))
     }
 }

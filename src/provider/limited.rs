@@ -75,10 +75,16 @@ impl<P: ?Sized> std::fmt::Debug for Limited<P> {
 struct State {
     bucket: Bucket,
     /// Until when the other side asked not to be called, and in which words.
-    pause: Option<(Time, String)>,
+    pause: Option<(Time, Met)>,
     history: History,
     /// The last failure that the history counts.
-    cause: String,
+    cause: Met,
+}
+
+/// A failure in the other side's words, and when it was met.
+struct Met {
+    what: String,
+    at: Time,
 }
 
 /// Calls that may be made now; a fraction is on its way.
@@ -126,9 +132,10 @@ impl<P: Provider + ?Sized> Limited<P> {
     pub fn new(inner: Arc<P>, limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let places = limits.concurrency.max(1);
         let kept = if places > 1 { (places / 4).max(1) } else { 0 };
-        let bucket = Bucket { level: f64::from(limits.burst.max(1)), at: clock.now() };
-        let state =
-            State { bucket, pause: None, history: History::default(), cause: String::new() };
+        let at = clock.now();
+        let bucket = Bucket { level: f64::from(limits.burst.max(1)), at };
+        let cause = Met { what: String::new(), at };
+        let state = State { bucket, pause: None, history: History::default(), cause };
         Self {
             clock,
             limits,
@@ -195,14 +202,14 @@ impl<P: Provider + ?Sized> Limited<P> {
             state.pause = None;
         }
         if let Some((until, why)) = &state.pause {
-            let what = format!("{what}: not asked, because the cloud wants a pause: {why}");
+            let what = format!("{what}: not asked, because the cloud wants a pause: {}", why.what);
             return Err(PortError::certain(ErrorClass::RateLimited { until: *until }, what));
         }
         let decision = breaker::decide(&state.history, now, &self.limits.breaker);
         if let Decision::Open { until } = decision {
             let what = format!(
                 "{what}: not asked, because the last {} calls failed, the last one with: {}",
-                state.history.failures, state.cause
+                state.history.failures, state.cause.what
             );
             return Err(PortError::certain(ErrorClass::RateLimited { until }, what));
         }
@@ -234,10 +241,10 @@ impl<P: Provider + ?Sized> Limited<P> {
                 if state.pause.as_ref().is_none_or(|(present, _)| *present != until) =>
             {
                 tracing::warn!(%until, error = %error, "cloud wants a pause");
-                state.pause = Some((until, error.what.clone()));
+                state.pause = Some((until, Met { what: error.what.clone(), at: now }));
             }
             ErrorClass::Transient | ErrorClass::Auth => {
-                state.cause.clone_from(&error.what);
+                state.cause = Met { what: error.what.clone(), at: now };
                 if let Some(pause) = breaker::pause(state.history.failures, &self.limits.breaker) {
                     let (failures, pause) = (state.history.failures, pause.as_secs());
                     tracing::warn!(failures, pause, error = %error, "cloud is left alone");
@@ -278,11 +285,12 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
             Decision::Open { until } => Some((until, &state.cause)),
             Decision::Closed | Decision::Probe => None,
         };
-        let pause = state.pause.as_ref().filter(|(until, _)| now < *until).map(|(u, w)| (*u, w));
-        if let Some((until, why)) = held.max(pause) {
+        let pause = state.pause.as_ref().filter(|(until, _)| now < *until).map(|(u, m)| (*u, m));
+        let longest = held.into_iter().chain(pause).max_by_key(|(until, _)| *until);
+        if let Some((until, met)) = longest {
             status.held_until = Some(until);
-            status.last_error = Some(why.clone());
-            status.last_error_at = Some(now);
+            status.last_error = Some(met.what.clone());
+            status.last_error_at = Some(met.at);
         }
         status
     }

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -73,6 +74,17 @@ class ThePoolsCommand(unittest.TestCase):
         with self.assertRaises(prepare.Refused) as refused:
             prepare.before("echo no such package; exit 7", SILENT)
         self.assertIn("`before` command: sh ended with 7: no such package", str(refused.exception))
+
+
+    def test_what_it_leaves_running_in_the_background_is_not_waited_for(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "pid")
+            prepare.before("sleep 30 & echo $! >%s; echo hi" % path, SILENT)
+            with open(path, encoding="utf-8") as file:
+                sleeper = int(file.read())
+            self.addCleanup(os.kill, sleeper, signal.SIGKILL)
+            with open("/proc/%d/stat" % sleeper, encoding="ascii") as stat:
+                self.assertNotIn(stat.read().rpartition(")")[2].split()[0], "ZX")
 
 
 class Over(BaseException):

@@ -11,6 +11,7 @@ import threading
 import time
 import types
 import unittest
+from unittest import mock
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/guest/program")
@@ -212,6 +213,18 @@ class TheStandDown(unittest.TestCase):
         self.assertEqual(self.listener._process.wait(30), -9)
         self.assertTrue(self.listener.ended_by_order)
 
+    def test_a_stop_waits_for_a_job_that_may_be_on_its_way_and_none_comes_once_it_does_not(self):
+        for verdict in (evidence.DOUBT, evidence.BUSY):
+            self.verdicts = [verdict]
+            self.assertTrue(self.listener.at_work())
+            self.assertFalse(self.frozen(), "its work goes on")
+        self.verdicts = [evidence.QUIET]
+        self.assertFalse(self.listener.at_work())
+        self.assertTrue(self.frozen(), "between this look and its end it can take none")
+        self.listener.stop()
+        self.assertEqual(self.listener._process.wait(30), -15)
+        self.assertFalse(self.listener.at_work())
+
     def test_an_unknown_order_changes_nothing(self):
         self.duty.obey(7, "stand-down")
         self.duty.obey(8, "dance")
@@ -221,11 +234,11 @@ class TheStandDown(unittest.TestCase):
 class Daemon(HTTPServer):
     """A daemon that keeps what it is told."""
 
-    def __init__(self, statuses):
-        super().__init__(("127.0.0.1", 0), Answers)
+    def __init__(self, statuses, port=0):
+        super().__init__(("127.0.0.1", port), Answers)
         self.statuses = statuses
         self.told = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -285,6 +298,26 @@ class TheReports(unittest.TestCase):
         near.call("POST", "reports", {})
         self.assertEqual((len(daemon.told), len(proxy_.told)), (1, 2), "directly where that works")
 
+    def test_what_the_proxy_says_while_the_daemon_restarts_is_not_the_daemons_word(self):
+        for status in (403, 407, 502, 503, 504):
+            proxy_ = Daemon([status])
+            self.addCleanup(proxy_.server_close)
+            self.addCleanup(proxy_.shutdown)
+            proxies = {"http": "http://127.0.0.1:%d" % proxy_.server_port}
+            daemon = Daemon([204])
+            port = daemon.server_port
+            door = home.Door("ci--a--1", "http://127.0.0.1:%d" % port, "t0ken", None, proxies)
+            self.assertEqual(door.call("POST", "reports", {})[0], 204)
+            daemon.shutdown()
+            daemon.server_close()
+            with self.assertRaisesRegex(OSError, "through the proxy: HTTP %d" % status):
+                door.call("POST", "reports", {})
+            daemon = Daemon([204], port)
+            self.addCleanup(daemon.server_close)
+            self.addCleanup(daemon.shutdown)
+            self.assertEqual(door.call("POST", "reports", {})[0], 204)
+            self.assertEqual((len(daemon.told), len(proxy_.told)), (1, 1), "directly once it is back")
+
     def test_what_cannot_be_taken_now_comes_again_and_nothing_overtakes_it(self):
         told = self.told([503, 404, 429, 204], ["booted", "stopped"])
         self.assertEqual([one[3]["report"] for one in told], ["booted"] * 4 + ["stopped"])
@@ -323,6 +356,8 @@ class TheProxy(unittest.TestCase):
         self.assertEqual(proxy.of("https://github.com/x", variables), {"https": "http://proxy:3128"})
         self.assertEqual(proxy.of("http://mirror/x", variables), {"http": "http://any:1"})
         self.assertEqual(proxy.of("https://github.com/x", {}), {})
+        for other in ("socks5://p:1080", "socks5h://p", "https://p:443"):
+            self.assertEqual(proxy.of("https://github.com/x", {"https_proxy": other}), {}, other)
         for no_proxy, url, direct in (
             ("mirror.example", "https://mirror.example/x", True),
             ("example", "https://mirror.example/x", True),
@@ -340,6 +375,71 @@ class TheProxy(unittest.TestCase):
         ):
             found = proxy.of(url, dict(variables, no_proxy=no_proxy))
             self.assertEqual(found == {}, direct, (no_proxy, url))
+
+    def test_a_proxy_without_a_port_is_asked_at_the_same_one_for_whatever_the_guest_wants(self):
+        ports = []
+
+        class Line(home.http.client.HTTPConnection):
+            def connect(self):
+                ports.append((self.host, self.port))
+                raise OSError("enough")
+
+        variables = {"http_proxy": "proxy.example"}
+        url = "http://far.example/x"
+        with mock.patch.object(home.http.client, "HTTPConnection", Line), \
+                mock.patch.object(prepare.time, "sleep"), tempfile.TemporaryDirectory() as folder:
+            with self.assertRaises(prepare.Refused):
+                prepare.fetch(url, os.path.join(folder, "x"), variables, Quiet())
+            downloads = set(ports)
+            ports.clear()
+            with self.assertRaises(OSError):
+                home.Door("ci--a--1", url, "t", None, proxy.of(url, variables)).call("GET", "orders")
+        self.assertEqual(downloads, {("proxy.example", 80)})
+        self.assertEqual(ports, [("far.example", 80), ("proxy.example", 80)])
+
+    def test_a_redirect_of_a_download_goes_the_way_of_where_it_leads(self):
+        asked = []
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append((self.server.server_port, self.path, self.headers["Proxy-Authorization"]))
+                self.send_response(302 if self.path.endswith("/from") else 200)
+                self.send_header("Location", self.server.leads_to)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_CONNECT(self):
+                asked.append((self.server.server_port, self.path, self.headers["Proxy-Authorization"]))
+                self.send_error(502)
+
+            def log_message(self, *_):
+                pass
+
+        def server():
+            one = HTTPServer(("127.0.0.1", 0), Answer)
+            threading.Thread(target=one.serve_forever, daemon=True).start()
+            self.addCleanup(one.server_close)
+            self.addCleanup(one.shutdown)
+            return one
+
+        near, way_out = server(), server()
+        port = way_out.server_port
+        way = "http://u:p@127.0.0.1:%d" % port
+        login = "Basic " + base64.b64encode(b"u:p").decode()
+        variables = {"http_proxy": way, "https_proxy": way, "no_proxy": "127.0.0.1"}
+        inside = "http://127.0.0.1:%d" % near.server_port
+        near.leads_to = "https://far.example/to"
+        way_out.leads_to = inside + "/to"
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(prepare.time, "sleep"):
+            path = os.path.join(folder, "x")
+            prepare.fetch("http://far.example/from", path, variables, Quiet())
+            self.assertEqual(asked, [(port, "http://far.example/from", login),
+                                     (near.server_port, "/to", None)])
+            asked.clear()
+            with self.assertRaises(prepare.Refused):
+                prepare.fetch(inside + "/from", path, variables, Quiet())
+            self.assertEqual(asked[:2], [(near.server_port, "/from", None),
+                                         (port, "far.example:443", login)])
 
     def fetched(self, statuses, variables):
         """What a download of `http://far.example/x` comes to, with a proxy that answers so."""
@@ -461,6 +561,7 @@ class TheRest(unittest.TestCase):
             put("bin/pwsh", tell)
             put("app/externals/node16/bin/node", "#!/bin/sh\necho old\n")
             put("app/externals/node20/bin/node", tell)
+            put("app/externals/node20_alpine/bin/node", "#!/no/such/ld-musl\n")
             for name, wanted in (
                 ("own.hook.js", "node %s\n"), ("own's.ps1", "pwsh -command . '%s'\n"),
                 ("own.sh", "in a shell\n"), ("own", "in a shell\n"),

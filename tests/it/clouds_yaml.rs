@@ -312,6 +312,29 @@ fn clouds_yml_and_json_are_found() {
     }
 }
 
+#[test]
+fn a_file_that_everybody_may_read_is_warned_of_and_so_is_one_with_secrets_beside_it() {
+    let home = tempfile::tempdir().unwrap();
+    let clouds = format!("clouds:\n  o:\n    {LOGIN}\n");
+    let secure = "clouds: {o: {auth: {password: sesame}}}";
+    for (name, text) in [("clouds.yaml", clouds.as_str()), ("secure.yaml", secure)] {
+        let name = format!(".config/openstack/{name}");
+        files(home.path(), &[(&name, text)]);
+        let told = || {
+            let mut told = read(&[("HOME", home.path())], None).unwrap().warnings;
+            told.retain(|warning| warning.contains("everybody may use it"));
+            told
+        };
+        assert_eq!(told(), [] as [String; 0], "{name}");
+        let wide = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(home.path().join(&name), wide).unwrap();
+        let told = told();
+        let [wide] = told.as_slice() else { panic!("{name}: {told:?}") };
+        assert!(wide.contains(&name) && wide.contains("(mode 0644); run: chmod 0640"), "{wide}");
+        files(home.path(), &[(&name, text)]);
+    }
+}
+
 /// `runner-fleet COMMAND` in front of that clouds.yaml: exit code, what it says, what it complains of.
 fn command(clouds: &str, args: &[&str]) -> (i32, String, String) {
     let folder = tempfile::tempdir().unwrap();

@@ -1,24 +1,19 @@
 //! The real daemon and the deliveries of strangers: whoever installed a public App posts signed webhooks
 //! that name this fleet's runners, or that ask for them.
 
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    time::Duration,
-};
+use std::time::Duration;
 
-use hmac::{Hmac, Mac};
 use runner_fleet::fake::github::{HookOptions, HookTarget};
 use runner_fleet_actors::port::Secret;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use crate::support::{
     e2e::{Home, PATIENCE, eventually},
-    e2e_fakes::{Outside, pool},
+    e2e_fakes::{HOOK_SECRET, Outside, pool, webhooks},
+    github::receiver::signature,
 };
 
 const ORG: &str = "octo-org";
-const HOOK_SECRET: &str = "shared-by-github-and-the-daemon";
 
 struct Story {
     home: Home,
@@ -32,15 +27,9 @@ impl Story {
         let outside = Outside::start_with(23, Duration::ZERO).await;
         let home = Home::new();
         outside.furnish(&home);
-        home.secret("hook-secret", HOOK_SECRET);
-        // Free now, and nobody else on loopback asks for one.
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let hooks =
-            format!("[webhooks]\nlisten = \"127.0.0.1:{port}\"\nsecret_file = \"hook-secret\"\n\n");
+        let (hooks, url) = webhooks(&home);
         let hooked = pool("hooked", ORG, &format!("demand = [\"webhook\"]\n{sizes}"));
         home.configure(&format!("{}\n{hooks}{hooked}", outside.head("token_file = \"token\"")));
-        let url = format!("http://127.0.0.1:{port}/webhooks/github");
         outside.github.add_hook(HookOptions {
             url: url.clone(),
             secret: Some(Secret::new(HOOK_SECRET)),
@@ -53,17 +42,12 @@ impl Story {
     /// Posts what somebody's GitHub signs, and waits for the answer.
     async fn deliver(&self, guid: &str, payload: &Value) {
         let body = payload.to_string();
-        let mut mac = Hmac::<Sha256>::new_from_slice(HOOK_SECRET.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let digest = mac.finalize().into_bytes();
-        let signature =
-            digest.iter().fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"));
         let answer = self
             .client
             .post(&self.url)
             .header("x-github-event", "workflow_job")
             .header("x-github-delivery", guid)
-            .header("x-hub-signature-256", signature)
+            .header("x-hub-signature-256", signature(HOOK_SECRET, body.as_bytes()))
             .body(body)
             .send()
             .await

@@ -3,12 +3,7 @@
 //!
 //! Run with `--nocapture` for the figures that it measures.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet::{
@@ -27,10 +22,11 @@ use runner_fleet_actors::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::e2e::{Home, PATIENCE, eventually};
-use crate::support::e2e_fakes::{Outside, TOKEN, nothing_secret_was_said, pool};
+use crate::support::e2e_fakes::{
+    HOOK_SECRET, Outside, TOKEN, nothing_secret_was_said, pool, webhooks,
+};
 
 const ORG: &str = "octo-org";
-const HOOK_SECRET: &str = "shared-by-github-and-the-daemon";
 const HOOK: u64 = 41;
 
 struct Story {
@@ -43,15 +39,10 @@ impl Story {
         let outside = Outside::start_with(17, Duration::ZERO).await;
         let home = Home::new();
         outside.furnish(&home);
-        home.secret("hook-secret", HOOK_SECRET);
-        // Free now, and nobody else on loopback asks for one.
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let hooks =
-            format!("[webhooks]\nlisten = \"127.0.0.1:{port}\"\nsecret_file = \"hook-secret\"\n\n");
+        let (hooks, url) = webhooks(&home);
         home.configure(&format!("{}\n{hooks}{pools}", outside.head("token_file = \"token\"")));
         outside.github.add_hook(HookOptions {
-            url: format!("http://127.0.0.1:{port}/webhooks/github"),
+            url,
             secret: Some(Secret::new(HOOK_SECRET)),
             id: HOOK,
             target: HookTarget::Scope(ORG.parse().unwrap()),

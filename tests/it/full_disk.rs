@@ -8,7 +8,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::Write,
-    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use hmac::{Hmac, Mac};
 use runner_fleet::{
     config::QueueKind,
     demand::{
@@ -38,34 +37,37 @@ use runner_fleet_actors::{
     job::{JobFacts, JobNews, JobWord},
     port::{Clock, DemandSource, Observer, TokioClock},
 };
-use sha2::Sha256;
 use sqlx::{ConnectOptions, Connection, Row, sqlite::SqliteConnectOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     e2e::{Home, PATIENCE, eventually},
-    e2e_fakes::{Outside, pool},
+    e2e_fakes::{HOOK_SECRET, Outside, pool, webhooks},
+    github::receiver::signature,
     queue::{Faults, Forge, large, pool as queue_pool},
 };
 
 const ORG: &str = "octo-org";
-const SECRET: &str = "shared-by-github-and-the-daemon";
 
 /// A small file system of its own.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None` where this user may not mount one; then that is said.
+    /// `None` where this user may not mount one, nor root in this container; then that is said.
     fn mount(at: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let options = format!("size={size},mode=0700");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "runner-fleet-test"])
             .arg(at)
+            .env("LC_ALL", "C")
             .output()
             .unwrap();
         if !mounted.status.success() {
             let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
+            let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+            let forbidden = why.contains("denied") || why.contains("not permitted");
+            assert!(!root || forbidden, "root could not mount a file system: {why}");
             println!("skipped, because no file system may be mounted here: {}", why.trim());
             return None;
         }
@@ -306,15 +308,10 @@ impl Story {
         let outside = Outside::start_with(31, Duration::ZERO).await;
         let home = Home::new();
         outside.furnish(&home);
-        home.secret("hook-secret", SECRET);
         let disk = SmallDisk::mount(&home.path("state"), "12m")?;
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let hooks =
-            format!("[webhooks]\nlisten = \"127.0.0.1:{port}\"\nsecret_file = \"hook-secret\"\n\n");
+        let (hooks, url) = webhooks(&home);
         let pools = pool("large", ORG, &format!("demand = [\"{demand}\"]\nmax = 2"));
         home.configure(&format!("{}\n{hooks}{pools}", outside.head("token_file = \"token\"")));
-        let url = format!("http://127.0.0.1:{port}/webhooks/github");
         Some(Self { disk, home, outside, url, client: reqwest::Client::new() })
     }
 
@@ -331,11 +328,6 @@ impl Story {
             "organization": { "login": "octo-org" },
         });
         let body = serde_json::to_vec(&body).unwrap();
-        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(&body);
-        let digest = mac.finalize().into_bytes();
-        let signature =
-            digest.iter().fold("sha256=".to_owned(), |text, b| format!("{text}{b:02x}"));
         let answer = self
             .client
             .post(&self.url)
@@ -344,7 +336,7 @@ impl Story {
             .header("x-github-delivery", format!("delivery-{id}"))
             .header("x-github-hook-id", "41")
             .header("x-github-hook-installation-target-type", "organization")
-            .header("x-hub-signature-256", signature)
+            .header("x-hub-signature-256", signature(HOOK_SECRET, &body))
             .body(body)
             .send()
             .await

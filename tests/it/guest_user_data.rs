@@ -66,6 +66,13 @@ fn full() -> Settings {
     }
 }
 
+/// A file of the source as guests get it: without its lines of comments.
+fn bare(path: &str) -> Option<String> {
+    let text = fs::read_to_string(root(path)).ok()?;
+    let stays = |line: &&str| line.starts_with("#!") || !line.trim_start().starts_with('#');
+    Some(text.lines().filter(stays).flat_map(|line| [line, "\n"]).collect())
+}
+
 /// The user data with its files as text, so that a person can read what changed.
 fn readable(user_data: &str) -> String {
     let (header, config) = user_data.split_once('\n').unwrap();
@@ -78,8 +85,7 @@ fn readable(user_data: &str) -> String {
         // Constant files are in the source; here it counts that they are those.
         let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
         let places = [format!("src/guest/{name}"), format!("src/guest/program/{name}")];
-        let source =
-            places.iter().find(|place| fs::read_to_string(root(place)).is_ok_and(|s| s == text));
+        let source = places.iter().find(|place| bare(place).is_some_and(|bare| bare == text));
         file["content"] = match source {
             Some(place) => format!("(the text of {place})").into(),
             None => serde_json::from_str(&text).expect("the one file that is data"),

@@ -53,10 +53,12 @@ async fn a_users_socket_that_refuses_the_project_says_to_name_another() {
     assert!(findings[0].what.contains("`project`"), "{findings:?}");
 }
 
-/// A web server with one list of images.
-async fn image_server(aliases: &str) -> (ImageServer, tokio::task::JoinHandle<()>) {
-    let index = json!({ "index": { "images": {
-        "datatype": "image-downloads", "path": "streams/v1/images.json" } } });
+/// A web server with so many lists of images, all of them the same.
+async fn image_server(aliases: &str, lists: u32) -> (ImageServer, tokio::task::JoinHandle<()>) {
+    let entry = json!({ "datatype": "image-downloads", "path": "streams/v1/images.json" });
+    let entries: serde_json::Map<String, Value> =
+        (0..lists).map(|number| (format!("images-{number}"), entry.clone())).collect();
+    let index = json!({ "index": entries });
     let items = json!({ "root": { "ftype": "squashfs" } });
     let list = json!({ "products": { "p": {
         "aliases": aliases, "arch": "amd64", "versions": { "1": { "items": items } } } } });
@@ -72,7 +74,7 @@ async fn image_server(aliases: &str) -> (ImageServer, tokio::task::JoinHandle<()
 
 #[tokio::test]
 async fn an_alias_that_the_image_server_lacks_is_found_by_the_check_and_refused_with_its_name() {
-    let (images, serving) = image_server("ubuntu/22.04,ubuntu/jammy").await;
+    let (images, serving) = image_server("ubuntu/22.04,ubuntu/jammy", 1).await;
     let failed = json!({ "status_code": 400, "err": "Failed getting remote image info: Failed \
         getting image: The requested image couldn't be found for fingerprint \"ubuntu/24.04\"" });
     let begun = (202, json!({ "type": "async", "operation": "/1.0/operations/1" }));
@@ -98,4 +100,17 @@ async fn an_alias_that_the_image_server_lacks_is_found_by_the_check_and_refused_
     let findings = lxd.check_online(&[wanted("ubuntu/jammy", Some(images))]).await;
     let about = findings.iter().find(|f| f.about == "image ubuntu/jammy").unwrap();
     assert_eq!(about.grade, Grade::Warning, "away proves nothing: {about:?}");
+}
+
+#[tokio::test]
+async fn an_image_server_with_too_many_lists_is_not_read_to_the_last_and_proves_nothing() {
+    let (images, serving) = image_server("ubuntu/22.04", 1000).await;
+    let server = ScriptedLxd::start([(CREATE, error(500, "nothing is made here"))]);
+    let lxd = provider(&server);
+    for (image, grade) in [("ubuntu/24.04", Grade::Warning), ("ubuntu/22.04", Grade::Fine)] {
+        let findings = lxd.check_online(&[wanted(image, Some(images.clone()))]).await;
+        let about = findings.iter().find(|f| f.about == format!("image {image}")).unwrap();
+        assert_eq!(about.grade, grade, "{about:?}");
+    }
+    serving.abort();
 }

@@ -216,14 +216,25 @@ async fn a_deletion_that_does_not_end_shows_its_task_and_since_when() {
 async fn a_deletion_refused_because_of_a_task_is_busy_and_succeeds_later() {
     let world = World::new().await;
     world.launch(1).await.unwrap();
-    // Each attempt is two calls: by force, then plainly.
-    world.cloud.faults().conflict_deletes(4);
+    world.cloud.faults().conflict_deletes(2);
     for _ in 0..2 {
         let error = world.provider.delete(&name(1), None).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Busy, "{error}");
         assert!(error.what.contains("image_uploading"), "{error}");
     }
     gone(&world, 1).await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_waits_for_a_task_gives_the_quota_back_all_the_same() {
+    let world = World::with(Options { quota_instances: 1, ..Options::default() }).await;
+    world.cloud.faults().soft_deletes(true, true);
+    world.launch(1).await.unwrap();
+    world.cloud.faults().conflict_deletes(1);
+    let error = world.provider.delete(&name(1), None).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Busy, "{error}");
+    gone(&world, 1).await;
+    world.launch(2).await.unwrap_or_else(|error| panic!("VM 2: {error}"));
 }
 
 #[tokio::test]

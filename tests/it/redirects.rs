@@ -15,10 +15,7 @@ use runner_fleet::{
         github::{Once, Operation, Options as GithubOptions},
         openstack::{FakeOpenstack, Options},
     },
-    github::{
-        GithubConfig,
-        planner::{Pace, Planner},
-    },
+    github::planner::{Pace, Planner},
     provider::openstack::{
         OpenStack, OpenStackConfig,
         cloud::{CloudConfig, Sources},
@@ -170,7 +167,7 @@ async fn github_keeps_tokens_to_itself_wherever_it_says_that_it_has_moved() {
         (github::with_token(&fake), Operation::List),
         (github::with_app(&fake), Operation::InstallationToken),
     ] {
-        let client = github::client(GithubConfig { ..config });
+        let client = github::client(config);
         fake.faults().once(operation, Once::Redirect(format!("{elsewhere}/api/v3/x?secret=1")));
         let error = match operation {
             Operation::List => client.list(&org).await.unwrap_err(),

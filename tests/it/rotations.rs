@@ -96,6 +96,8 @@ async fn new_tokens_and_passwords_take_the_place_of_the_old_ones() {
     })
     .await;
     assert!(daemon.said().contains("what it is reached with was replaced"));
+    let again = home.cli(&["reload"]).await.good();
+    assert!(!again.contains("provider fake is renewed"), "it has what is there: {again}");
     let mut secrets = outside.secrets();
     secrets
         .extend(["second-password", "third-password", "pat_second", "pat_third"].map(String::from));

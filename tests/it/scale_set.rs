@@ -1,6 +1,12 @@
 //! Scale sets over HTTP: a daemon's listener and forge against the fake GitHub.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::support::github::*;
 use crate::support::scale_set::world::*;
@@ -8,7 +14,11 @@ use runner_fleet::{
     fake::github::{FakeGithub, Group, Once, Options, SetCall, SetOptions},
     github::scale_set::{self, Found, PoolSet},
 };
-use runner_fleet_actors::{job::JobWord, name::RegistrationId, port::ErrorClass};
+use runner_fleet_actors::{
+    job::JobWord,
+    name::RegistrationId,
+    port::{ErrorClass, TokioClock},
+};
 
 fn queue(fake: &FakeGithub, jobs: u32) {
     for _ in 0..jobs {
@@ -412,6 +422,25 @@ async fn a_refused_way_to_the_actions_service_is_tried_once_for_all_who_want_it(
     daemon.sets.end_hold();
     let _refused = daemon.forge.list(&scope("octo-org")).await;
     assert_eq!(asked(), before + 1, "a word that it is mended is one try");
+}
+
+#[tokio::test]
+async fn a_system_clock_that_is_set_forward_ends_no_hold() {
+    let fake = fake(SetOptions::default()).await;
+    fake.faults().forbid(true);
+    let (kept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(0)));
+    let hours = Arc::clone(&ahead);
+    let wall = move || chrono::Utc::now() + chrono::TimeDelta::hours(hours.load(Ordering::SeqCst));
+    let clock = Arc::new(TokioClock::with_wall(wall));
+    let daemon = Daemon::start_by(clock, &fake, &kept, vec![pool_set(5)]);
+    until("the fault is said", || daemon.status().last_error.is_some()).await;
+    let asked = || fake.stats().calls.get("actions/create-registration-token-for-org").copied();
+    let before = asked();
+    ahead.store(2, Ordering::SeqCst);
+    for _ in 0..20 {
+        let _refused = daemon.forge.list(&scope("octo-org")).await;
+    }
+    assert_eq!(asked(), before);
 }
 
 #[tokio::test]

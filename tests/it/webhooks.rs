@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use hmac::{Hmac, Mac};
 use reqwest::{Client, StatusCode};
 use runner_fleet::{
     demand::{JobEars, desk::Desk, ledger::Ledger},
@@ -22,9 +21,10 @@ use runner_fleet_actors::{
     name::{RegistrationId, RunnerName},
     port::{Clock, DemandSource, Secret, TokioClock},
 };
-use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::github::receiver::signature;
 
 /// The number of every runner's registration here.
 const NUMBER: u64 = 31;
@@ -67,9 +67,10 @@ impl House {
     async fn open_in(state: tempfile::TempDir, bounds: Bounds) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
         let ledger = Arc::new(Ledger::open(state.path()).await.unwrap());
-        let serves = ["large", "gpu"].map(|label| {
+        let pools = [("large", "octo-org"), ("gpu", "octo-org"), ("far", "other-org")];
+        let serves = pools.map(|(label, scope)| {
             let labels = vec!["self-hosted".to_owned(), label.to_owned()];
-            Serves::new(label.parse().unwrap(), "octo-org".parse().unwrap(), labels)
+            Serves::new(label.parse().unwrap(), scope.parse().unwrap(), labels)
         });
         let (desk, serving) = Desk::open(ledger, serves.into(), Arc::clone(&clock)).await;
         let secrets = Secrets::new(Secret::new(SECRET), Some(Secret::new(OLD_SECRET)));
@@ -91,13 +92,6 @@ impl House {
         let demand = self.desk.watch(&pool.parse().unwrap()).borrow().unwrap();
         (demand.waiting, demand.running)
     }
-}
-
-fn signature(secret: &str, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    mac.update(body);
-    let digest = mac.finalize().into_bytes();
-    digest.iter().fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn payload(id: u64, action: &str, labels: &[&str]) -> serde_json::Value {
@@ -267,6 +261,21 @@ async fn jobs_on_githubs_own_machines_are_left_out_and_those_nobody_can_serve_ar
     let lonely = house.desk.job(&2.into()).await.unwrap().unwrap();
     assert_eq!((lonely.word, lonely.pool), (JobWord::Queued, None));
     assert!(lonely.unserved.unwrap().contains("riscv"));
+}
+
+#[tokio::test]
+async fn a_namesake_in_another_pools_scope_is_not_taken_for_the_runner_that_is_known_here() {
+    let house = House::open().await;
+    let mut runs = payload(1, "in_progress", &["far"]);
+    runs["repository"]["full_name"] = "other-org/app".into();
+    runs["organization"]["login"] = "other-org".into();
+    let body = serde_json::to_vec(&runs).unwrap();
+    let of = Delivery { event: "workflow_job", guid: "runs", secret: Some(SECRET), body };
+    assert_eq!(house.deliver(of).await.0, StatusCode::OK);
+    let job = house.desk.job(&1.into()).await.unwrap().unwrap();
+    assert_eq!((job.word, job.facts.runner), (JobWord::Running, None));
+    assert_eq!(house.door.status().unproven, 1);
+    assert!(house.heard.0.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

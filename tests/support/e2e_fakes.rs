@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, TcpListener},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use super::e2e::Home;
 pub const TOKEN: &str = "github_pat_of_the_end_to_end_tests";
 pub const PASSWORD: &str = "fake-cloud-password";
 pub const API_TOKEN: &str = "bearer-of-the-end-to-end-tests";
+pub const HOOK_SECRET: &str = "shared-by-github-and-the-daemon";
 pub const APP_ID: u64 = 4711;
 pub const INSTALLATION: u64 = 77;
 pub const APP_KEY: &str = include_str!("../data/github-app-key.pem");
@@ -144,6 +146,15 @@ rate = 200
         let prefix = format!("ci--{pool}--");
         self.cloud.vms().iter().filter(|vm| vm.name.starts_with(&prefix)).count()
     }
+}
+
+/// The section of a daemon that takes webhooks, their secret laid down; and the address for GitHub.
+pub fn webhooks(home: &Home) -> (String, String) {
+    home.secret("hook-secret", HOOK_SECRET);
+    // Free now, and nobody else on loopback asks for one.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let section = format!("[webhooks]\nlisten = \"{free}\"\nsecret_file = \"hook-secret\"\n\n");
+    (section, format!("http://{free}/webhooks/github"))
 }
 
 /// A pool with short limits.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Phase, ReadModel, RunnerSnapshot};
-use crate::{name::PoolName, port::Time, sight::moment};
+use crate::{name::PoolName, port::Time, runner::Step, sight::moment};
 
 /// A cloud deletes a VM in seconds; one that has not after this long has to be looked at.
 pub const SLOW_DELETION: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ impl RunnerSnapshot {
         let error = self.last_error.as_ref().map(|error| format!("; last error: {error}"));
         let error = error.unwrap_or_default();
         let vm = self.vm_id.as_ref().map_or("not known yet".to_owned(), |id| format!("VM {id}"));
-        let deletion = self.step.as_deref() == Some("delete");
+        let deletion = self.step.as_deref() == Some(Step::Delete.as_str());
         match (self.state, self.step_since) {
             (Phase::Draining, Some(since)) if deletion && now >= since + SLOW_DELETION => {
                 let what = format!(
@@ -61,6 +61,24 @@ impl RunnerSnapshot {
     }
 }
 
+impl Stuck {
+    /// Whether it is time to tell of it: at once, and then ever more rarely.
+    #[must_use]
+    pub fn is_due(&self, told: Option<Time>, now: Time) -> bool {
+        told.is_none_or(|told| now >= warn_again(self.since, told))
+    }
+}
+
+/// Whether a runner that is in `state` since `since` may be stuck at all: cheaper than its snapshot.
+#[must_use]
+pub fn may_be_stuck(state: Phase, since: Time, now: Time) -> bool {
+    match state {
+        Phase::Creating => now >= since + SLOW_LAUNCH,
+        Phase::Draining => now >= since + SLOW_DELETION,
+        _ => false,
+    }
+}
+
 impl ReadModel {
     /// VMs that do not go or do not boot, with their pools, the oldest trouble first.
     #[must_use]
@@ -74,8 +92,7 @@ impl ReadModel {
 
 /// When to warn again of what lasts since `since` and was told at `told`: after as long as it had
 /// lasted then, so that the pauses double, up to an hour.
-#[must_use]
-pub fn warn_again(since: Time, told: Time) -> Time {
+fn warn_again(since: Time, told: Time) -> Time {
     let lasted = (told - since).to_std().unwrap_or_default();
     told + lasted.clamp(SLOW_DELETION, WARN_AGAIN)
 }
@@ -141,11 +158,27 @@ mod tests {
 
     #[test]
     fn warnings_come_once_and_then_ever_more_rarely() {
-        let mut told = vec![at(60)];
-        while told.len() < 9 {
-            told.push(warn_again(at(0), *told.last().unwrap()));
+        let runner = runner(Phase::Draining, Some("delete"));
+        let mut told = Vec::new();
+        for minute in 0..185 {
+            let now = at(minute * 60);
+            let stuck = runner.stuck(now);
+            if stuck.is_some_and(|stuck| stuck.is_due(told.last().copied(), now)) {
+                told.push(now);
+            }
         }
         let minutes: Vec<_> = told.iter().map(|t| (*t - at(0)).num_minutes()).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
+    }
+
+    #[test]
+    fn whoever_is_stuck_may_be() {
+        for state in Phase::ALL {
+            let runner = runner(state, Some("delete"));
+            for second in 0..1000 {
+                let may_be = may_be_stuck(state, runner.since, at(second));
+                assert_eq!(runner.stuck(at(second)).is_some(), may_be, "{state} for {second} s");
+            }
+        }
     }
 }

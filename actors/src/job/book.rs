@@ -186,12 +186,6 @@ impl Book {
         }
     }
 
-    /// Jobs that wait and run for a pool.
-    #[must_use]
-    pub fn demand(&self, pool: &PoolName) -> (u32, u32) {
-        self.demands().get(pool).copied().unwrap_or_default()
-    }
-
     /// Jobs that wait and run, by pool; a pool that is not named has none. One pass over the book,
     /// however many pools there are.
     #[must_use]
@@ -235,17 +229,12 @@ impl Book {
         u32::try_from(refused.count()).unwrap_or(u32::MAX)
     }
 
-    /// When a job is to be looked up at its forge; `None` for what is over or has no id there.
-    #[must_use]
-    pub fn check_at(&self, job: &JobRecord) -> Option<Time> {
-        self.check_with(job, &self.begun())
-    }
-
     /// Runs of which some job has begun by a guest's word alone.
     fn begun(&self) -> BTreeSet<u64> {
         self.starts.values().filter_map(|start| start.run_id).collect()
     }
 
+    /// When a job is to be looked up at its forge; `None` for what is over or has no id there.
     fn check_with(&self, job: &JobRecord, begun: &BTreeSet<u64>) -> Option<Time> {
         let seed = job.key.id()?;
         let curve = match job.word {

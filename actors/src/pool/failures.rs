@@ -141,7 +141,7 @@ fn failed(state: &State) -> Option<Failed> {
     Some(match state.reason()? {
         DrainReason::LaunchFailed { class } => {
             let error = told.unwrap_or_else(|| PortError::certain(*class, "the launch failed"));
-            Failed { error: PortError { class: *class, ..error }, boot: false }
+            Failed { error: error.classed(*class), boot: false }
         }
         DrainReason::Overdue { phase: Phase::Creating } => {
             Failed { error: or("the VM did not run within the launch limit"), boot: false }

@@ -12,9 +12,7 @@ use actix::{
 
 use super::{Effect, Event, Limits, State};
 use crate::{
-    event::{
-        FleetEvent, Phase, RunnerSnapshot, SLOW_DELETION, SharedModel, Transition, warn_again,
-    },
+    event::{FleetEvent, Phase, RunnerSnapshot, SharedModel, Transition, may_be_stuck},
     guard::{Died, Guard},
     hands::{Blueprint, Hands, Subject},
     invariant,
@@ -170,15 +168,12 @@ impl RunnerActor {
 
     /// A VM that does not go or does not come is told once, and then ever more rarely.
     fn warn_of_what_is_stuck(&mut self, now: Time) {
-        let may_be = matches!(self.state.phase(), Phase::Creating | Phase::Draining);
-        if !may_be || now < self.state.since() + SLOW_DELETION {
-            return;
-        }
-        let Some(stuck) = self.snapshot().stuck(now) else {
+        let may_be = may_be_stuck(self.state.phase(), self.state.since(), now);
+        let Some(stuck) = may_be.then(|| self.snapshot()).and_then(|shown| shown.stuck(now)) else {
             self.warned = None;
             return;
         };
-        if self.warned.is_some_and(|told| now < warn_again(stuck.since, told)) {
+        if !stuck.is_due(self.warned, now) {
             return;
         }
         self.warned = Some(now);

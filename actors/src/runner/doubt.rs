@@ -131,7 +131,8 @@ impl Known {
         Some(Effect::LookUp)
     }
 
-    fn seed(&self) -> u64 {
+    /// What spreads its retries.
+    pub(super) fn seed(&self) -> u64 {
         self.registration.map_or(0, |id| id.0)
     }
 }
@@ -141,9 +142,10 @@ impl State {
     pub(super) fn is_doubtful(&self, limits: &Limits) -> bool {
         match self {
             Self::Busy { known, .. } => known.busy_is_doubtful(limits),
-            Self::Creating { known, .. }
-            | Self::Registering { known, .. }
-            | Self::Idle { known, .. } => known.unlisted(false, limits),
+            Self::Registering { known, .. } | Self::Idle { known, .. } => {
+                known.all_gone() || known.unlisted(false, limits)
+            }
+            Self::Creating { known, .. } => known.unlisted(false, limits),
             Self::Draining { .. } | Self::Deleted { .. } => false,
         }
     }

@@ -161,8 +161,9 @@ impl Drain {
         self
     }
 
-    /// Neither side lists it any more. Its VM is deleted by name all the same: where the cloud's lists
-    /// lack what is there, that is the second witness, and a VM that is gone costs it one call.
+    /// Its registration is gone. Its VM is deleted by name all the same, also where no list has it: where
+    /// the cloud's lists lack what is there, that is the second witness, and a VM that is gone costs it one
+    /// call.
     pub(super) fn unregistered(mut self) -> Self {
         self.registration_gone = true;
         self
@@ -172,8 +173,8 @@ impl Drain {
         Outset { drain: self, known }
     }
 
-    /// Whether it is over only because listings lacked its registration. They may lack it again while
-    /// a job runs, so that is proven a second time, and taken back where it shows again.
+    /// Whether it is over only because it was not found, in listings and by its number. Either may have
+    /// been wrong, so that is taken back where it shows again while its VM is left a moment.
     fn is_inferred(&self) -> bool {
         let told = self.job_end.is_some() || self.forge_knows || self.guest_stopped;
         matches!(self.reason, DrainReason::Finished | DrainReason::RegistrationVanished) && !told
@@ -322,7 +323,7 @@ pub(super) fn next(
     now: Time,
     limits: &Limits,
 ) -> Next {
-    let seed = known.registration.map_or(0, |id| id.0);
+    let seed = known.seed();
     match event {
         Event::Observed(mut seen) => {
             let news = known.take_in(&mut seen);

@@ -2,7 +2,7 @@
 //!
 //! Two rules live here. *One missing entry in one listing proves nothing*: absence is proven by at
 //! least two complete listings that span the proof time, and where nothing but absence tells of a
-//! runner's end while its VM lives, it is proven a second time before the VM goes. *The forge's busy
+//! runner's end, it is asked for by its number before its VM goes. *The forge's busy
 //! flag is no proof of idleness*: a runner counts as quiet only over an unbroken run of listings that
 //! spans the proof time.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Doubt, Effect, Limits, Told};
+use super::{Doubt, Effect, Hearsay, Limits, Told};
 use crate::{
     event::{GuestTimes, JobEnd},
     name::{RegistrationId, VmId},
@@ -135,8 +135,8 @@ pub struct Known {
     pub doubt: Option<Doubt>,
     /// The forge's word that its job is over, where its guest contradicts it or nothing bears it out.
     pub contested: Option<JobEnd>,
-    /// Since when only a word without its number says that it has a job.
-    pub hearsay: Option<Time>,
+    /// The word that alone says that it has a job, and that nothing shows to be about it.
+    pub hearsay: Option<Hearsay>,
     /// The version of its runner application, if its guest has said.
     pub version: Option<String>,
     /// The effect whose answer is due: the gate that keeps it at one.
@@ -203,7 +203,7 @@ impl Known {
         let mut news = News::default();
         match &seen.registration {
             Sighting::Seen(registration) => {
-                self.registration = Some(registration.id);
+                self.number_is(registration.id);
                 self.registration_absent.break_off();
                 news.online = registration.online;
                 self.was_online |= registration.online;
@@ -249,7 +249,7 @@ impl Known {
 
     /// Whether neither side has it any more, each in at least two listings: a runner whose job is done,
     /// on a cloud that removes the VM of a guest that powered off. Two sides that agree need no longer
-    /// proof; where they are wrong, what is left is found and adopted.
+    /// run of listings before it is asked for by its number, and that answer decides.
     #[must_use]
     pub fn all_gone(&self) -> bool {
         self.vm_absent.repeated() && self.registration_absent.repeated()

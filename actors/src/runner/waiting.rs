@@ -81,9 +81,12 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
         },
         Event::Answered(Answer::LookedUp(Ok(finding))) => match verdict(&finding, false) {
             Verdict::AtWork => (State::Busy { since: now, job: Job::default(), known }, Vec::new()),
+            Verdict::Gone if phase != Phase::Creating && known.all_gone() => {
+                let drain = Drain::new(DrainReason::Finished, now).unregistered();
+                drain.with(known).delete(now, limits)
+            }
             Verdict::Gone if known.registration_absent.spans(limits.idle_proof) => {
-                let mut drain = Drain::new(DrainReason::RegistrationVanished, now);
-                drain.registration_gone = true;
+                let drain = Drain::new(DrainReason::RegistrationVanished, now).unregistered();
                 drain.with(known).settle(now, limits)
             }
             Verdict::There | Verdict::Gone => stay(phase, since, wish, known),
@@ -138,7 +141,8 @@ fn observed(
         // Powered off by itself: the job came and went between two listings, or the guest gave up.
         return Drain::ended(DrainReason::Finished, &known, now).with(known).delete(now, limits);
     }
-    if phase != Phase::Creating && known.all_gone() {
+    if phase != Phase::Creating && known.all_gone() && known.asked_in_vain(now, limits) {
+        // Its VM is deleted by name, and that is the second witness.
         let drain = Drain::new(DrainReason::Finished, now).unregistered();
         return drain.with(known).delete(now, limits);
     }

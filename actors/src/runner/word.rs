@@ -24,9 +24,16 @@ pub enum Told {
     Over,
 }
 
+/// A word that a job has begun, which nothing shows to be about this runner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hearsay {
+    /// The number that it bore, where it came before the runner's own was known.
+    pub number: Option<RegistrationId>,
+}
+
 impl Event {
     /// The number of the registration that a word of the forge is about.
-    fn number(&self) -> Option<RegistrationId> {
+    pub(super) fn number(&self) -> Option<RegistrationId> {
         match self {
             Self::JobStarted { registration, .. } | Self::JobCompleted { registration, .. } => {
                 *registration
@@ -65,7 +72,8 @@ impl Known {
             Event::Guest(Report::JobCompleted(_) | Report::Stopped(_), _) => Told::Over,
             _ => Told::Nothing,
         };
-        self.forge_told |= matches!(event, Event::JobStarted { .. });
+        // Hearsay is no start that was told: the word with its number may come yet, and is the first one.
+        self.forge_told |= matches!(event, Event::JobStarted { .. }) && !self.is_hearsay(event);
         // Reports overtake each other, and an end stays one.
         self.told = self.told.max(told);
         let borne_out = match event {
@@ -76,6 +84,20 @@ impl Known {
         };
         if borne_out {
             self.hearsay = None;
+        }
+        if let Some(hearsay) = &mut self.hearsay
+            && matches!(event, Event::JobStarted { .. })
+        {
+            hearsay.number = event.number().or(hearsay.number);
+        }
+    }
+
+    /// Its number is known: a word that bore it before that was about this runner.
+    pub(super) fn number_is(&mut self, number: RegistrationId) {
+        self.registration = Some(number);
+        if self.hearsay.is_some_and(|hearsay| hearsay.number == Some(number)) {
+            self.hearsay = None;
+            self.forge_told = true;
         }
     }
 

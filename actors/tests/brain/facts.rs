@@ -5,8 +5,11 @@ use std::time::Duration;
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Finding, Registration, Time, Vm, VmStatus},
-    runner::{Answer, Effect, Event, Limits, Observation, Report, Sighting, State, Step, adopt},
+    port::{ErrorClass, Finding, PortError, Registration, Time, Vm, VmStatus},
+    runner::{
+        Answer, Effect, Event, Hearsay, LaunchFailure, Limits, Observation, Report, Sighting,
+        State, Step, adopt,
+    },
 };
 
 fn at(seconds: u64) -> Time {
@@ -189,9 +192,45 @@ fn who_has_no_number_yet_is_meant_by_no_word_for_certain() {
     let launching = State::start(at(0), &limits()).0;
     for number in [None, Some(7)] {
         let busy = next(launching.clone(), begins(number), 10);
-        assert_eq!(busy.known().unwrap().hearsay, Some(at(10)));
+        let number = number.map(RegistrationId);
+        assert_eq!(busy.known().unwrap().hearsay, Some(Hearsay { number }));
     }
     assert_eq!(busy().known().unwrap().hearsay, None);
+}
+
+#[test]
+fn a_word_that_came_before_its_number_was_known_is_ours_once_the_number_is() {
+    let hearsay = |state: &State| state.known().unwrap().hearsay.is_some();
+    let launching = State::start(at(0), &limits()).0;
+    let failed = Event::Answered(Answer::LaunchFailed(LaunchFailure {
+        error: PortError::doubtful(ErrorClass::Transient, "no answer"),
+        vm_possible: true,
+        registration_possible: true,
+        registration: Some(RegistrationId(7)),
+    }));
+    for learns in [launched(), failed, shows(false, 20)] {
+        for words in [vec![begins(Some(7))], vec![begins(None), begins(Some(7))]] {
+            let said =
+                words.into_iter().fold(launching.clone(), |state, word| next(state, word, 10));
+            assert!(hearsay(&said));
+            let known = next(said, learns.clone(), 20);
+            assert_eq!((known.phase(), hearsay(&known)), (Phase::Busy, false), "{learns:?}");
+        }
+        for number in [None, Some(8)] {
+            let known = next(next(launching.clone(), begins(number), 10), learns.clone(), 20);
+            assert!(hearsay(&known), "{number:?}");
+        }
+    }
+}
+
+#[test]
+fn a_listing_that_first_shows_the_number_bears_the_word_out_before_it_speaks_against_it() {
+    let mut state = next(State::start(at(0), &limits()).0, begins(Some(7)), 10);
+    for second in (20..1000).step_by(10) {
+        let lacks = seen(Sighting::Unknown, Sighting::Absent, second);
+        state = next(next(state, Event::Tick, second), lacks, second);
+    }
+    assert_eq!(next(state, shows(false, 1000), 1000).phase(), Phase::Busy);
 }
 
 #[test]

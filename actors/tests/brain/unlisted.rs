@@ -232,6 +232,19 @@ fn one_without_a_job_that_was_asked_for_in_vain_goes_the_careful_way() {
 }
 
 #[test]
+fn a_runner_without_a_job_that_neither_side_lists_is_asked_for_before_its_vm_goes() {
+    let (doubted, effects) = next(idle(), nowhere(20), 20).next(nowhere(30), at(30), &limits());
+    assert_eq!((doubted.phase(), effects), (Phase::Idle, vec![Effect::LookUp]));
+    assert_eq!(next(doubted.clone(), working(), 31).phase(), Phase::Busy, "its job was never told");
+    let there = found(Some(registration(1001, true, Some(false))), None);
+    assert_eq!(next(doubted.clone(), there, 31).phase(), Phase::Idle);
+    let (over, effects) = doubted.clone().next(gone(), at(31), &limits());
+    assert_eq!((over.reason(), effects), (Some(&DrainReason::Finished), vec![Effect::DeleteVm]));
+    let shown = next(next(doubted, shows(false, 35), 35), gone(), 36);
+    assert_eq!(shown.phase(), Phase::Idle, "an answer that comes after it was shown again");
+}
+
+#[test]
 fn a_runner_at_work_that_neither_side_lists_is_alive_while_it_is_connected() {
     let doubted = next(next(busy(), nowhere(20), 20), nowhere(30), 30);
     assert_eq!(doubted.phase(), Phase::Busy);

@@ -115,6 +115,14 @@ fn a_word_without_a_number_keeps_an_idle_runner_for_a_quarter_of_an_hour_and_not
 }
 
 #[test]
+fn the_real_start_counts_although_hearsay_has_told_of_one_before() {
+    let free = quiet(next(idle(), begins(None), 10), 30, 960);
+    let drains = next(free, Event::Drain(DrainReason::Shrink), 961);
+    assert_eq!(drains.phase(), Phase::Draining);
+    assert_eq!(next(drains, begins(OURS), 962).phase(), Phase::Busy);
+}
+
+#[test]
 fn what_was_listed_before_a_word_without_a_number_does_not_speak_against_it() {
     let said = next(quiet(idle(), 30, 3000), begins(None), 3001);
     let said = quiet(said, 3030, 3900);

@@ -48,22 +48,27 @@ const CLOUDS: &str = "clouds:\n  nova:\n    cacert: cloud-ca\n    cert: cloud-ce
                       username: u\n      password: PASSWORD\n      project_name: p\n      \
                       user_domain_name: d\n      project_domain_name: d\n";
 
-/// Which parts of what is held differ.
-fn changed(was: &Held, is: &Held) -> Vec<String> {
-    let mut changed: Vec<String> = [
-        ("github", was.github != is.github),
-        ("webhooks", was.webhooks != is.webhooks),
-        ("guests", was.guests != is.guests),
-        ("planner", was.planner != is.planner),
-        ("queue", was.queue != is.queue),
-    ]
-    .into_iter()
-    .filter(|(_, differs)| *differs)
-    .map(|(part, _)| part.to_owned())
-    .collect();
-    let differs = |name: &&String| was.providers.get(*name) != is.providers.get(*name);
-    changed.extend(is.providers.keys().filter(differs).cloned());
-    changed
+/// Which parts a reload renews.
+fn renewed((was, old): (&Held, &Config), (is, new): (&Held, &Config)) -> Vec<String> {
+    let Changes { github, planner, guests, webhooks, queue, providers } =
+        changes(was, is, old, new);
+    let parts = [
+        ("github", github),
+        ("planner", planner),
+        ("guests", guests),
+        ("webhooks", webhooks),
+        ("queue", queue),
+    ];
+    let parts = parts.into_iter().filter(|(_, differs)| *differs);
+    parts.map(|(part, _)| part.to_owned()).chain(providers).collect()
+}
+
+/// [`CONFIG`] with GitHub's token in a file.
+fn by_token() -> String {
+    CONFIG.replace(
+        "app = { id = 1, installation_id = 1, private_key_env = \"APP_KEY\" }",
+        "token_file = \"github-token\"",
+    )
 }
 
 #[test]
@@ -112,12 +117,9 @@ fn whatever_is_replaced_in_its_place_is_seen_and_nothing_else() {
             clouds.replace(name, &folder.path().join(name).to_string_lossy())
         });
     write("clouds.yaml", &clouds);
-    let by_token = CONFIG.replace(
-        "app = { id = 1, installation_id = 1, private_key_env = \"APP_KEY\" }",
-        "token_file = \"github-token\"",
-    );
     let path = folder.path().join("fleet.toml");
-    let config = Config::parse(&by_token, &path, &Env::default()).unwrap();
+    let config = Config::parse(&by_token(), &path, &Env::default()).unwrap();
+    let changed = |was: &Held, is: &Held| renewed((was, &config), (is, &config));
 
     let mut was = Held::read(&config);
     assert_eq!(changed(&was, &Held::read(&config)), Vec::<String>::new());
@@ -132,6 +134,48 @@ fn whatever_is_replaced_in_its_place_is_seen_and_nothing_else() {
     }
     write("clouds.yaml", &clouds.replace("PASSWORD", "other"));
     assert_eq!(changed(&was, &Held::read(&config)), ["nova"]);
+}
+
+#[test]
+fn a_place_that_moves_with_the_same_text_is_read_where_it_is_now() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["github-token", "planner-token", "lxd-key"] {
+        fs::write(folder.path().join(name), "one").unwrap();
+        fs::write(folder.path().join(format!("moved-{name}")), "one").unwrap();
+    }
+    let path = folder.path().join("fleet.toml");
+    let parse = |text: &str| Config::parse(text, &path, &Env::default()).unwrap();
+    let old = parse(&by_token());
+    let was = Held::read(&old);
+    for (name, part) in
+        [("github-token", "github"), ("planner-token", "planner"), ("lxd-key", "lxd")]
+    {
+        let moved = by_token().replace(&format!("\"{name}\""), &format!("\"moved-{name}\""));
+        let new = parse(&moved);
+        assert_eq!(renewed((&was, &old), (&Held::read(&new), &new)), [part], "{name} moved");
+    }
+}
+
+#[test]
+fn what_was_not_there_before_or_waits_for_a_restart_is_not_called_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["guests-cert", "guests-key"] {
+        fs::write(folder.path().join(name), "one").unwrap();
+        fs::write(folder.path().join(format!("moved-{name}")), "two").unwrap();
+    }
+    let path = folder.path().join("fleet.toml");
+    let parse = |text: &str| Config::parse(text, &path, &Env::default()).unwrap();
+    let whole = parse(&by_token());
+    let held = Held::read(&whole);
+    let without = by_token();
+    let (from, to) = (without.find("[guests]").unwrap(), without.find("[planner]").unwrap());
+    let without = parse(&format!("{}{}", &without[..from], &without[to..]));
+    let had = Held::read(&without);
+    assert_eq!(renewed((&had, &without), (&held, &whole)), Vec::<String>::new());
+    assert_eq!(renewed((&held, &whole), (&had, &without)), Vec::<String>::new());
+
+    let moved = parse(&by_token().replace("\"guests-", "\"moved-guests-"));
+    assert_eq!(renewed((&held, &whole), (&Held::read(&moved), &moved)), Vec::<String>::new());
 }
 
 #[test]

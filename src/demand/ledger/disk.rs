@@ -54,11 +54,26 @@ pub(super) struct Disk {
     /// What its trouble is called.
     named: String,
     writer: Mutex<Writer>,
-    readers: Lock<Option<SqlitePool>>,
+    readers: Lock<Option<Readers>>,
     /// A reader has failed: all connections are to be opened anew.
     unread: AtomicBool,
     /// How often a new file was begun in the place of one that was there at the start.
     begun: AtomicU64,
+}
+
+/// The connections that read.
+#[derive(Debug)]
+struct Readers {
+    all: SqlitePool,
+    /// For proofs alone: a write waits for nobody who reads much.
+    proof: SqlitePool,
+}
+
+impl Readers {
+    async fn close(self) {
+        let both = async { tokio::join!(self.all.close(), self.proof.close()) };
+        let _late = tokio::time::timeout(CLOSING, both).await;
+    }
 }
 
 /// The one connection that writes, and what is known of the disk.
@@ -132,16 +147,19 @@ impl Disk {
     /// # Errors
     /// Where there are none, because the file cannot be opened.
     pub fn readers(&self) -> Result<SqlitePool, LedgerError> {
-        self.pool().clone().ok_or_else(|| self.trouble())
+        let all = self.pool().as_ref().map(|readers| readers.all.clone());
+        all.ok_or_else(|| self.trouble())
     }
 
-    fn pool(&self) -> std::sync::MutexGuard<'_, Option<SqlitePool>> {
+    fn pool(&self) -> std::sync::MutexGuard<'_, Option<Readers>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader has failed.
+    /// A reader has failed. What cannot be understood, and that all connections are in use or were just
+    /// closed, says nothing of the disk.
     pub fn unread(&self, error: &sqlx::Error) -> LedgerError {
-        if !matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+        use sqlx::Error::{ColumnDecode, Decode, PoolClosed, PoolTimedOut};
+        if !matches!(error, ColumnDecode { .. } | Decode(_) | PoolClosed | PoolTimedOut) {
             self.unread.store(true, Ordering::Release);
             self.folder.troubles().begin(&self.named, format!("it cannot be read: {error}"));
         }
@@ -206,9 +224,9 @@ impl Disk {
     async fn close(&self, writer: &mut Writer, readers: bool) {
         if readers {
             self.unread.store(false, Ordering::Release);
-            let pool = self.pool().take();
-            if let Some(pool) = pool {
-                let _late = tokio::time::timeout(CLOSING, pool.close()).await;
+            let readers = self.pool().take();
+            if let Some(readers) = readers {
+                readers.close().await;
             }
         }
         // The last to close puts what is in the log into the file, and only who may write can do so; also
@@ -237,17 +255,12 @@ impl Disk {
         if new {
             self.begun.fetch_add(1, Ordering::AcqRel);
         }
-        let pool = self.pool().clone();
-        if pool.is_none() || new {
-            let readers = SqlitePoolOptions::new()
-                .max_connections(4)
-                .acquire_timeout(Duration::from_secs(10))
-                .connect_with(self.options().read_only(true).create_if_missing(false))
-                .await
-                .map_err(|error| sound::fault(&error))?;
+        let open = self.pool().is_some();
+        if !open || new {
+            let readers = Readers { all: self.reading(4).await?, proof: self.reading(1).await? };
             let old = self.pool().replace(readers);
             if let Some(old) = old {
-                let _late = tokio::time::timeout(CLOSING, old.close()).await;
+                old.close().await;
             }
         }
         writer.connection = Some(connection);
@@ -277,6 +290,15 @@ impl Disk {
             }
         };
         Ok((connection, new))
+    }
+
+    async fn reading(&self, connections: u32) -> Result<SqlitePool, Fault> {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(self.options().read_only(true).create_if_missing(false))
+            .await
+            .map_err(|error| sound::fault(&error))
     }
 
     fn options(&self) -> SqliteConnectOptions {
@@ -348,10 +370,11 @@ impl Writing<'_> {
 
 impl Disk {
     async fn read_back(&self) -> Result<Option<String>, String> {
-        let readers = self.readers().map_err(|error| error.to_string())?;
+        let proof = self.pool().as_ref().map(|readers| readers.proof.clone());
+        let proof = proof.ok_or_else(|| self.trouble().to_string())?;
         let row = sqlx::query("SELECT value FROM marks WHERE name = ?")
             .bind(PROOF)
-            .fetch_optional(&readers)
+            .fetch_optional(&proof)
             .await
             .map_err(|error| error.to_string())?;
         row.map(|row| row.try_get(0)).transpose().map_err(|error| error.to_string())

@@ -235,3 +235,21 @@ async fn a_file_that_is_damaged_or_lost_beneath_a_daemon_is_begun_anew() {
         assert_eq!(ledger.begun_anew(), u64::from(lost), "{remove:?}: who remembers is told");
     }
 }
+
+#[tokio::test]
+async fn who_reads_much_keeps_no_write_from_its_proof_and_is_no_trouble_of_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(folder.path()).await.unwrap();
+    let readers = ledger.disk.readers().unwrap();
+    let mut busy = Vec::new();
+    for _ in 0..readers.options().get_max_connections() {
+        busy.push(readers.acquire().await.unwrap());
+    }
+    ledger.write(&[job(1, JobWord::Queued, 0)]).await.unwrap();
+    for error in [sqlx::Error::PoolTimedOut, sqlx::Error::PoolClosed] {
+        let _told = ledger.disk.unread(&error);
+        assert!(!ledger.is_in_trouble(), "{error}");
+    }
+    let _told = ledger.disk.unread(&sqlx::Error::WorkerCrashed);
+    assert!(ledger.is_in_trouble());
+}

@@ -168,6 +168,39 @@ fn of_the_gateways_events_only_waiting_jobs_of_these_pools_are_held_and_nothing_
     assert_eq!(intake(Ok(Message::Other("ping".into())), &ours), Intake::Drop);
 }
 
+#[test]
+fn a_job_in_a_queue_of_enterprises_pools_is_of_one_of_them_whichever_comes_first() {
+    let of = |slug: &str, serves: Serves| {
+        let scope = format!("enterprises/{slug}").parse().unwrap();
+        Serves { scope, ..serves }
+    };
+    let pools = [
+        of("octo", serves("small", &["small"], 0)),
+        of("acme", serves("large", &["large", "x64"], 0)),
+    ];
+    let Intake::Hold(news) = intake(read(&text(ROUTER), &github(), at(0)), &pools) else {
+        panic!("it waits")
+    };
+    assert_eq!(news.facts.pool.as_ref().unwrap().as_str(), "large");
+}
+
+#[test]
+fn a_strangers_event_from_the_gateway_is_not_of_the_enterprise_whose_labels_it_has() {
+    let Ok(Message::Told(mut queued)) =
+        read(&event("api.github.com.workflow_job.queued.1"), &github(), at(0))
+    else {
+        panic!("an event")
+    };
+    queued.facts.enterprise = None;
+    let labels: Vec<_> = queued.facts.labels.iter().map(|label| label.as_str()).collect();
+    let enterprise = "enterprises/octo".parse().unwrap();
+    let ours = [Serves { scope: enterprise, ..serves("here", &labels, 0) }];
+    let told = intake(Ok(Message::Told(queued.clone())), &ours);
+    assert!(matches!(told, Intake::Tell(news) if news.facts.pool.is_none()), "not this fleet's");
+    queued.facts.enterprise = Some("Octo".into());
+    assert!(matches!(intake(Ok(Message::Told(queued)), &ours), Intake::Hold(_)), "it says whose");
+}
+
 fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         Just(Said::Word(JobWord::Queued)),

@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use runner_fleet_actors::{
     backoff::{self, Curve},
-    foreign::Foreign,
-    job::{JobFacts, JobNews, JobWord, Repositories, Serves, matching},
-    name::Scope,
+    job::{JobNews, JobWord, Repositories, Serves, matching},
+    name::{PoolName, Scope},
     port::Time,
 };
 
@@ -46,7 +45,7 @@ pub fn intake(read: Result<Message, Refusal>, pools: &[Serves]) -> Intake {
     match read {
         Err(refusal) => Intake::Reject(refusal.to_string()),
         Ok(Message::Other(_)) => Intake::Drop,
-        Ok(Message::Asked(news)) => match serving(&news, pools) {
+        Ok(Message::Asked(news)) => match asked(&news, pools) {
             Ok(pool) if pool.repositories.refuses(&news.facts).is_none() => {
                 Intake::Hold(for_pool(news, pool))
             }
@@ -76,24 +75,32 @@ fn serving<'a>(news: &JobNews, pools: &'a [Serves]) -> Result<&'a Serves, String
     {
         return Ok(only);
     }
-    let facts = of_their_enterprise(&news.facts, pools);
+    let facts = &news.facts;
     let open: Vec<_> = pools
         .iter()
         .map(|serves| Serves { repositories: Repositories::default(), ..serves.clone() })
         .collect();
     // A pool that lets the job in before one that would only fit.
-    let pool = matching(&facts, pools).or_else(|_| matching(&facts, &open))?;
-    pools.iter().find(|serves| serves.pool == *pool).ok_or_else(|| format!("no pool {pool}"))
+    let pool = matching(facts, pools).or_else(|_| matching(facts, &open))?;
+    named(pool, pools)
 }
 
-/// The router's messages name no enterprise. Whoever feeds the queue of an enterprise's pool knows which
-/// organisations it has: what lies there is one of its.
-fn of_their_enterprise(facts: &JobFacts, pools: &[Serves]) -> JobFacts {
-    let named = pools.iter().find_map(|serves| match &serves.scope {
-        Scope::Enterprise(slug) => Some(Foreign::from(slug.as_str())),
-        _ => None,
+/// The pool that serves a job of the router's. Its messages name no enterprise, but whoever feeds the
+/// queue of an enterprise's pools knows which organisations it has: what lies there is of one of them.
+fn asked<'a>(news: &JobNews, pools: &'a [Serves]) -> Result<&'a Serves, String> {
+    let owner = news.facts.repository.as_deref().and_then(|name| name.split_once('/'));
+    let near = pools.iter().cloned().map(|serves| match (&serves.scope, owner) {
+        (Scope::Enterprise(_), Some((owner, _))) => {
+            Serves { scope: Scope::Organisation(owner.to_owned()), ..serves }
+        }
+        _ => serves,
     });
-    JobFacts { enterprise: facts.enterprise.clone().or(named), ..facts.clone() }
+    let near: Vec<_> = near.collect();
+    named(&serving(news, &near)?.pool, pools)
+}
+
+fn named<'a>(pool: &PoolName, pools: &'a [Serves]) -> Result<&'a Serves, String> {
+    pools.iter().find(|serves| serves.pool == *pool).ok_or_else(|| format!("no pool {pool}"))
 }
 
 fn for_pool(mut news: JobNews, serves: &Serves) -> JobNews {

@@ -169,11 +169,11 @@ impl Admin {
     ) -> Result<Connection, PortError> {
         let tries = self.tries.load(Ordering::Acquire);
         let mut held = self.held.lock().await;
-        // By the wall: when a token ends is said by GitHub's clock.
-        let now = github.client.clock.wall();
+        // When a token ends is said by GitHub's clock; a hold is measured here.
+        let (wall, now) = (github.client.clock.wall(), github.client.clock.now());
         if let Some(connection) = &held.connection
             && refused != Some(connection.generation)
-            && connection.expires.is_none_or(|end| now + RENEW_EARLY < end)
+            && connection.expires.is_none_or(|end| wall + RENEW_EARLY < end)
         {
             return Ok(connection.clone());
         }

@@ -337,7 +337,7 @@ async fn take(
     let news = match said {
         Said::Job(mut news) => {
             let word = door.judge(&news);
-            if word == Word::OtherRunner {
+            if matches!(word, Word::OutOfScope | Word::OtherRunner) {
                 // It runs on a namesake; the books must not take that for the one that is known here.
                 news.facts.runner = None;
             }

@@ -21,7 +21,8 @@ const HEARD_MAX: usize = 32;
 /// Hooks that are kept. GitHub allows 20 of one event in a repository or organisation (GitHub docs,
 /// "Webhooks").
 pub const KEPT_MAX: usize = 100;
-/// Hooks that GitHub has refused to tell of and that are not asked about again while they are known.
+/// Hooks that GitHub has refused to tell of and that are not asked about again while they are known; and
+/// those of which that was said.
 const REFUSED_MAX: usize = 256;
 
 /// The hooks of a daemon. Shared by the door, which hears of them, and by whoever asks GitHub.
@@ -36,6 +37,7 @@ struct Known {
     heard: VecDeque<Hook>,
     confirmed: BTreeSet<Hook>,
     refused: VecDeque<Hook>,
+    told: VecDeque<Hook>,
 }
 
 impl Hooks {
@@ -69,6 +71,7 @@ impl Hooks {
     pub fn confirmed(&self, hook: &Hook) -> bool {
         let mut known = self.known();
         known.heard.retain(|one| one != hook);
+        known.told.retain(|one| one != hook);
         known.confirmed.len() < KEPT_MAX && known.confirmed.insert(hook.clone())
     }
 
@@ -88,9 +91,25 @@ impl Hooks {
         known.refused.push_back(hook);
     }
 
-    /// A new look at what was refused: rights may have been given meanwhile.
+    /// Whether nobody was told yet that GitHub does not tell of this hook; now somebody is.
+    pub fn is_news(&self, hook: &Hook) -> bool {
+        let mut known = self.known();
+        if known.told.contains(hook) {
+            return false;
+        }
+        if known.told.len() >= REFUSED_MAX {
+            known.told.pop_front();
+        }
+        known.told.push_back(hook.clone());
+        true
+    }
+
+    /// A new look: rights may have been given for what was refused, and what was confirmed may have lost
+    /// its mark. Whoever looks confirms what is kept.
     pub fn forgive(&self) {
-        self.known().refused.clear();
+        let mut known = self.known();
+        known.refused.clear();
+        known.confirmed.clear();
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -145,6 +164,19 @@ mod tests {
         assert!(!hooks.confirmed(&hook(0)));
         hooks.heard(hook(0));
         assert_eq!(hooks.known().heard.len(), 0, "it is known");
+    }
+
+    #[test]
+    fn that_github_does_not_tell_of_a_hook_is_said_once_until_it_does() {
+        let hooks = Hooks::default();
+        assert!(hooks.is_news(&hook(1)));
+        hooks.refused(hook(1));
+        hooks.forgive();
+        assert!(!hooks.is_news(&hook(1)) && hooks.is_news(&hook(2)), "once for each");
+        let _new = hooks.confirmed(&hook(1));
+        assert!(hooks.is_news(&hook(1)), "it has told meanwhile");
+        (0..1500).for_each(|id| assert!(hooks.is_news(&hook(10_000 + id))));
+        assert_eq!(hooks.known().told.len(), REFUSED_MAX);
     }
 
     #[test]

@@ -251,7 +251,6 @@ impl Repair {
         silent: &mut BTreeSet<u64>,
     ) -> Result<bool, LedgerError> {
         let mut whole = true;
-        self.hooks.forgive();
         for hook in self.kept().await? {
             match self.look_at(&hook, tries).await? {
                 Ok(asked) => {
@@ -359,9 +358,10 @@ impl Repair {
             let now = self.clock.now();
             let (due, next, more) = self.desk.book(|book| {
                 let (due, next) = book.doubtful(now);
+                let made = purse.made();
                 let may = purse.take(due.len(), turn, now);
                 let more = due.len() > may;
-                (chosen(&due, may).into_iter().cloned().collect::<Vec<_>>(), next, more)
+                (chosen(&due, may, made).into_iter().cloned().collect::<Vec<_>>(), next, more)
             });
             self.look_up_all(&due).await;
             let wait = next.and_then(|next| (next - now).to_std().ok()).filter(|_| !more);

@@ -15,6 +15,8 @@ import threading
 import time
 import urllib.parse
 
+import proxy
+
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 CALL_LIMIT = 10.0
@@ -23,6 +25,8 @@ LONGEST_GAP = 10.0
 POLL = 50
 # No retry changes these answers: what was sent, or who sent it, is wrong.
 REFUSED = (400, 401, 403, 405, 409, 410, 413, 415, 422)
+# What a proxy says of itself, or of a daemon that it cannot reach or may not.
+OF_A_PROXY = (403, 407, 502, 503, 504)
 
 
 def pause(tries):
@@ -47,14 +51,14 @@ class Door:
         self._host = parts.hostname or ""
         self._port = parts.port
         self._path = "%s/v1/guest/%s/" % (parts.path.rstrip("/"), urllib.parse.quote(runner))
-        proxy = (proxies or {}).get(parts.scheme)
-        self._proxy = urllib.parse.urlsplit(proxy) if proxy else None
+        way = (proxies or {}).get(parts.scheme)
+        self._proxy = urllib.parse.urlsplit(way) if way else None
         self._through = False
         self._headers = {"Authorization": "Bearer " + token, "User-Agent": "runner-fleet-guest"}
 
     def call(self, method, path, body=None, limit=CALL_LIMIT):
         """The status and the body of the answer. Raises OSError or HTTPException without one."""
-        line = self._open(limit)
+        line, through = self._open(limit)
         try:
             headers = dict(self._headers)
             if body is not None:
@@ -62,18 +66,22 @@ class Door:
                 body = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
                 headers["Content-Type"] = "application/json"
             where = self._path + path
-            if self._through and not self._tls:
+            if through and not self._tls:
                 where = "http://%s%s" % (self._authority(), where)
                 headers.update(self._log_in())
             line.request(method, where, body=body, headers=headers)
             answer = line.getresponse()
+            if through and not self._tls and answer.status in OF_A_PROXY:
+                # Nobody can tell whose word this is, and a daemon that only restarts may be reached
+                # directly again: it is nobody's, and the next call looks for the way anew.
+                self._through = False
+                raise OSError("through the proxy: HTTP %d" % answer.status)
             return answer.status, answer.read(65536)
         finally:
             line.close()
 
-
     def _open(self, limit):
-        """A connection, by the way that worked last."""
+        """A connection, by the way that worked last, and whether that is through the proxy."""
         ways = (self._through, not self._through) if self._proxy else (False,)
         failed = None
         for through in ways:
@@ -85,13 +93,13 @@ class Door:
                 failed = failed or error
                 continue
             self._through = through
-            return line
+            return line, through
         raise failed
 
     def _line(self, through, limit):
         host, port = self._host, self._port
         if through:
-            host, port = self._proxy.hostname or "", self._proxy.port or 3128
+            host, port = self._proxy.hostname or "", self._proxy.port or proxy.PORT
         if not self._tls:
             return http.client.HTTPConnection(host, port, timeout=limit)
         line = http.client.HTTPSConnection(host, port, timeout=limit, context=self._tls)

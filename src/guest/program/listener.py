@@ -233,9 +233,12 @@ class Listener:
             return True
 
     def at_work(self):
-        """Whether a job was taken and the application has not ended since."""
+        """Whether the application has a job, or may have one on its way. One that has none stays
+        frozen: whoever asks is about to end it, and it must not take one meanwhile."""
         with self._lock:
-            return bool(self.evidence.taken and self._process and self._process.poll() is None)
+            if self._process is None or self._process.poll() is not None:
+                return False
+            return self.judge() != evidence.QUIET
 
     def stop(self):
         """Asks the application to stop, as an init system would: a job is cancelled cleanly."""

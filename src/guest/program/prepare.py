@@ -13,6 +13,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -80,12 +81,15 @@ def make_user(name, groups, record):
 def run(command, what):
     """Runs a command of the system."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=600, check=False)
+        # No pipe: whatever the command leaves in the background would hold it open.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output,
+                                  stderr=subprocess.STDOUT, timeout=600, check=False)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - 2000))
+            said = output.read(2000).decode("utf-8", "replace").strip()[-500:]
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Refused("could not %s: %s" % (what, error)) from error
     if done.returncode:
-        said = done.stdout.decode("utf-8", "replace").strip()[-500:]
         raise Refused("could not %s: %s ended with %d: %s" % (what, command[0], done.returncode, said))
 
 
@@ -169,8 +173,7 @@ def download(url, sha256, user, environment, record):
 
 def fetch(url, path, environment, record):
     """Downloads to a file, going on where a broken connection left off; bounded."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxy.of(url, environment)))
-    proxied = bool(proxy.of(url, environment))
+    opener = urllib.request.build_opener(proxy.Way(environment))
     for tries in range(1, DOWNLOAD_TRIES + 1):
         have = os.path.getsize(path) if os.path.exists(path) else 0
         request = urllib.request.Request(url, headers={"User-Agent": "runner-fleet-guest"})
@@ -190,6 +193,7 @@ def fetch(url, path, environment, record):
                 # Nothing is left to send: all of it is there, and the digest judges it.
                 return
             # A proxy says 403 and 407 too, while its rules or its log-in are still on their way.
+            proxied = proxy.of(error.filename, environment)
             if error.code in (400, 401, 404, 410) or (error.code == 403 and not proxied):
                 raise Refused("could not download %s: HTTP %d" % (url, error.code)) from error
             reason = "HTTP %d" % error.code

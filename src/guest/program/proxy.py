@@ -3,13 +3,17 @@
 Where the variables come from, the later over the earlier: the system's (`DefaultEnvironment=` of
 systemd), /etc/environment, the pool's `env`. What they mean is curl's rule: the lower-case name goes
 before the upper-case one, `HTTP_PROXY` included; `no_proxy` has hosts, domains with or without a dot in
-front, addresses, networks, and `*`.
+front, addresses, networks, and `*`. A proxy is spoken to in plain HTTP; one of another kind (`socks5://`,
+`https://`) is the jobs' alone, and the guest's own calls go without.
 """
 
 import ipaddress
 import os
 import urllib.parse
+import urllib.request
 
+# Where a proxy's address names no port: HTTP's own, as urllib and the runner application have it.
+PORT = 80
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -42,7 +46,29 @@ def of(url, variables):
     proxy = variables.get(parts.scheme + "_proxy") or variables.get("all_proxy")
     if not proxy or bypassed(parts.hostname or "", parts.port, variables.get("no_proxy", "")):
         return {}
-    return {parts.scheme: proxy if "://" in proxy else "http://" + proxy}
+    proxy = proxy if "://" in proxy else "http://" + proxy
+    return {parts.scheme: proxy} if proxy.lower().startswith("http://") else {}
+
+
+class Way(urllib.request.ProxyHandler):
+    """urllib's way out by this rule: for each call anew, so that where a redirect leads to another
+    scheme or host, that one's proxy is taken, or none."""
+
+    def __init__(self, variables):
+        super().__init__({})
+        self._variables = variables
+
+    def http_open(self, request):
+        return self._by_rule(request)
+
+    def https_open(self, request):
+        return self._by_rule(request)
+
+    def _by_rule(self, request):
+        # A redirect brings what the last proxy was told; this one, or the host itself, is another.
+        request.remove_header("Proxy-authorization")
+        proxy = of(request.full_url, self._variables).get(request.type)
+        return self.proxy_open(request, proxy, request.type) if proxy else None
 
 
 def bypassed(host, port, no_proxy):

@@ -58,11 +58,6 @@ impl Kinds {
         Self { whom, tls, http }
     }
 
-    /// That nobody can connect.
-    pub fn deaf(&self) -> Noise {
-        Noise::new(self.whom, "nobody can connect")
-    }
-
     pub fn tell(&self, peer: Peer, broken: &Broken) {
         let whom = self.whom;
         // rustls quotes what it was sent; hyper does not.

@@ -42,6 +42,8 @@ pub(super) struct Intake {
     room: Room,
     /// Bodies that were refused here, for they harm somebody who meant well.
     unread: Noise,
+    /// A kind of its own: whoever asks for what is not there hides nobody who guesses a token.
+    untrusted: Noise,
     refused: Noise,
 }
 
@@ -81,6 +83,7 @@ impl Intake {
             bounds,
             room: Room::new(Shares::new(bounds.bodies, (bounds.bodies / 2).max(bounds.body))),
             unread: Noise::new(whom, "bodies that were not read"),
+            untrusted: Noise::new(whom, "calls without the right token"),
             refused: Noise::new(whom, "refused calls"),
         }
     }
@@ -156,10 +159,14 @@ pub(super) async fn take_in(
     let status = response.status();
     if status.is_client_error() && response.extensions().get::<Explained>().is_none() {
         let status = status.as_u16();
-        intake.refused.say(|and| match status {
-            401 | 403 => tracing::info!(whom, %peer, %path, status, and, "a call is refused"),
-            _ => tracing::debug!(whom, %peer, %path, status, and, "a call is refused"),
-        });
+        match status {
+            401 | 403 => intake.untrusted.say(|and| {
+                tracing::info!(whom, %peer, %path, status, and, "a call is refused");
+            }),
+            _ => intake.refused.say(|and| {
+                tracing::debug!(whom, %peer, %path, status, and, "a call is refused");
+            }),
+        }
     }
     response
 }

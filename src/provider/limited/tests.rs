@@ -136,3 +136,15 @@ async fn a_probe_that_is_dropped_frees_its_place() {
     assert!(probe.await.unwrap_err().is_cancelled());
     assert_eq!(limited.delete(&order(1).name, None).await, Ok(Deletion::Gone));
 }
+
+#[tokio::test]
+async fn the_error_that_calls_are_held_back_for_is_as_old_as_it_is() {
+    let policy = breaker::Policy { failures: 1, ..breaker::Policy::default() };
+    let (_, limited, clock) = limited(Limits { breaker: policy, ..Limits::default() });
+    let met = clock.now();
+    limited.list().await.unwrap_err();
+    *clock.0.lock().unwrap() += policy.first / 2;
+    let status = limited.status();
+    assert_eq!(status.held_until, Some(met + policy.first));
+    assert_eq!(status.last_error_at, Some(met));
+}

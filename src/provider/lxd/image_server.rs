@@ -14,6 +14,8 @@ use crate::provider::text::{candidates, tidy};
 
 /// Longest index that is read; that of images.linuxcontainers.org has some 3 MB.
 const BODY_MAX: usize = 64 << 20;
+/// Lists that are read of one server; those that there are have one or two.
+const LISTS_MAX: usize = 16;
 const CONNECT: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(60);
 
@@ -54,7 +56,8 @@ pub(super) async fn ask(server: &ImageServer, image: &str, kind: LxdKind) -> Res
             let index = get(&client, below(&base, &["streams", "v1", "index.json"])).await?;
             let index = index.ok_or("there is no streams/v1/index.json at this address")?;
             let mut aliases = Vec::new();
-            for path in products_in(&index) {
+            let lists = products_in(&index);
+            for path in lists.iter().take(LISTS_MAX) {
                 let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
                 let Some(list) = get(&client, below(&base, &path)).await? else { continue };
                 let seen = of_streams(&list, image, kind);
@@ -62,6 +65,9 @@ pub(super) async fn ask(server: &ImageServer, image: &str, kind: LxdKind) -> Res
                     return Ok(Said::There);
                 }
                 aliases.extend(seen.aliases);
+            }
+            if lists.len() > LISTS_MAX {
+                return Err(format!("{base}: it is not in the first {LISTS_MAX} lists of images"));
             }
             Ok(Said::Missing(candidates(aliases)))
         }

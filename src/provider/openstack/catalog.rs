@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 use url::Url;
 
-use super::{answer::tidy, api::Service, cloud::Interface};
+use super::{answer::tidy, api::Service, cloud::Interface, version::is_version};
 
 #[derive(Deserialize)]
 pub(super) struct CatalogEntry {
@@ -36,8 +36,12 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn region(&self) -> &str {
+    fn region(&self) -> &str {
         self.region_id.as_deref().or(self.region.as_deref()).unwrap_or_default()
+    }
+
+    fn is_of(&self, interface: Interface) -> bool {
+        self.interface.strip_suffix("URL").unwrap_or(&self.interface) == interface.word()
     }
 }
 
@@ -50,7 +54,7 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    pub(super) fn of_service<'c>(
+    fn of_service<'c>(
         &self,
         catalog: &'c [CatalogEntry],
     ) -> impl Iterator<Item = &'c Endpoint> + use<'c, '_> {
@@ -65,8 +69,7 @@ impl Wanted<'_> {
     pub(super) fn find(&self, catalog: &[CatalogEntry]) -> Result<Url, String> {
         let found = self.interfaces.iter().find_map(|interface| {
             self.of_service(catalog).find(|e| {
-                let same = e.interface.strip_suffix("URL").unwrap_or(&e.interface);
-                same == interface.word() && self.region.is_none_or(|wanted| wanted == e.region())
+                e.is_of(*interface) && self.region.is_none_or(|wanted| wanted == e.region())
             })
         });
         match found {
@@ -76,6 +79,20 @@ impl Wanted<'_> {
             }),
             None => Err(self.lacking(catalog)),
         }
+    }
+
+    /// The regions in which the service has one of the interfaces, each once: first the one that
+    /// [`Self::find`] takes where none is wanted.
+    pub(super) fn regions<'c>(&self, catalog: &'c [CatalogEntry]) -> Vec<&'c str> {
+        let mut regions: Vec<&str> = Vec::new();
+        for interface in self.interfaces {
+            for endpoint in self.of_service(catalog).filter(|e| e.is_of(*interface)) {
+                if !regions.contains(&endpoint.region()) {
+                    regions.push(endpoint.region());
+                }
+            }
+        }
+        regions
     }
 
     fn lacking(&self, catalog: &[CatalogEntry]) -> String {
@@ -117,10 +134,7 @@ pub(super) fn versioned(mut url: Url, service: Service) -> Url {
         Service::Network => "v2.0",
     };
     let path = url.path().trim_end_matches('/').to_owned();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    let has_one =
-        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if !has_one {
+    if !is_version(path.rsplit('/').next().unwrap_or_default()) {
         url.set_path(&format!("{path}/{version}"));
     }
     url
@@ -171,6 +185,27 @@ mod tests {
         let both = &[Interface::Internal, Interface::Public];
         let of = |region| wanted(Some(region), both).find(&catalog).unwrap().to_string();
         assert_eq!([of("A"), of("B")], ["http://internal/", "http://public.b/"]);
+    }
+
+    #[test]
+    fn the_regions_to_choose_from_are_those_of_the_interface_and_the_one_in_use_comes_first() {
+        let endpoint = |interface: &str, region: &str| {
+            let url = format!("http://{region}");
+            json!({ "interface": interface, "region_id": region, "url": url })
+        };
+        let catalog = catalog(json!([
+            { "type": "compute", "endpoints": [endpoint("public", "elsewhere")] },
+            { "type": "network", "endpoints": [
+                endpoint("internal", "a"), endpoint("public", "c"), endpoint("internal", "b"),
+                endpoint("publicURL", "b"), endpoint("public", "c"),
+            ]},
+        ]));
+        let of = |interfaces| wanted(None, interfaces).regions(&catalog);
+        assert_eq!(of(&[Interface::Public]), ["c", "b"]);
+        assert_eq!(of(&[Interface::Internal, Interface::Public]), ["a", "b", "c"]);
+        assert!(of(&[Interface::Admin]).is_empty());
+        let used = wanted(None, &[Interface::Public]).find(&catalog).unwrap();
+        assert_eq!(used.host_str(), Some("c"));
     }
 
     #[test]

@@ -81,8 +81,8 @@ impl OpenStack {
             );
             findings.push(Finding::new(Grade::Warning, "region", what));
         }
-        let call = compute("looking whether VMs show tags", "servers").from(None);
-        let call = Call { path: vec!["servers", "detail"], ..call }.query("limit", "1");
+        let tried = "looking whether VMs show tags";
+        let call = Call::read(tried, Service::Compute, ["servers", "detail"]).query("limit", "1");
         let about = "tags of VMs";
         match self.api.json(call).await {
             Err(error) => findings.push(Finding::of(about, error)),

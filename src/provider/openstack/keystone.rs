@@ -179,7 +179,7 @@ impl Keystone {
         self.compare(&body.token, answer.at);
         Ok(Token {
             text,
-            renew_at: answer.at + usable(&body.token, answer.at),
+            renew_at: renew_at(&body.token, answer.at),
             catalog: body.token.catalog,
             epoch,
         })
@@ -255,16 +255,8 @@ impl Keystone {
         if wanted.region.is_some() || words.endpoint.is_some() {
             return None;
         }
-        let mut regions: Vec<String> = wanted
-            .of_service(&token.catalog)
-            .map(|endpoint| tidy(endpoint.region(), &[]))
-            .collect();
-        regions.dedup();
-        let first = regions.first().cloned();
-        regions.retain(|region| Some(region) != first.as_ref());
-        let first = first.filter(|_| !regions.is_empty())?;
-        regions.insert(0, first);
-        Some(regions)
+        let regions = wanted.regions(&token.catalog);
+        (regions.len() > 1).then(|| regions.iter().map(|region| tidy(region, &[])).collect())
     }
 
     fn wanted<'a>(&'a self, words: &'a ServiceWords, service: Service) -> Wanted<'a> {
@@ -326,6 +318,11 @@ fn usable(token: &TokenBody, now: Time) -> TimeDelta {
     let life = token.expires_at - token.issued_at.unwrap_or(now);
     let life = if life > TimeDelta::zero() { life } else { UNKNOWN_LIFE };
     life - EARLY.min(life / 10)
+}
+
+/// When a token is renewed that has come now. A life that ends beyond all times ends never.
+fn renew_at(token: &TokenBody, now: Time) -> Time {
+    now.checked_add_signed(usable(token, now)).unwrap_or(Time::MAX_UTC)
 }
 
 #[derive(Deserialize)]
@@ -419,6 +416,9 @@ mod tests {
         assert_eq!(usable(&token(None, "2026-11-28T11:00:00Z"), now), hour, "used until refused");
         let short = token(Some("2026-11-28T12:00:00Z"), "2026-11-28T12:00:10Z");
         assert_eq!(usable(&short, now), TimeDelta::seconds(9));
+        assert_eq!(renew_at(&short, now), now + TimeDelta::seconds(9));
+        let eternal = token(Some("1970-01-01T00:00:00Z"), "+262142-01-01T00:00:00Z");
+        assert_eq!(renew_at(&eternal, now), Time::MAX_UTC);
     }
 
     #[test]

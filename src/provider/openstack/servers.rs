@@ -227,14 +227,18 @@ pub(super) async fn delete(
     if force.refused().is_none() {
         let answer = api.send(&call).await?;
         match answer.status.as_u16() {
-            200..=299 => return Ok(true),
             // What the user may not stays so until the next start.
             status @ (403 | 405 | 501) => {
                 *force.refused() = Some(format!("HTTP {status}"));
             }
-            // A VM that is gone, or a cloud without this action; a lock; a cloud in trouble: the plain
-            // call tells, in its own words.
-            _ => {}
+            // A VM that is gone, or a cloud without this action: the plain call tells.
+            400 | 404 => {}
+            // Taken on; or a lock, a task, a cloud in trouble, which pass: what is deleted plainly
+            // because of them may keep its quota.
+            _ => {
+                let done = answer.success(&call.tried, Purpose::Act);
+                return done.map(|_| true).map_err(advised);
+            }
         }
     }
     (call.purpose, call.body) = (Purpose::Delete, None);
@@ -243,13 +247,13 @@ pub(super) async fn delete(
     if answer.status.as_u16() == 404 {
         return Ok(false);
     }
-    match answer.success(&call.tried, Purpose::Delete) {
-        Ok(_) => Ok(true),
-        Err(mut error) => {
-            if error.class == ErrorClass::Busy {
-                error.what.push_str(": unlock it (openstack server unlock) or wait for its task");
-            }
-            Err(error)
-        }
+    answer.success(&call.tried, Purpose::Delete).map(|_| true).map_err(advised)
+}
+
+/// The failure of a deletion, with what a person can do about a VM that cannot go now.
+fn advised(mut error: PortError) -> PortError {
+    if error.class == ErrorClass::Busy {
+        error.what.push_str(": unlock it (openstack server unlock) or wait for its task");
     }
+    error
 }

@@ -61,13 +61,15 @@ pub(super) enum Root {
     Legacy(String),
 }
 
+/// Whether a segment of a path names a version: `v2`, `v2.0`, `v2.1`.
+pub(super) fn is_version(segment: &str) -> bool {
+    segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 /// Reads the version out of an endpoint: `…/v2.1`, `…/v2.1/PROJECT`, `…/v2/PROJECT`, or none.
 pub(super) fn root(endpoint: &Url) -> Root {
-    let version = |segment: &&str| {
-        segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
     let mut segments = endpoint.path().trim_end_matches('/').rsplit('/').take(2);
-    match segments.find(version) {
+    match segments.find(|segment| is_version(segment)) {
         None => Root::Below,
         Some("v2.1") => Root::Here,
         Some(other) => Root::Legacy(format!(

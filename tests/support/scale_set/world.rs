@@ -11,14 +11,17 @@ use async_trait::async_trait;
 use runner_fleet::{
     demand::JobEars,
     fake::github::{FakeGithub, Next, Options, ScaleSetRecord, SetOptions},
-    github::scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup, Status},
+    github::{
+        Github,
+        scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup, Status},
+    },
 };
 use runner_fleet_actors::{
     demand::Demand,
     event::{Job, JobEnd},
     job::{JobNews, JobWord},
     name::{PoolName, RegistrationId, RunnerName},
-    port::{DemandSource, Forge, RegisterOrder, TokioClock},
+    port::{Clock, DemandSource, Forge, RegisterOrder, TokioClock},
 };
 use tokio::runtime::Runtime;
 
@@ -108,13 +111,23 @@ pub struct Daemon {
 impl Daemon {
     /// Starts without waiting for anything.
     pub fn start(fake: &FakeGithub, kept: &Arc<Kept>, pools: Vec<PoolSet>) -> Self {
+        Self::start_by(HandClock::new(), fake, kept, pools)
+    }
+
+    /// The same, whose way to GitHub has this clock.
+    pub fn start_by(
+        clock: Arc<dyn Clock>,
+        fake: &FakeGithub,
+        kept: &Arc<Kept>,
+        pools: Vec<PoolSet>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
         let inside = runtime.enter();
-        let github = Arc::new(client(with_token(fake)));
+        let github = Arc::new(Github::new(with_token(fake), clock).unwrap());
         let sets = ScaleSets::new(Setup {
             github: Arc::clone(&github),
             clock: Arc::new(TokioClock::starting_at(chrono::Utc::now())),

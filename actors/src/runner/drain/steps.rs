@@ -139,7 +139,8 @@ fn settle(since: Time, mut drain: Drain, mut known: Known, now: Time, limits: &L
     (State::Draining { since, drain, known }, effects)
 }
 
-/// Nothing but lists that lack it speaks for its being quiet: it is looked up before it is deregistered.
+/// Looks it up before the drain goes on, until `give_up`: where nothing but lists that lack it speaks for
+/// its being quiet, before it is deregistered.
 fn look_first(
     since: Time,
     mut drain: Drain,
@@ -155,15 +156,13 @@ fn look_first(
 
 /// Listings contradict the word of its end: nothing goes before a look-up has settled that, and where
 /// none can for as long as a drain asks, the runner is taken for one at work.
-fn look_up(since: Time, mut drain: Drain, mut known: Known, now: Time, limits: &Limits) -> Next {
-    if now >= drain.step_since + limits.ask {
+fn look_up(since: Time, drain: Drain, known: Known, now: Time, limits: &Limits) -> Next {
+    let give_up = drain.step_since + limits.ask;
+    if now >= give_up {
         let job = drain.job.clone().unwrap_or_default();
         return back_to_busy(drain, known, job, now);
     }
-    let effects: Vec<_> = known.look_into(true, now, limits).into_iter().collect();
-    let due = known.doubt.map_or(now, |doubt| doubt.not_before);
-    drain.due = due.min(drain.step_since + limits.ask);
-    (State::Draining { since, drain, known }, effects)
+    look_first(since, drain, known, give_up, now, limits)
 }
 
 /// A job was there after all.

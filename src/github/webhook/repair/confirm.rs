@@ -23,8 +23,12 @@ impl Repair {
     pub(super) async fn kept(&self) -> Result<Vec<Hook>, LedgerError> {
         let now = self.clock.now();
         let looked: BTreeMap<_, _> = self.desk.ledger().marks(LOOKED).await?.into_iter().collect();
+        let marks = self.desk.ledger().marks(HOOKS).await?;
+        // Only what has a mark is confirmed from here on: a ledger that was begun anew has none, and a hook
+        // that counted as confirmed without one would never be heard of again.
+        self.hooks.forgive();
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
-        for (name, value) in self.desk.ledger().marks(HOOKS).await? {
+        for (name, value) in marks {
             let number = name.strip_prefix(HOOKS).unwrap_or_default();
             let last =
                 looked.get(&format!("{LOOKED}{number}")).and_then(|at| at.parse::<Time>().ok());
@@ -88,7 +92,11 @@ impl Repair {
                 }
                 Ok(_) => {}
                 Err(error) if is_refusal(&error) || error.class == ErrorClass::NotFound => {
-                    tracing::warn!(%hook, %error, "github does not show what this webhook delivers; lost deliveries of it cannot be asked for again");
+                    if self.hooks.is_news(&hook) {
+                        tracing::warn!(%hook, %error, "github does not show what this webhook delivers; lost deliveries of it cannot be asked for again");
+                    } else {
+                        tracing::debug!(%hook, %error, "github still does not show what this webhook delivers");
+                    }
                     self.hooks.refused(hook);
                 }
                 Err(error) => {

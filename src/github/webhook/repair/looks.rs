@@ -60,6 +60,8 @@ pub struct LookUps {
     /// Turns that bring one.
     turns: f64,
     at: Time,
+    /// Over all turns.
+    made: u64,
 }
 
 impl LookUps {
@@ -67,13 +69,13 @@ impl LookUps {
     /// 5,000 calls an hour of one token (GitHub docs, "Primary rate limit"), and launches need most.
     #[must_use]
     pub fn of_jobs(now: Time) -> Self {
-        Self { left: 30.0, most: 30.0, turns: 2.0, at: now }
+        Self { left: 30.0, most: 30.0, turns: 2.0, at: now, made: 0 }
     }
 
     /// For hooks that were only heard of: one each two minutes besides eight at once.
     #[must_use]
     pub fn of_hooks(now: Time) -> Self {
-        Self { left: 8.0, most: 8.0, turns: 24.0, at: now }
+        Self { left: 8.0, most: 8.0, turns: 24.0, at: now, made: 0 }
     }
 
     /// As many of `wanted` as may be made now.
@@ -86,17 +88,25 @@ impl LookUps {
         // As small as `most`, so nothing is cut.
         let may = wanted.min(self.left.max(0.0) as usize);
         self.left -= may as f64;
+        self.made = self.made.saturating_add(may as u64);
         may
+    }
+
+    /// How many were made so far.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.made
     }
 }
 
 /// Which of the jobs that are due are looked up: of those that have become doubtful last the most, and
 /// each fifth of those that have waited longest, so that none waits for ever. `due` has the longest due
-/// first.
+/// first; `made` were looked up before, for most turns have one look-up or none, and each fifth of all
+/// is meant.
 #[must_use]
-pub fn chosen<T: Copy>(due: &[T], may: usize) -> Vec<T> {
+pub fn chosen<T: Copy>(due: &[T], may: usize, made: u64) -> Vec<T> {
     let may = may.min(due.len());
-    let old = may / 5;
+    let old = (usize::try_from(made % 5).unwrap_or_default() + may) / 5;
     let newest = due.iter().rev().take(may - old);
     newest.chain(due.iter().take(old)).copied().collect()
 }

@@ -88,6 +88,26 @@ impl Scene {
         self.repair.desk.hear(ids.map(news).collect()).await.unwrap();
     }
 
+    /// Whoever confirms hooks is at work until the ledger has this one; since when it is looked through.
+    async fn keeps(&self, hook: &Hook) -> Time {
+        let looked = format!("{LOOKED}{}", hook.id);
+        let kept = async {
+            loop {
+                if let Some(at) = self.repair.desk.ledger().mark(&looked).await.unwrap() {
+                    return at.parse::<Time>().unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let at = async {
+            tokio::select! {
+                at = kept => Some(at),
+                () = self.repair.confirm() => None,
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), at).await.unwrap().unwrap()
+    }
+
     /// What the desk was told so far is in the book.
     async fn heard(&self) {
         self.repair.desk.hear(Vec::new()).await.unwrap();
@@ -210,5 +230,26 @@ async fn a_job_that_waits_is_over_only_when_a_github_that_knows_its_repository_s
             let job = scene.repair.desk.job(&1.into()).await.unwrap().unwrap();
             assert_eq!(job.word == JobWord::Done, ended, "look {look}, known: {known}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_the_ledger_has_lost_or_forgotten_is_kept_again_when_it_delivers() {
+    let mark = |of: &str, value: Option<String>| Entry::Mark { name: format!("{of}1"), value };
+    let long_ago = (chrono::Utc::now() - chrono::Duration::days(5)).to_rfc3339();
+    for lost in [vec![mark(HOOKS, None), mark(LOOKED, None)], vec![mark(LOOKED, Some(long_ago))]] {
+        let scene = Scene::of(Failing::default()).await;
+        scene.repair.hooks.heard(hook());
+        let _confirmed = scene.keeps(&hook()).await;
+        assert_eq!(scene.repair.kept().await.unwrap(), [hook()]);
+        // As a ledger that is begun anew beneath the daemon loses it.
+        scene.repair.desk.ledger().write(&lost).await.unwrap();
+        assert!(scene.repair.look(&mut Tries::new(), &mut BTreeSet::new()).await.unwrap());
+        assert_eq!(scene.repair.kept().await.unwrap(), []);
+        scene.repair.hooks.heard(hook());
+        let looked = scene.keeps(&hook()).await;
+        assert_eq!(scene.repair.kept().await.unwrap(), [hook()]);
+        let near = chrono::Utc::now() - chrono::Duration::hours(23);
+        assert!(looked < near, "what was lost meanwhile is looked for: {looked}");
     }
 }

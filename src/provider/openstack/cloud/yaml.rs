@@ -14,6 +14,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 /// Nodes of one file, those that aliases repeat included: a few lines of aliases of aliases make more
 /// than any memory holds.
 const NODES_MAX: usize = 50_000;
+/// Bytes of a text that count as one node more where an alias repeats it.
+const TEXT_STEP: usize = 64;
 /// Mappings and lists within one another.
 const DEPTH_MAX: usize = 50;
 
@@ -134,7 +136,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Node, Vec<String>> {
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     file: Arc<str>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, Arc<Node>>,
     nodes: usize,
     /// What is wrong and hinders no further reading.
     faults: Vec<String>,
@@ -188,20 +190,18 @@ impl<'a> Reader<'a> {
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, String> {
         let line = span.start.line();
         self.count(1, line)?;
-        if depth > DEPTH_MAX {
-            let what = format!("more than {DEPTH_MAX} mappings and lists within one another");
-            return Err(self.fault(line, &what));
-        }
+        self.check_depth(depth, line)?;
         let at = self.place(span);
         let (anchor, what) = match event {
             Event::Alias(id) => {
                 // Unknown to the parser's own table is an error of its own; this one is not done yet.
-                let Some(known) = self.anchors.get(&id) else {
+                let Some(known) = self.anchors.get(&id).cloned() else {
                     return Err(self.fault(line, "an alias stands within what it names"));
                 };
-                let known = known.clone();
-                self.count(size(&known), line)?;
-                return Ok(known);
+                let (cost, deep) = size(&known);
+                self.count(cost, line)?;
+                self.check_depth(depth + deep, line)?;
+                return Ok(Node::clone(&known));
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let tagged = self.tag(tag.as_deref(), line);
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         };
         let node = Node { at, what };
         if anchor > 0 {
-            self.anchors.insert(anchor, node.clone());
+            self.anchors.insert(anchor, Arc::new(node.clone()));
         }
         Ok(node)
     }
@@ -243,6 +243,14 @@ impl<'a> Reader<'a> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > NODES_MAX {
             let what = format!("more than {NODES_MAX} values, those that aliases repeat included");
+            return Err(self.fault(line, &what));
+        }
+        Ok(())
+    }
+
+    fn check_depth(&self, depth: usize, line: usize) -> Result<(), String> {
+        if depth > DEPTH_MAX {
+            let what = format!("more than {DEPTH_MAX} mappings and lists within one another");
             return Err(self.fault(line, &what));
         }
         Ok(())
@@ -316,11 +324,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn size(node: &Node) -> usize {
+/// What it costs to repeat a node, in nodes; and how many mappings and lists stand within one another
+/// in it.
+fn size(node: &Node) -> (usize, usize) {
+    let of_text = |text: &str| 1 + text.len() / TEXT_STEP;
+    let add = |sum: (usize, usize), key: usize, value: &Node| {
+        let (cost, deep) = size(value);
+        (sum.0 + key + cost, sum.1.max(deep + 1))
+    };
     match &node.what {
-        What::Null | What::Text(_) => 1,
-        What::List(nodes) => 1 + nodes.iter().map(size).sum::<usize>(),
-        What::Map(map) => 1 + map.0.iter().map(|entry| size(&entry.value)).sum::<usize>(),
+        What::Null => (1, 0),
+        What::Text(text) => (of_text(text), 0),
+        What::List(nodes) => nodes.iter().fold((1, 0), |sum, node| add(sum, 0, node)),
+        What::Map(map) => {
+            map.0.iter().fold((1, 0), |sum, one| add(sum, of_text(&one.key), &one.value))
+        }
     }
 }
 
@@ -402,5 +420,27 @@ mod tests {
         assert!(faults(&bomb).contains("more than 50000 values"), "{}", faults(&bomb));
         assert!(!faults(&"[".repeat(100_000)).is_empty());
         assert!(faults(&"[".repeat(60)).contains("within one another"));
+    }
+
+    #[test]
+    fn a_long_text_that_aliases_repeat_does_not_fill_the_memory() {
+        let text = |aliases: usize| {
+            format!("a: &a {}\nb: [{}]\n", "x".repeat(6400), "*a, ".repeat(aliases))
+        };
+        assert!(faults(&text(20_000)).contains("more than 50000 values"));
+        assert!(good(&text(100)).map().is_some());
+        let key = format!("a: &a {{{}: x}}\nb: [{}]\n", "x".repeat(640), "*a, ".repeat(10_000));
+        assert!(faults(&key).contains("more than 50000 values"));
+    }
+
+    #[test]
+    fn a_chain_of_aliases_is_no_deeper_than_what_is_written_out() {
+        let chain = |links: usize| {
+            let link = |n: usize| format!("a{n}: &a{n} [*a{}]\n", n - 1);
+            (1..=links).fold("a0: &a0 [x]\n".to_owned(), |text, n| text + &link(n))
+        };
+        assert!(good(&chain(48)).map().is_some());
+        let told = faults(&chain(60));
+        assert!(told.contains("line 50: more than 50 mappings and lists"), "{told}");
     }
 }

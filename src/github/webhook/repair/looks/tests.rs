@@ -139,11 +139,30 @@ fn three_thousand_doubtful_jobs_cost_a_small_part_of_githubs_hour() {
 #[test]
 fn the_newest_doubt_goes_first_and_the_oldest_is_not_left_for_ever() {
     let due: Vec<u32> = (0..100).collect();
-    assert_eq!(chosen(&due, 10), [99, 98, 97, 96, 95, 94, 93, 92, 0, 1]);
-    assert_eq!(chosen(&due, 3), [99, 98, 97]);
-    assert_eq!(chosen(&due, 0), [0; 0]);
-    let mut all = chosen(&due, 500);
+    assert_eq!(chosen(&due, 10, 0), [99, 98, 97, 96, 95, 94, 93, 92, 0, 1]);
+    assert_eq!(chosen(&due, 3, 0), [99, 98, 97]);
+    assert_eq!(chosen(&due, 0, 4), [0; 0]);
+    let mut all = chosen(&due, 500, 0);
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 100, "each once");
+}
+
+#[test]
+fn where_each_turn_has_one_look_up_each_fifth_is_of_the_oldest() {
+    let begin: Time = "2026-11-28T00:00:00Z".parse().unwrap();
+    let turn = Pace::default().turn;
+    let (due, mut purse) = ((0..100).collect::<Vec<u32>>(), LookUps::of_jobs(begin));
+    let (mut oldest, mut all) = (0, 0);
+    // What may be made at once, and then one each ten seconds.
+    for turns in 0..100 {
+        let made = purse.made();
+        let may = purse.take(1, turn, begin + turn * turns);
+        let asked = chosen(&due, may, made);
+        assert_eq!(asked.len(), may);
+        all += asked.len();
+        oldest += asked.iter().filter(|job| **job == 0).count();
+    }
+    assert!(all >= 50, "{all}");
+    assert_eq!(oldest, all / 5);
 }
