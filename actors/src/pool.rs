@@ -1,6 +1,8 @@
 //! A pool's plan: which runners to create and which to drain, and why.
 //!
 //! - `max` bounds what is asked for, and counts every VM that may exist, the draining ones included.
+//! - What may be on its way since before the start is waited for, for seconds: an order that is given
+//!   twice makes a VM that nobody needs.
 //! - A shrink takes the oldest idle runners first and never a busy one; it waits while a listing is
 //!   missing, partial or old.
 //! - Launches that fail in a row hold the whole pool back, then let one launch probe; they hold no
@@ -58,6 +60,11 @@ pub struct Plan {
 /// lost sweep stops no shrink and an outage does.
 pub const LISTING_MAX_AGE: Duration = Duration::from_secs(240);
 
+/// How long what a daemon ordered before it was killed is waited for before it is ordered again: an
+/// order that had reached the cloud is in its listings by then as a rule, and one that had not costs
+/// its runner this much.
+pub const UNDER_WAY: Duration = Duration::from_secs(10);
+
 /// Plans a pool toward `target` runners that are not draining.
 #[must_use]
 pub fn plan(target: u32, roster: &Roster, policy: &Policy, now: Time) -> Plan {
@@ -85,6 +92,21 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
         ));
         return;
     }
+    let (found, until) = roster.under_way(now);
+    let wanted = missing.saturating_sub(found);
+    if let (Some(until), true) = (until, wanted < missing) {
+        // With no listing of the forge, any number of orders may have been under way at the start.
+        plan.because.push(format!(
+            "{missing} more wanted; {} may be on their way from before the start: waits for them until {}",
+            missing - wanted,
+            moment(until, now),
+        ));
+        plan.again_at = Some(until);
+        if wanted == 0 {
+            return;
+        }
+    }
+    let missing = wanted;
     let room = policy.max.saturating_sub(roster.vms());
     let mut create = missing.min(room);
     if create < missing {

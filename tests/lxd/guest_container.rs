@@ -313,14 +313,15 @@ async fn upkeep_is_held_off_needrestart_leaves_the_guest_alone_and_the_pools_com
     let seen = container.exec(
         "cat /run/before-ran; \
          for unit in apt-daily.timer apt-daily.service apt-daily-upgrade.timer; do \
-         systemctl is-enabled $unit; systemctl is-active $unit; done; \
+         systemctl is-enabled $unit | sed s/-runtime//; systemctl is-active $unit; done; \
          perl -e 'my %nrconf; eval join(\"\", <>); die $@ if $@; \
          print \"exempt\\n\" if grep { \"runner-fleet-guest.service\" =~ $_ } \
          keys %{$nrconf{override_rc}}' /etc/needrestart/conf.d/runner-fleet.conf",
     );
     let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
     let lines: Vec<&str> = seen.lines().collect();
-    let held = ["masked-runtime", "inactive"].repeat(3);
+    // For good where the image did it itself (the timers of this one), for this life by the guest.
+    let held = ["masked", "inactive"].repeat(3);
     assert_eq!(lines[..1], ["0"], "{seen}");
     assert_eq!(lines[1..7], held[..], "{seen}");
     assert_eq!(lines[7..], ["exempt"], "{seen}");

@@ -60,6 +60,11 @@ impl Outside {
                 Group { id: 7, name: "Builders".to_owned(), default: false },
             ],
             rate_limit: None,
+            // Minutes at GitHub. A daemon that is killed before it has noted its session waits for it.
+            scale_sets: github::SetOptions {
+                session_lapses: Duration::from_secs(5),
+                ..github::SetOptions::default()
+            },
             latency,
             seed,
             recorder: Some(Arc::new(move |exchange| {

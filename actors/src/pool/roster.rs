@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Doubted, Failures};
+use super::{Doubted, Failures, UNDER_WAY};
 use crate::{
     event::{Counts, DrainReason, Phase},
     name::{PoolName, RunnerName},
@@ -58,6 +58,8 @@ pub struct Roster {
     tombstones: BTreeMap<RunnerName, Time>,
     /// When the cloud was last listed whole.
     pub cloud_seen: Option<Time>,
+    /// When the cloud was listed whole for the first time.
+    cloud_since: Option<Time>,
     /// Whether the newest listing of the cloud was whole.
     pub cloud_whole: bool,
     /// When the forge was last listed whole.
@@ -144,6 +146,7 @@ impl Roster {
             self.cloud_whole = listing.complete && !self.doubt_vms(listing);
             if self.cloud_whole {
                 self.cloud_seen = Some(listing.as_of);
+                self.cloud_since.get_or_insert(now);
             }
             self.vms = Some(Arc::clone(listing));
             self.note_lingering(pool, listing, self.cloud_whole);
@@ -313,6 +316,30 @@ impl Roster {
         let held = self.members.values().filter(|member| member.state.holds_vm()).count();
         let lingering = self.lingering.keys().filter(|name| !self.members.contains_key(*name));
         u32::try_from(held + lingering.count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many runners an earlier daemon may have ordered of which no VM is listed yet, and until when
+    /// the first of them is waited for. As long as the forge was not listed, that may be all of them.
+    #[must_use]
+    pub fn under_way(&self, now: Time) -> (u32, Option<Time>) {
+        let waits = |since: Time| Some(since + UNDER_WAY).filter(|until| now < *until);
+        if self.registrations.is_none()
+            && let Some(until) = self.cloud_since.and_then(waits)
+        {
+            return (u32::MAX, Some(until));
+        }
+        let ordered = self.members.values().filter_map(|member| match &member.state {
+            State::Draining { since, drain, known }
+                if drain.reason == DrainReason::Orphan && !drain.vm_gone && known.vm.is_none() =>
+            {
+                waits(*since)
+            }
+            _ => None,
+        });
+        let (found, first) = ordered.fold((0_u32, None), |(found, first), until| {
+            (found.saturating_add(1), Some(first.map_or(until, |first: Time| first.min(until))))
+        });
+        (found, first)
     }
 
     fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {

@@ -12,5 +12,6 @@ mod facts;
 mod lifecycle;
 mod order;
 mod properties;
+mod under_way;
 mod unlisted;
 mod words;
