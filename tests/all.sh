@@ -8,7 +8,8 @@
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
 # run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
 # tests/expected-skips.txt has it, so that nothing stops being tested in silence.
-# Everything is compiled first; then suites that mostly wait run beside each other, in two lanes. Each
+# Everything is compiled first, and the suites without servers run alone. Then what mostly waits for a
+# server runs in lanes beside each other, and what only computes beside them, at the lowest priority. Each
 # phase has a budget in tests/README.md, and what it took is shown against it.
 # What is shown is short: a line for each file of tests, what was measured and, in the end, whatever
 # failed. The whole output of each phase: target/all-tests/.
@@ -155,21 +156,27 @@ simulation() {
   RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} cargo test --test simulation -- --nocapture
 }
 
-# server_tests NAME FILTER...: what is ignored elsewhere, because it needs that server. One test is a
-# process that another test starts and kills.
+# executable FILE: what the build made of it.
+executable() { sed -n "s|^ *Executable $1 (\(.*\))$|\1|p" "$logs/build.log"; }
+
+# server_tests NAME FILTER...: what is ignored elsewhere, because it needs that server. Not by cargo, which
+# would wait for the lints. One test is a process that another test starts and kills.
 server_tests() {
-  local name=$1
+  local name=$1 file=tests/$1/main.rs
   shift
-  cargo test --test "$name" -- --ignored --show-output --skip the_daemon_that_is_killed "$@"
+  printf '     Running %s\n' "$file"
+  "$(executable "$file")" --ignored --show-output --skip the_daemon_that_is_killed "$@"
 }
 
 # Each of LXD's suites has it for itself: some count its memory, some measure.
 lxd_suites() {
-  local file status=0
+  local file threads status=0
   for file in tests/lxd/*.rs; do
     file=${file##*/}
     [ "$file" != main.rs ] || continue
-    server_tests lxd "${file%.rs}::" || status=1
+    # Most of these wait for one container each.
+    [ "$file" = guest_container.rs ] && threads=4 || threads=2
+    RUST_TEST_THREADS=$threads server_tests lxd "${file%.rs}::" || status=1
   done
   return "$status"
 }
@@ -181,9 +188,13 @@ reduced() {
     cargo check -p runner-fleet --no-default-features
 }
 
-tests_lane() {
-  phase tests all_tests
+# What only computes, and takes what the servers' suites leave. Whatever it starts inherits the priority.
+quiet_lane() {
+  renice -n 19 "$BASHPID" >/dev/null
   phase simulation simulation
+  phase clippy cargo clippy --workspace --all-targets -- -D warnings
+  phase doc documentation
+  phase reduced reduced
 }
 
 lxd_lane() {
@@ -290,13 +301,14 @@ fi
 phase scripts scripts
 phase formatting cargo fmt --all --check
 phase lock lock_file
-phase clippy cargo clippy --workspace --all-targets -- -D warnings
-phase doc documentation
-phase reduced reduced
 if phase build build; then
   # Alone: its daemons and fakes want what a busy LXD takes away.
-  tests_lane
-  [ -z "$servers" ] || beside lxd_lane openstack_queue_lane
+  phase tests all_tests
+  lanes=(quiet_lane)
+  [ -z "$servers" ] || lanes=(lxd_lane openstack_queue_lane quiet_lane)
+  beside "${lanes[@]}"
+else
+  phase clippy cargo clippy --workspace --all-targets -- -D warnings
 fi
 
 failed=$(($(count failed) + $(wc -l <"$failed_phases")))

@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// Machines at once, and how many after one another.
 const MACHINES: u64 = 10;
-const LIVES: u64 = 4;
+const LIVES: u64 = 2;
 /// Orders of one life at most; a life ends with its job.
 const ORDERS: u32 = 25;
 const BOOT: Duration = Duration::from_secs(300);
