@@ -63,13 +63,11 @@ use self::{
 pub use self::{clouds::read_clouds, online::check_online};
 use crate::{
     config::{Config, Env},
-    demand::JobEars,
+    demand::{JobEars, queue::line::Broker, webhook::repair},
     github::{
         budget,
         downloads::{Catalogue, Downloads},
-        queue::line::Broker,
         records::Records,
-        webhook::repair,
     },
     home,
     http::{self, ApiToken, Control, api::FleetInfo},

@@ -1,6 +1,6 @@
 //! Demand in the daemon: what is kept on disk, and who joins it.
 //!
-//! The sources themselves live beside GitHub's client, one file each. Here is what they share: the
+//! The sources are [`webhook`], [`scale_set`], [`queue`], [`planner`] and [`guests`]. They share the
 //! [`ledger`], where news of jobs are kept before anybody is told that they were taken, and the
 //! [`desk`], where news become the demand of pools; [`own`] records the jobs of pools whose sources name none.
 
@@ -10,8 +10,13 @@ use runner_fleet_actors::{
 };
 
 pub mod desk;
+pub mod guests;
 pub mod ledger;
 pub mod own;
+pub mod planner;
+pub mod queue;
+pub mod scale_set;
+pub mod webhook;
 
 /// Who is told that a runner of this fleet has begun or ended a job, by the forge's own word. Must not
 /// block; what is said of a runner that is not there is dropped.

@@ -23,14 +23,11 @@ use crate::{
     demand::{
         JobEars,
         desk::{self, Desk},
+        guests::GuestReports,
         ledger::Ledger,
         own::{self, OwnJobs},
-    },
-    github::{
-        Github,
         planner::{self, Planner},
         queue::{self, Queue, QueueConfig, QueuePool, line::Broker},
-        records::Records,
         scale_set::{self, Hears, PoolSet, ScaleSets},
         webhook::{
             door::{self, Door},
@@ -38,7 +35,7 @@ use crate::{
             signature::Secrets,
         },
     },
-    home::reports::GuestReports,
+    github::{Github, records::Records},
     http::{
         api::SourceStatus,
         server::{self, Bounds, tls::Tls},

@@ -49,10 +49,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::status::QueueStatus;
 use self::{line::Broker, message::Origin, watch::Watch};
-use super::{auth::TokenSource, records::Records};
+use super::desk::Desk;
 use crate::{
     config::{self, Env, QueueKind},
-    demand::desk::Desk,
+    github::{TokenSource, records::Records},
 };
 
 /// One broker and how it is reached.

@@ -51,9 +51,9 @@ pub use self::{
     share::{demand, share},
     stream::Pace,
 };
-use super::transport::{causes, trusting};
 use crate::{
     config::{Env, PlannerAccess, SecretSource},
+    github::transport::{causes, trusting},
     redirect,
 };
 
