@@ -32,6 +32,7 @@ pub mod line;
 pub mod message;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
+pub mod source;
 mod status;
 pub mod verdict;
 mod watch;

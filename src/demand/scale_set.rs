@@ -22,6 +22,7 @@ pub mod listener;
 mod news;
 mod outside;
 mod queue;
+pub mod source;
 mod talk;
 pub mod wire;
 
