@@ -17,10 +17,13 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, Mac};
 use runner_fleet::{
-    demand::{desk::Desk, ledger::Ledger},
-    github::webhook::{
-        door::{BODY_MAX, Door, router},
-        signature::Secrets,
+    demand::{
+        desk::Desk,
+        ledger::Ledger,
+        webhook::{
+            door::{BODY_MAX, Door, router},
+            signature::Secrets,
+        },
     },
     http::server::{self, Bounds},
 };

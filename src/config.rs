@@ -23,6 +23,7 @@ mod guest;
 mod guests;
 mod hide;
 mod limits;
+mod mark;
 mod planner;
 mod pool;
 mod provider;
@@ -51,6 +52,7 @@ pub use self::{
     guest::{Application, Architecture, Guest, Pinned},
     guests::{Certificate, Guests},
     limits::Limits,
+    mark::{Mark, Marker},
     planner::PlannerAccess,
     pool::Pool,
     provider::{LxdAccess, LxdReach, Provider, ProviderKind},

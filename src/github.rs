@@ -19,22 +19,18 @@ pub mod applications;
 pub mod auth;
 pub mod budget;
 mod check;
-mod client;
+pub(crate) mod client;
 pub mod downloads;
 pub mod freshness;
 mod groups;
 mod listing;
-mod look_up;
-pub mod planner;
-pub mod queue;
-mod reading;
+pub(crate) mod look_up;
+pub(crate) mod reading;
 pub mod records;
 pub mod refusal;
 mod register;
 pub mod route;
-pub mod scale_set;
-mod transport;
-pub mod webhook;
+pub(crate) mod transport;
 mod wire;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -110,12 +106,12 @@ impl GithubConfig {
 
 /// The forge over GitHub's REST API.
 pub struct Github {
-    client: client::Client,
+    pub(crate) client: client::Client,
     /// For what is not the REST API: GitHub's actions service.
-    http: reqwest::Client,
-    moves: redirect::Said,
-    timeouts: Timeouts,
-    fleet: FleetId,
+    pub(crate) http: reqwest::Client,
+    pub(crate) moves: redirect::Said,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) fleet: FleetId,
     groups: groups::Groups,
     pages: listing::Pages,
 }

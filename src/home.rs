@@ -29,7 +29,6 @@
 
 mod hub;
 mod key;
-pub mod reports;
 mod routes;
 mod wire;
 
@@ -43,7 +42,6 @@ use crate::http::server;
 pub use self::{
     hub::{Hub, Order, OrderWord, Patience},
     key::GuestKey,
-    reports::{GuestReports, Heard, ReportsStatus},
     routes::{BODY_MAX, Home, router},
     wire::{Answer, Told},
 };

@@ -20,3 +20,4 @@ pub mod process;
 pub mod provider;
 mod redirect;
 pub mod state;
+mod tasks;

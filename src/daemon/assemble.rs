@@ -1,13 +1,13 @@
 //! From a configuration to the parts of a fleet.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use runner_fleet_actors::{
     fleet::PoolSetup,
     hands::Blueprint,
     name::FleetId,
     pool::{Policy, actor::Configure},
-    port::{Clock, DemandSource, ErrorClass, Forge, PortError, Provider, Shape},
+    port::{Clock, DemandSource, ErrorClass, PortError, Provider, Shape},
     runner, scaler,
 };
 
@@ -19,7 +19,7 @@ use crate::{
         Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind,
         SecretSource,
     },
-    github::{Auth, Github, GithubConfig, TokenSource, downloads::Catalogue, records::Records},
+    github::{Auth, Github, GithubConfig, TokenSource},
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
@@ -107,47 +107,6 @@ impl Cloud {
             #[cfg(feature = "openstack")]
             Self::OpenStack(cloud) => Arc::new(*cloud),
             Self::Lxd(cloud) => Arc::new(cloud),
-        }
-    }
-}
-
-/// All ports of a configuration.
-pub(super) struct Ports {
-    pub github: Arc<Github>,
-    pub forge: Arc<dyn Forge>,
-    pub catalogue: Arc<dyn Catalogue>,
-    pub records: Arc<dyn Records>,
-    pub providers: BTreeMap<String, Arc<dyn Provider>>,
-}
-
-/// Connects every port; makes no call that must succeed. All faults are reported, not the first.
-pub(super) async fn ports(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    minute: Duration,
-) -> Result<Ports, Vec<PortError>> {
-    let mut faults = Vec::new();
-    let mut providers = BTreeMap::new();
-    for (name, provider) in &config.providers {
-        match limited(name, provider, &config.fleet.id, clock).await {
-            Ok(port) => {
-                providers.insert(name.clone(), port);
-            }
-            Err(fault) => faults.push(fault),
-        }
-    }
-    match github(config, clock, minute) {
-        Ok(github) if faults.is_empty() => {
-            let github = Arc::new(github);
-            let forge: Arc<dyn Forge> = Arc::clone(&github) as Arc<dyn Forge>;
-            let records: Arc<dyn Records> = Arc::clone(&github) as Arc<dyn Records>;
-            let catalogue: Arc<dyn Catalogue> = Arc::clone(&github) as Arc<dyn Catalogue>;
-            Ok(Ports { github, forge, catalogue, records, providers })
-        }
-        Ok(_) => Err(faults),
-        Err(fault) => {
-            faults.push(fault);
-            Err(faults)
         }
     }
 }

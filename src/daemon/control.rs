@@ -11,41 +11,37 @@ use actix::Addr;
 use async_trait::async_trait;
 use runner_fleet_actors::{
     event::{ReadModel, SharedModel},
-    fleet::{Fix, FleetActor, Reconcile, Reload, Route, RouteError},
+    fleet::{Fix, FleetActor, Reconcile, Route, RouteError},
     name::{PoolName, RunnerName},
     pool::actor::{Order, Refused},
-    port::{Clock, Forge, PortStatus, Provider},
+    port::{Clock, PortStatus},
 };
 
 use super::{
-    Pace, assemble,
+    api::Api,
     held::{self, Held},
+    life::{Life, Renewal},
+    observers::Observers,
+    ports::Ports,
     readiness,
     reception::Reception,
-    renewable::Renewable,
-    rotation::{Origin, Rotating},
     scopes::Scopes,
     sources::Sources,
     targets::Targets,
-    user_data::Makings,
 };
 use crate::{
     config::Config,
-    demand::desk::Desk,
-    github::{
-        downloads::{Catalogue, Downloads},
-        records::Records,
-    },
+    demand::{SOURCES, desk::Desk},
+    github::downloads::Downloads,
     http::{
         ApiToken, Control, Refusal,
-        api::{self, FleetInfo, Readiness},
+        api::{self as wire, FleetInfo, Readiness},
     },
-    journal::Journal,
     log::LogControl,
     state::StateFolder,
 };
 
-/// The daemon as its API sees it.
+/// The daemon as its API sees it, and as its parts see each other.
 pub(super) struct Door {
     pub model: SharedModel,
     pub fleet: Addr<FleetActor>,
@@ -55,26 +51,22 @@ pub(super) struct Door {
     pub listing_max_age: Mutex<Duration>,
     pub config: tokio::sync::Mutex<Config>,
     pub path: PathBuf,
-    pub pace: Pace,
     pub folder: StateFolder,
-    pub targets: Targets,
+    pub targets: Arc<Targets>,
     pub scopes: Scopes,
     pub downloads: Arc<Downloads>,
-    pub forge: Arc<Renewable<dyn Forge>>,
-    pub catalogue: Arc<Renewable<dyn Catalogue>>,
-    pub records: Arc<Renewable<dyn Records>>,
+    pub observers: Arc<Observers>,
+    pub ports: Arc<Ports>,
+    pub api: Arc<Api>,
+    pub reception: Option<Arc<Reception>>,
     pub sources: Arc<Sources>,
-    pub providers: Mutex<BTreeMap<String, Arc<Rotating>>>,
     /// What the places of `config` held when it was taken over.
     pub held: Mutex<Held>,
-    pub api_token: Option<ApiToken>,
-    pub reception: Option<Arc<Reception>>,
-    pub journal: Option<Arc<Journal>>,
     pub log: Option<LogControl>,
-    pub io: tokio::runtime::Handle,
+    pub life: Life<Self>,
 }
 
-fn gone<E>(_: E) -> Refusal {
+pub(super) fn gone<E>(_: E) -> Refusal {
     Refusal::Unavailable("the fleet is stopping or being started again; try once more".to_owned())
 }
 
@@ -116,81 +108,6 @@ impl Door {
         self.fleet.send(Route { pool, order }).await.map_err(gone)?.map_err(refusal)
     }
 
-    /// Renews whatever another configuration is made of, or other secrets, keys and certificates in the
-    /// same places, and says which.
-    async fn renew_ports(
-        &self,
-        old: &Config,
-        new: &Config,
-        held: &Held,
-    ) -> Result<Vec<String>, Refusal> {
-        let invalid =
-            |fault: runner_fleet_actors::port::PortError| Refusal::Invalid(fault.to_string());
-        let mut was = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Not what it held at the last reload: a refusal may have made it take up another since.
-        was.providers = self
-            .providers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(name, rotating)| (name.clone(), rotating.held()))
-            .collect();
-        let changes = held::changes(&was, held, old, new);
-        let mut renewed = Vec::new();
-        // Clouds and GitHub are made before anything is put in place, so their faults change nothing.
-        // What follows is read and put in place one after the other: a fault there leaves what stands
-        // before it renewed, which is what its place holds.
-        let mut providers = Vec::new();
-        for name in &changes.providers {
-            if let Some(origin) = Origin::of(name, new, held, &self.clock) {
-                let port = origin.make().await.map_err(invalid)?;
-                providers.push((name.clone(), port, origin));
-            }
-        }
-        let github = match changes.github {
-            true => {
-                let github = assemble::github(new, &self.clock, self.pace.minute);
-                Some(Arc::new(github.map_err(invalid)?))
-            }
-            false => None,
-        };
-        if let Some(reception) = &self.reception {
-            reception.renew_certificate().map_err(Refusal::Invalid)?;
-        }
-        let planner = self.sources.renew(new, changes.planner).map_err(Refusal::Invalid)?;
-        if let Some((token, listen)) = self.api_token.as_ref().zip(new.api.listen.as_ref()) {
-            let other = token.renew(&listen.token);
-            let other = other.map_err(|error| Refusal::Invalid(format!("api: {error}")))?;
-            renewed.extend(other.then(|| "the api's token is renewed".to_owned()));
-        }
-        for (what, is_new) in [
-            ("the guests' certificate is renewed", changes.guests),
-            ("the webhooks' secrets and certificate are renewed", changes.webhooks),
-            ("the planner's token and authorities are renewed", planner),
-            ("the queue's address and authorities are renewed", changes.queue),
-        ] {
-            renewed.extend(is_new.then(|| what.to_owned()));
-        }
-        if let Some(github) = github {
-            self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
-            self.records.renew(Arc::clone(&github) as Arc<dyn Records>);
-            self.sources.renew_github(Arc::clone(&github));
-            self.catalogue.renew(github);
-            renewed.push("github is renewed".to_owned());
-        }
-        let mut known = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, port, origin) in providers {
-            renewed.push(format!("provider {name} is renewed"));
-            match known.get(&name) {
-                Some(rotating) => rotating.renew(port, origin),
-                None => {
-                    known.insert(name, Arc::new(Rotating::new(port, origin)));
-                }
-            }
-        }
-        Ok(renewed)
-    }
-
     async fn take_over(&self) -> Result<String, Refusal> {
         let mut current = self.config.lock().await;
         let new =
@@ -203,37 +120,17 @@ impl Door {
                     .to_owned(),
             ));
         }
-        let makings = Makings::new(
-            new.guests.as_ref(),
-            self.reception.as_deref(),
-            Arc::clone(&self.downloads),
-        )
-        .map_err(Refusal::Invalid)?;
-        // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
-        let _left = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
-        let held = Held::read(&new);
-        let mut done = self.renew_ports(&current, &new, &held).await?;
-        self.sources.reload(&new).map_err(Refusal::Invalid)?;
-        let pools = new
-            .pools
-            .iter()
-            .map(|p| assemble::pool(p, &makings, &self.targets, &self.pace, self.sources.of(p)))
-            .collect();
-        let providers = self
-            .providers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(name, port)| (name.clone(), Arc::clone(port) as Arc<dyn Provider>))
-            .collect();
-        done.extend(self.fleet.send(Reload { providers, pools }).await.map_err(gone)?);
+        let held = Held::read(&new, SOURCES);
+        let was = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let was = Held { providers: self.ports.held(), ..was };
+        let changes = held::changes(&was, &held, &current, &new);
+        let renewal = Renewal { new, held, changes };
+        let mut done = self.life.renew(self, &renewal).await?;
+        let Renewal { new, held, .. } = renewal;
         *self.listing_max_age.lock().unwrap_or_else(PoisonError::into_inner) =
             new.fleet.listing_max_age;
         if let Some(log) = &self.log {
             log.set_level(new.fleet.log_level);
-        }
-        if let Some(journal) = &self.journal {
-            journal.reopen();
         }
         for warning in &new.warnings {
             let warning = warning.at(&self.path);
@@ -242,7 +139,7 @@ impl Door {
         if !restart.is_empty() {
             done.push(format!("waiting for a restart: {}", restart.join(", ")));
         }
-        let given = held::given_at_the_start(&new);
+        let given = held::given_at_the_start(&new, SOURCES);
         if !given.is_empty() {
             done.push(format!(
                 "read at the start only, a new value needs a restart: {}",
@@ -262,10 +159,10 @@ impl Control for Door {
     }
 
     fn api_token(&self) -> Option<&ApiToken> {
-        self.api_token.as_ref()
+        self.api.token.as_ref()
     }
 
-    fn sources(&self) -> Vec<api::SourceStatus> {
+    fn sources(&self) -> Vec<wire::SourceStatus> {
         self.sources.status()
     }
 
@@ -276,7 +173,7 @@ impl Control for Door {
     fn fleet(&self) -> FleetInfo {
         let info = self.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let notes = self.folder.troubles().notes();
-        let notes = notes.into_iter().map(|(at, what)| api::Note { at, what }).collect();
+        let notes = notes.into_iter().map(|(at, what)| wire::Note { at, what }).collect();
         FleetInfo { notes, ..info }
     }
 
@@ -288,13 +185,8 @@ impl Control for Door {
         told
     }
 
-    /// As they are now, also between two listings.
     fn ports(&self) -> BTreeMap<String, PortStatus> {
-        let providers = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ports: BTreeMap<_, _> =
-            providers.iter().map(|(name, port)| (name.clone(), port.status())).collect();
-        ports.insert("github".to_owned(), self.forge.status());
-        ports
+        self.ports.status()
     }
 
     async fn set_target(&self, pool: &PoolName, runners: Option<u32>) -> Result<(), Refusal> {
@@ -337,7 +229,7 @@ impl Control for Door {
 
     async fn reload(&self) -> Result<String, Refusal> {
         let result = self.take_over().await;
-        let reload = api::Reload {
+        let reload = wire::Reload {
             at: self.clock.now(),
             ok: result.is_ok(),
             what: match &result {

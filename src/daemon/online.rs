@@ -4,8 +4,6 @@
 //! Everything is asked, and every answer shown: a check that stops at the first fault is run five
 //! times. Nothing is created.
 
-mod demand;
-
 use std::{process::ExitCode, sync::Arc};
 
 use runner_fleet_actors::port::{Clock, Shape, TokioClock};
@@ -21,9 +19,10 @@ use crate::{
         table::{table, terminal_width},
     },
     config::Config,
+    demand::SOURCES,
     github::{Github, budget},
     home::Tls,
-    provider::Grade,
+    provider::{Finding, Grade},
 };
 
 /// One thing that was asked.
@@ -37,6 +36,17 @@ pub struct Asked {
     pub about: String,
     /// What came back and, where it is not fine, what to do.
     pub what: String,
+}
+
+impl Asked {
+    fn of(whom: &str, Finding { grade, about, what }: Finding) -> Self {
+        let grade = match grade {
+            Grade::Fine => OK,
+            Grade::Warning => WARNING,
+            Grade::Fault => FAULT,
+        };
+        Self { grade, whom: whom.to_owned(), about, what }
+    }
 }
 
 const OK: &str = "ok";
@@ -94,18 +104,12 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
     if let Some(github) = &github {
         asked.extend(ask_github(config, github).await);
     }
-    asked.extend(demand::ask(config, github.as_ref(), &clock).await);
-    let guests = config.guests.as_ref().and_then(|guests| guests.tls.clone());
-    let webhooks = config.webhooks.as_ref().and_then(|webhooks| webhooks.tls.clone());
-    let certificates = [("guests", guests), ("webhooks", webhooks)];
-    for (whom, tls) in certificates.into_iter().filter_map(|(whom, tls)| Some((whom, tls?))) {
-        let (grade, what) = match Tls::read(tls) {
-            Ok(_) => (OK, "certificate and key belong together".to_owned()),
-            Err(fault) => (FAULT, fault),
-        };
-        let (whom, about) = (whom.to_owned(), "certificate".to_owned());
-        asked.push(Asked { grade, whom, about, what });
+    for kind in SOURCES {
+        let found = kind.ask(config, github.as_ref(), &clock).await;
+        asked.extend(found.into_iter().map(|finding| Asked::of(kind.name(), finding)));
     }
+    let guests = config.guests.as_ref().and_then(|guests| guests.tls.clone());
+    asked.extend(guests.map(|tls| Asked::of("guests", Tls::check(tls))));
     for (name, provider) in &config.providers {
         let whom = format!("provider {name}");
         let shapes: Vec<Shape> = config
@@ -116,15 +120,8 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             .collect();
         match Cloud::connect(name, provider, &config.fleet.id, &clock).await {
             Ok(cloud) => {
-                for finding in cloud.check_online(&shapes).await {
-                    let grade = match finding.grade {
-                        Grade::Fine => OK,
-                        Grade::Warning => WARNING,
-                        Grade::Fault => FAULT,
-                    };
-                    let (about, what) = (finding.about, finding.what);
-                    asked.push(Asked { grade, whom: whom.clone(), about, what });
-                }
+                let found = cloud.check_online(&shapes).await;
+                asked.extend(found.into_iter().map(|finding| Asked::of(&whom, finding)));
             }
             Err(fault) => asked.push(Asked {
                 grade: FAULT,

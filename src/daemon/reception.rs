@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix::Addr;
 use async_trait::async_trait;
+use futures::FutureExt;
 use runner_fleet_actors::{
     event::{FleetEvent, SharedModel},
     fleet::{FleetActor, Route, RouteError},
@@ -16,14 +17,19 @@ use runner_fleet_actors::{
     port::{Clock, Guests, Observer},
     runner::{Event, Report},
 };
-use tokio_util::sync::CancellationToken;
 
+use super::{
+    control::Door,
+    life::{Change, Part, Renewal},
+};
 use crate::{
     config,
     demand::desk::Desk,
     github::downloads::Downloads,
-    home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Serving, Standing, Tls, Told},
+    home::{self, Bounds, Deaf, Ears, GuestKey, Home, Hub, Standing, Tls, Told},
+    http::Refusal,
     state::StateFolder,
+    tasks::Tasks,
 };
 
 /// All that guests need of a daemon.
@@ -34,6 +40,7 @@ pub(super) struct Reception {
     key: GuestKey,
     hub: Arc<Hub>,
     tls: Option<Arc<Tls>>,
+    tasks: Tasks,
 }
 
 impl Reception {
@@ -44,7 +51,8 @@ impl Reception {
     pub(super) fn prepare(config: &config::Guests, folder: &StateFolder) -> Result<Self, String> {
         let tls = config.tls.clone().map(Tls::read).transpose()?.map(Arc::new);
         let key = GuestKey::open_in(folder)?;
-        Ok(Self { config: config.clone(), folder: folder.clone(), key, hub: Arc::default(), tls })
+        let (config, folder, hub) = (config.clone(), folder.clone(), Arc::default());
+        Ok(Self { config, folder, key, hub, tls, tasks: Tasks::default() })
     }
 
     /// Writes the key where the disk has refused it so far.
@@ -64,40 +72,55 @@ impl Reception {
             None => Arc::new(NoGuests),
         }
     }
+}
 
-    /// Shows guests the certificate as it is in its file now. On an error the old one stays.
-    ///
-    /// # Errors
-    /// What is wrong with which file.
-    pub(super) fn renew_certificate(&self) -> Result<(), String> {
-        self.tls.as_ref().map_or(Ok(()), |tls| tls.renew())
+#[async_trait]
+impl Part<Door> for Reception {
+    async fn start(&self, door: &Arc<Door>) -> Result<(), String> {
+        let ears = Arc::new(Fleet {
+            model: Arc::clone(&door.model),
+            fleet: door.fleet.clone(),
+            observer: Arc::clone(&door.observers) as Arc<dyn Observer>,
+            clock: Arc::clone(&door.clock),
+            downloads: Arc::clone(&door.downloads),
+            desk: Arc::clone(&door.sources.desk),
+        });
+        let (key, hub) = (self.key.clone(), Arc::clone(&self.hub));
+        let home = Arc::new(Home { key, hub, ears, stop: self.tasks.stop() });
+        let (listen, bounds) = (self.config.listen, Bounds::guests(home::BODY_MAX));
+        let serving = home::serve(listen, self.tls.clone(), home, bounds)
+            .await
+            .map_err(|error| format!("guests.listen: {error}"))?;
+        self.tasks.take("guests", serving.task);
+        Ok(())
     }
 
-    /// Listens until `stop`.
-    ///
-    /// # Errors
-    /// The address is not to be had.
-    pub(super) async fn open(
-        &self,
-        ears: Arc<dyn Ears>,
-        stop: CancellationToken,
-    ) -> Result<Serving, String> {
-        let (key, hub) = (self.key.clone(), Arc::clone(&self.hub));
-        let home = Arc::new(Home { key, hub, ears, stop });
-        home::serve(self.config.listen, self.tls.clone(), home, Bounds::guests(home::BODY_MAX))
-            .await
-            .map_err(|error| format!("guests.listen: {error}"))
+    async fn renew<'a>(&'a self, _: &'a Door, to: &'a Renewal) -> Result<Change<'a>, Refusal> {
+        let certificate = self.tls.as_ref().map(|tls| tls.renew()).transpose();
+        let certificate = certificate.map_err(Refusal::Invalid)?;
+        let said = to.changes.guests.then(|| "the guests' certificate is renewed".to_owned());
+        let change = async move {
+            if let Some(show) = certificate {
+                show();
+            }
+            Ok(Vec::from_iter(said))
+        };
+        Ok(change.boxed())
+    }
+
+    async fn stop(&self) {
+        self.tasks.end().await;
     }
 }
 
 /// The fleet, as far as it listens to guests.
-pub(super) struct Fleet {
-    pub model: SharedModel,
-    pub fleet: Addr<FleetActor>,
-    pub observer: Arc<dyn Observer>,
-    pub clock: Arc<dyn Clock>,
-    pub downloads: Arc<Downloads>,
-    pub desk: Arc<Desk>,
+struct Fleet {
+    model: SharedModel,
+    fleet: Addr<FleetActor>,
+    observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
+    downloads: Arc<Downloads>,
+    desk: Arc<Desk>,
 }
 
 #[async_trait]

@@ -13,13 +13,15 @@ use runner_fleet_actors::{
     },
 };
 
-use crate::github::{
-    applications::Offer,
-    budget::CallKind,
-    downloads::Catalogue,
-    freshness::{Deprecation, Version},
-    records::{Page, Records},
-    webhook::repair::Hook,
+use crate::{
+    demand::webhook::repair::Hook,
+    github::{
+        applications::Offer,
+        budget::CallKind,
+        downloads::Catalogue,
+        freshness::{Deprecation, Version},
+        records::{Page, Records},
+    },
 };
 
 /// A port that stands for whichever was set last. Calls under way end with the one they began with.

@@ -246,7 +246,7 @@ mod tests {
                     kind = \"lxd\"\nsocket = \"/run/lxd/unix.socket\"\n";
         let config = config::Config::parse(text, Path::new("/fleet.toml"), &config::Env::default());
         let config = config.unwrap();
-        let held = Held::read(&config);
+        let held = Held::read(&config, &[]);
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
         let origin = || Origin::of("lxd", &config, &held, &clock).unwrap();
         let port = || Arc::new(Another) as Arc<dyn Provider>;

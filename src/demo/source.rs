@@ -18,11 +18,11 @@ use serde::Serialize;
 use super::{LABEL, POOL, SCOPE, write_secret};
 use crate::{
     cli::DemoDemand,
+    demand::queue::line::Broker,
     fake::{
         broker::FakeBroker,
         github::{FakeGithub, HookOptions, HookTarget, JobId, Mishap, SetCall},
     },
-    github::queue::line::Broker,
 };
 
 /// The number of the demo's webhook at the fake GitHub.

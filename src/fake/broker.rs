@@ -20,7 +20,7 @@ use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::github::queue::{
+use crate::demand::queue::{
     held::Tag,
     kombu,
     line::{Arrival, Broker, Line},
@@ -271,7 +271,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::github::queue::message::{self, Message as Said, Origin};
+    use crate::demand::queue::message::{self, Message as Said, Origin};
 
     const URL: &str = "https://api.github.com/repos/octo-org/app/actions/jobs/7";
 

@@ -17,10 +17,10 @@ use super::{
     reading::{Permission, lacking, said},
     route,
     transport::Answer,
-    webhook::{
-        payload::{Place, WorkflowJob},
-        repair::Hook,
-    },
+};
+use crate::demand::webhook::{
+    payload::{Place, WorkflowJob},
+    repair::Hook,
 };
 
 /// One attempt to deliver, as GitHub logs it (GitHub docs, "List deliveries for an organization

@@ -9,7 +9,8 @@ use runner_fleet_actors::{
 };
 use url::{Url, form_urlencoded};
 
-use super::{freshness::Version, webhook::repair::Hook};
+use super::freshness::Version;
+use crate::demand::webhook::repair::Hook;
 
 /// The API's base for what a person wrote as `[github] url`: the web address or the API's own.
 ///

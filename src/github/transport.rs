@@ -166,7 +166,7 @@ impl Transport {
 ///
 /// # Errors
 /// `Invalid` where the file cannot be used.
-pub(super) fn trusting(
+pub(crate) fn trusting(
     mut client: reqwest::ClientBuilder,
     path: &Path,
 ) -> Result<reqwest::ClientBuilder, PortError> {
@@ -205,7 +205,7 @@ fn no_answer(error: &octocrab::Error) -> NoAnswer {
 
 /// The causes below an error as one text, without repetition. The outermost text of an HTTP error
 /// only repeats the address, so it is left out where there is anything below it.
-pub(super) fn causes(error: &dyn StdError) -> String {
+pub(crate) fn causes(error: &dyn StdError) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

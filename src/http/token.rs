@@ -49,17 +49,22 @@ impl ApiToken {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the token at `source`, which is the one from now on; says whether it is another one. On an
-    /// error the old one stays.
+    /// Reads the token at `source`; what comes back puts it in the old one's place, and says whether it
+    /// is another one.
     ///
     /// # Errors
     /// As [`ApiToken::open`].
-    pub fn renew(&self, source: &SecretSource) -> Result<bool, SecretError> {
-        let digest = read(source)?;
-        let mut state = self.state();
-        let other = state.digest != digest;
-        *state = State { source: source.clone(), digest, looked: Instant::now() };
-        Ok(other)
+    pub fn renew(
+        &self,
+        source: &SecretSource,
+    ) -> Result<impl FnOnce() -> bool + Send, SecretError> {
+        let new = State { source: source.clone(), digest: read(source)?, looked: Instant::now() };
+        Ok(move || {
+            let mut state = self.state();
+            let other = state.digest != new.digest;
+            *state = new;
+            other
+        })
     }
 
     /// Whether a token of that digest may pass. One that may not is looked for in its place now and
@@ -110,9 +115,10 @@ mod tests {
 
         std::fs::write(&path, "two\n").unwrap();
         assert!(admits("one", now), "nobody has looked yet");
-        assert_eq!(token.renew(&source), Ok(true));
+        let renewed = || token.renew(&source).map(|put_in_place| put_in_place());
+        assert_eq!(renewed(), Ok(true));
         assert!(admits("two", now) && !admits("one", now));
-        assert_eq!(token.renew(&source), Ok(false));
+        assert_eq!(renewed(), Ok(false));
 
         std::fs::write(&path, "three\n").unwrap();
         assert!(!admits("three", now), "it was looked at a moment ago");
@@ -120,7 +126,7 @@ mod tests {
         assert!(admits("three", now) && !admits("two", now));
 
         std::fs::remove_file(&path).unwrap();
-        assert!(token.renew(&source).is_err());
+        assert!(renewed().is_err());
         now += LOOK_AGAIN * 2;
         assert!(!admits("four", now) && admits("three", now));
     }

@@ -37,7 +37,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(grade: Grade, about: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn new(grade: Grade, about: impl Into<String>, what: impl Into<String>) -> Self {
         Self { grade, about: about.into(), what: what.into() }
     }
 

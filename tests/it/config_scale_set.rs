@@ -1,7 +1,7 @@
 //! Pools that get their jobs from a runner scale set.
 
 use crate::support::config::*;
-use runner_fleet::{config::ScaleSet, github::scale_set::PoolSet};
+use runner_fleet::{config::ScaleSet, demand::scale_set::PoolSet};
 
 const DEMAND: &str = "max = 5\ndemand = [\"scale-set\"]\n";
 

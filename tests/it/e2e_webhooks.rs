@@ -7,13 +7,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use runner_fleet::{
-    demand::{desk::Desk, ledger::Ledger},
-    fake::github::{HookOptions, HookTarget, JobId, Mishap},
-    github::{
-        Auth, Github, GithubConfig, TokenSource,
-        records::Records,
+    demand::{
+        desk::Desk,
+        ledger::Ledger,
         webhook::repair::{self, Repair},
     },
+    fake::github::{HookOptions, HookTarget, JobId, Mishap},
+    github::{Auth, Github, GithubConfig, TokenSource, records::Records},
 };
 use runner_fleet_actors::{
     job::{JobFacts, JobNews, JobWord, Serves},

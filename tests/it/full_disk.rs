@@ -23,14 +23,11 @@ use runner_fleet::{
     demand::{
         desk::Desk,
         ledger::{Entry, Ledger},
-    },
-    fake::broker::FakeBroker,
-    github::{
-        TokenSource,
         queue::{Queue, QueueConfig, Surroundings},
-        records::Records,
         scale_set::Marks,
     },
+    fake::broker::FakeBroker,
+    github::{TokenSource, records::Records},
     state::StateFolder,
 };
 use runner_fleet_actors::{

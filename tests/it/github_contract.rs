@@ -9,14 +9,16 @@ use std::{
 use crate::support::github::judge::Judge;
 use crate::support::github::*;
 use runner_fleet::{
-    demand::JobEars,
+    demand::{
+        JobEars,
+        scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup},
+    },
     fake::github::{Exchange, FakeGithub, Group, Next, Offered, Options, Refused},
     github::{
         Github,
         budget::CallKind,
         downloads::Catalogue,
         freshness::{Deprecation, Version},
-        scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup},
     },
 };
 use runner_fleet_actors::{

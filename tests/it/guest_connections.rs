@@ -108,12 +108,12 @@ async fn over_tls_a_guest_sees_the_certificate_and_a_renewed_one_after_a_reload(
     );
 
     put("github-tls-cert.pem", "guests-tls-key.pem");
-    let refused = tls.renew().unwrap_err();
+    let refused = tls.renew().err().unwrap();
     assert!(refused.contains("guests.pem") && refused.contains("guests.key"), "{refused}");
     let again = over("127.0.0.1", "guests-tls-cert.pem");
     assert_eq!(again.report(booted.clone()).await, 204, "the old one stays");
     put("github-tls-cert.pem", "github-tls-key.pem");
-    tls.renew().unwrap();
+    tls.renew().unwrap()();
     let renewed = over("ghes.test", "github-tls-ca.pem");
     assert_eq!(renewed.report(booted.clone()).await, 204, "new connections see the new one");
     assert_eq!(secure.report(booted.clone()).await, 204, "the old connection stands");

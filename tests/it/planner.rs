@@ -6,7 +6,7 @@ use crate::support::planner::{Planner as Fake, TOKEN};
 use axum::http::StatusCode;
 use runner_fleet::{
     config::{Env, PlannerAccess, SecretSource},
-    github::planner::{Pace, Planner},
+    demand::planner::{Pace, Planner},
 };
 use runner_fleet_actors::{
     backoff::Curve,

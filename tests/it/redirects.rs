@@ -11,11 +11,11 @@ use axum::{
 };
 use runner_fleet::{
     config::{Env, PlannerAccess, SecretSource},
+    demand::planner::{Pace, Planner},
     fake::{
         github::{Once, Operation, Options as GithubOptions},
         openstack::{FakeOpenstack, Options},
     },
-    github::planner::{Pace, Planner},
     provider::openstack::{
         OpenStack, OpenStackConfig,
         cloud::{CloudConfig, Sources},

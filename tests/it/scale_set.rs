@@ -11,8 +11,8 @@ use std::{
 use crate::support::github::*;
 use crate::support::scale_set::world::*;
 use runner_fleet::{
+    demand::scale_set::{self, Found, PoolSet},
     fake::github::{FakeGithub, Group, Once, Options, SetCall, SetOptions},
-    github::scale_set::{self, Found, PoolSet},
 };
 use runner_fleet_actors::{
     job::JobWord,
@@ -365,7 +365,7 @@ async fn a_runner_group_is_looked_up_by_name_and_a_wrong_one_is_said() {
     let fake = start(Options { groups, ..Options::default() }).await;
     let kept = Arc::default();
     let in_group = |group: &str| vec![super_set(group)];
-    fn super_set(group: &str) -> runner_fleet::github::scale_set::PoolSet {
+    fn super_set(group: &str) -> runner_fleet::demand::scale_set::PoolSet {
         let mut set = pool_set(5);
         set.group = Some(group.to_owned());
         set

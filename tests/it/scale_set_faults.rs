@@ -4,7 +4,7 @@ use crate::support::scale_set::service;
 
 use std::time::Duration;
 
-use runner_fleet::github::scale_set::listener::{Action, Listener, Memory};
+use runner_fleet::demand::scale_set::listener::{Action, Listener, Memory};
 
 /// Runs a listener until it is settled: session open, every message acknowledged, numbers true.
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_fleet::github::scale_set::{
+use runner_fleet::demand::scale_set::{
     listener::{
         Action, CONFLICT_ALARM, Event, Failure, Listener, Memory, Numbers, RENEW_EARLY, SILENCE,
     },

@@ -69,7 +69,7 @@ fn the_brain_knows_neither_actors_nor_clocks() {
     let mut broken = Vec::new();
     let mut pure = rust_files(&root().join("actors/src"));
     // Decisions of the daemon's own that are held to the same.
-    let scale_set = root().join("src/github/scale_set");
+    let scale_set = root().join("src/demand/scale_set");
     pure.push(scale_set.join("listener.rs"));
     pure.extend(rust_files(&scale_set.join("listener")));
     for path in pure.iter().filter(|path| !is_shell(path)) {

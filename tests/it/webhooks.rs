@@ -8,10 +8,14 @@ use std::{
 
 use reqwest::{Client, StatusCode};
 use runner_fleet::{
-    demand::{JobEars, desk::Desk, ledger::Ledger},
-    github::webhook::{
-        door::{BODY_MAX, Door, router},
-        signature::Secrets,
+    demand::{
+        JobEars,
+        desk::Desk,
+        ledger::Ledger,
+        webhook::{
+            door::{BODY_MAX, Door, router},
+            signature::Secrets,
+        },
     },
     http::server::{self, Bounds},
 };

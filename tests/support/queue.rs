@@ -22,12 +22,15 @@ use lapin::{
 use mongodb::bson::{Document, doc};
 use runner_fleet::{
     config::QueueKind,
-    demand::{desk::Desk, ledger::Ledger},
+    demand::{
+        desk::Desk,
+        ledger::Ledger,
+        queue::{Queue, QueueConfig, QueuePool, Surroundings},
+        webhook::repair::Hook,
+    },
     github::{
         auth::TokenSource,
-        queue::{Queue, QueueConfig, QueuePool, Surroundings},
         records::{Page, Records},
-        webhook::repair::Hook,
     },
 };
 use runner_fleet_actors::{

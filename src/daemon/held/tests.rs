@@ -1,6 +1,7 @@
-use std::fs;
+use std::{fs, path::Path};
 
 use super::*;
+use crate::{config::Env, demand::SOURCES};
 
 const CONFIG: &str = r#"
 [fleet]
@@ -50,17 +51,14 @@ const CLOUDS: &str = "clouds:\n  nova:\n    cacert: cloud-ca\n    cert: cloud-ce
 
 /// Which parts a reload renews.
 fn renewed((was, old): (&Held, &Config), (is, new): (&Held, &Config)) -> Vec<String> {
-    let Changes { github, planner, guests, webhooks, queue, providers } =
-        changes(was, is, old, new);
-    let parts = [
-        ("github", github),
-        ("planner", planner),
-        ("guests", guests),
-        ("webhooks", webhooks),
-        ("queue", queue),
-    ];
-    let parts = parts.into_iter().filter(|(_, differs)| *differs);
-    parts.map(|(part, _)| part.to_owned()).chain(providers).collect()
+    let Changes { github, guests, sources, providers } = changes(was, is, old, new);
+    let parts = [("github", github), ("guests", guests)];
+    let parts = parts.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part);
+    parts.chain(sources).map(ToOwned::to_owned).chain(providers).collect()
+}
+
+fn held(config: &Config) -> Held {
+    Held::read(config, SOURCES)
 }
 
 /// [`CONFIG`] with GitHub's token in a file.
@@ -121,19 +119,19 @@ fn whatever_is_replaced_in_its_place_is_seen_and_nothing_else() {
     let config = Config::parse(&by_token(), &path, &Env::default()).unwrap();
     let changed = |was: &Held, is: &Held| renewed((was, &config), (is, &config));
 
-    let mut was = Held::read(&config);
-    assert_eq!(changed(&was, &Held::read(&config)), Vec::<String>::new());
+    let mut was = held(&config);
+    assert_eq!(changed(&was, &held(&config)), Vec::<String>::new());
     for (name, part) in places {
         write(name, text(name, true));
-        let is = Held::read(&config);
+        let is = held(&config);
         assert_eq!(changed(&was, &is), [part], "{name} was replaced");
         fs::remove_file(folder.path().join(name)).unwrap();
-        assert_eq!(changed(&is, &Held::read(&config)), [part], "{name} is gone");
+        assert_eq!(changed(&is, &held(&config)), [part], "{name} is gone");
         write(name, text(name, true));
         was = is;
     }
     write("clouds.yaml", &clouds.replace("PASSWORD", "other"));
-    assert_eq!(changed(&was, &Held::read(&config)), ["nova"]);
+    assert_eq!(changed(&was, &held(&config)), ["nova"]);
 }
 
 #[test]
@@ -146,13 +144,13 @@ fn a_place_that_moves_with_the_same_text_is_read_where_it_is_now() {
     let path = folder.path().join("fleet.toml");
     let parse = |text: &str| Config::parse(text, &path, &Env::default()).unwrap();
     let old = parse(&by_token());
-    let was = Held::read(&old);
+    let was = held(&old);
     for (name, part) in
         [("github-token", "github"), ("planner-token", "planner"), ("lxd-key", "lxd")]
     {
         let moved = by_token().replace(&format!("\"{name}\""), &format!("\"moved-{name}\""));
         let new = parse(&moved);
-        assert_eq!(renewed((&was, &old), (&Held::read(&new), &new)), [part], "{name} moved");
+        assert_eq!(renewed((&was, &old), (&held(&new), &new)), [part], "{name} moved");
     }
 }
 
@@ -166,16 +164,16 @@ fn what_was_not_there_before_or_waits_for_a_restart_is_not_called_renewed() {
     let path = folder.path().join("fleet.toml");
     let parse = |text: &str| Config::parse(text, &path, &Env::default()).unwrap();
     let whole = parse(&by_token());
-    let held = Held::read(&whole);
+    let has = held(&whole);
     let without = by_token();
     let (from, to) = (without.find("[guests]").unwrap(), without.find("[planner]").unwrap());
     let without = parse(&format!("{}{}", &without[..from], &without[to..]));
-    let had = Held::read(&without);
-    assert_eq!(renewed((&had, &without), (&held, &whole)), Vec::<String>::new());
-    assert_eq!(renewed((&held, &whole), (&had, &without)), Vec::<String>::new());
+    let had = held(&without);
+    assert_eq!(renewed((&had, &without), (&has, &whole)), Vec::<String>::new());
+    assert_eq!(renewed((&has, &whole), (&had, &without)), Vec::<String>::new());
 
     let moved = parse(&by_token().replace("\"guests-", "\"moved-guests-"));
-    assert_eq!(renewed((&held, &whole), (&Held::read(&moved), &moved)), Vec::<String>::new());
+    assert_eq!(renewed((&has, &whole), (&held(&moved), &moved)), Vec::<String>::new());
 }
 
 #[test]
@@ -185,5 +183,5 @@ fn what_only_a_restart_reads_again_is_named() {
         .into_iter()
         .collect();
     let config = Config::parse(CONFIG, Path::new("/etc/fleet.toml"), &env).unwrap();
-    assert_eq!(given_at_the_start(&config), ["github.app.private_key_env"]);
+    assert_eq!(given_at_the_start(&config, SOURCES), ["github.app.private_key_env"]);
 }

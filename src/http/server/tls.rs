@@ -11,7 +11,10 @@ use std::{
 use rustls::{ServerConfig, crypto::ring};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Certificate;
+use crate::{
+    config::Certificate,
+    provider::{Finding, Grade},
+};
 
 /// The certificate in use and where it lies.
 #[derive(Debug)]
@@ -30,14 +33,23 @@ impl Tls {
         Ok(Self { files, now })
     }
 
-    /// Reads both files again. On an error the old certificate stays in use.
+    /// Reads both files again; what comes back puts the new certificate in the old one's place.
     ///
     /// # Errors
     /// As [`Tls::read`].
-    pub fn renew(&self) -> Result<(), String> {
+    pub fn renew(&self) -> Result<impl FnOnce() + Send, String> {
         let new = Arc::new(load(&self.files)?);
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
+        Ok(move || *self.now.write().unwrap_or_else(PoisonError::into_inner) = new)
+    }
+
+    /// Whether certificate and key can be used, for `check`.
+    pub(crate) fn check(files: Certificate) -> Finding {
+        match Self::read(files) {
+            Ok(_) => {
+                Finding::new(Grade::Fine, "certificate", "certificate and key belong together")
+            }
+            Err(fault) => Finding::new(Grade::Fault, "certificate", fault),
+        }
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use runner_fleet::github::scale_set::{
+use runner_fleet::demand::scale_set::{
     listener::{Action, Event, Failure, Listener, Memory},
     wire::{Message, Statistics},
 };

@@ -9,12 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use runner_fleet::{
-    demand::JobEars,
-    fake::github::{FakeGithub, Next, Options, ScaleSetRecord, SetOptions},
-    github::{
-        Github,
+    demand::{
+        JobEars,
         scale_set::{Hears, Marks, MarksInMemory, NotKept, PoolSet, ScaleSets, Setup, Status},
     },
+    fake::github::{FakeGithub, Next, Options, ScaleSetRecord, SetOptions},
+    github::Github,
 };
 use runner_fleet_actors::{
     demand::Demand,

@@ -22,6 +22,7 @@ pub mod listener;
 mod news;
 mod outside;
 mod queue;
+pub mod source;
 mod talk;
 pub mod wire;
 
@@ -52,8 +53,7 @@ pub use self::{
     outside::{Hears, Marks, MarksInMemory, NotKept},
     talk::Status,
 };
-use super::Github;
-use crate::{config, demand::JobEars};
+use crate::{config, demand::JobEars, github::Github};
 
 /// After a listener's death, which is a fault of this program.
 const DEATH: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };

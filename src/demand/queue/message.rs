@@ -20,9 +20,9 @@ use runner_fleet_actors::{
 use serde_json::Value;
 use url::Url;
 
-use super::super::{
-    route,
-    webhook::payload::{self, Said},
+use crate::{
+    demand::webhook::payload::{self, Said},
+    github::route,
 };
 
 /// The gateway's own limit of a webhook, and far above what the router writes.

@@ -26,6 +26,7 @@
 mod board;
 mod lines;
 mod share;
+pub mod source;
 mod stream;
 
 use std::{
@@ -51,9 +52,9 @@ pub use self::{
     share::{demand, share},
     stream::Pace,
 };
-use super::transport::{causes, trusting};
 use crate::{
     config::{Env, PlannerAccess, SecretSource},
+    github::transport::{causes, trusting},
     redirect,
 };
 
@@ -160,16 +161,20 @@ impl Planner {
         }))
     }
 
-    /// Asks with another token and other authorities from now on; the stream is opened anew, and what it
-    /// told stands until then.
+    /// Prepares another token and other authorities; what comes back takes them up. The stream is opened
+    /// anew then, and what it told stands until it is.
     ///
     /// # Errors
-    /// `Invalid` where the CA file cannot be used; the old way stays.
-    pub fn renew(&self, access: &PlannerAccess) -> Result<(), PortError> {
+    /// `Invalid` where the CA file cannot be used.
+    pub fn renew<'a>(
+        &'a self,
+        access: &PlannerAccess,
+    ) -> Result<impl FnOnce() + Send + use<'a>, PortError> {
         let way = Way { token: access.token.clone(), client: client(access, &self.pace)? };
-        *self.way.write().unwrap_or_else(PoisonError::into_inner) = way;
-        self.renewed.notify_one();
-        Ok(())
+        Ok(move || {
+            *self.way.write().unwrap_or_else(PoisonError::into_inner) = way;
+            self.renewed.notify_one();
+        })
     }
 
     fn way(&self) -> Way {

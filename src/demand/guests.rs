@@ -15,6 +15,8 @@
 //! That nobody tells of waiting jobs does not make the number a lower bound for ever: such a pool could
 //! only grow. Whoever chooses this source takes running jobs and `spare` for all the demand there is.
 
+pub mod source;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},

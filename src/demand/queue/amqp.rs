@@ -38,11 +38,11 @@ use runner_fleet_actors::port::{ErrorClass, PortError, Secret};
 use url::Url;
 
 use super::{
-    super::auth::TokenSource,
     held::Tag,
     line::{Arrival, Broker, Line, address, within},
     message::Raw,
 };
+use crate::github::TokenSource;
 
 /// How often the queue's length is asked for; it also proves that the connection lives.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use runner_fleet_actors::port::Time;
 
 use super::{Action, Listener, Memory};
-use crate::github::scale_set::wire::Message;
+use crate::demand::scale_set::wire::Message;
 
 /// Where a listener is. Each step holds what its action needs, so that none can want what is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use super::{
     HOOKS, Hook, LOOKED, LookUps, Repair, is_refusal,
     looks::{FIRST_LOOK, OVERLAP},
 };
-use crate::{
-    demand::ledger::{Entry, LedgerError},
-    github::webhook::hooks,
+use crate::demand::{
+    ledger::{Entry, LedgerError},
+    webhook::hooks,
 };
 
 /// How long a kept hook is looked through in vain before it is forgotten: GitHub's log of what it has

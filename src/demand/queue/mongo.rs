@@ -30,12 +30,12 @@ use mongodb::{
 use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 
 use super::{
-    super::auth::TokenSource,
     held::Tag,
     kombu,
     line::{Arrival, Broker, Line, address, within},
     message::Refusal,
 };
+use crate::github::TokenSource;
 
 /// How often is looked for messages: as often as kombu's own consumers do (`polling_interval`).
 const PERIOD: Duration = Duration::from_secs(1);

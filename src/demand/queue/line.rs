@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use runner_fleet_actors::port::{ErrorClass, PortError, Secret, Time};
 
-use super::{super::auth::TokenSource, held::Tag, message::Raw, message::Refusal};
+use super::{held::Tag, message::Raw, message::Refusal};
+use crate::github::TokenSource;
 
 /// How long any one exchange with a broker may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -97,7 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::github::scale_set::wire;
+    use crate::demand::scale_set::wire;
 
     fn message(jobs: &serde_json::Value) -> Message {
         let body = json!({"messageId": 1, "messageType": "RunnerScaleSetJobMessages",

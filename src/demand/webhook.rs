@@ -20,4 +20,5 @@ mod lenient;
 pub mod payload;
 pub mod repair;
 pub mod signature;
+pub mod source;
 mod unsigned;

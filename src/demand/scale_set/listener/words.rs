@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_fleet_actors::port::{ErrorClass, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::github::scale_set::wire::{Message, Statistics};
+use crate::demand::scale_set::wire::{Message, Statistics};
 
 /// What a listener keeps over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,12 +22,12 @@ use runner_fleet_actors::{
 };
 
 use super::{
-    super::look_up::{at_work, finding},
     ScaleSets,
     admin::Admin,
     calls,
     wire::{Agent, Refusal},
 };
+use crate::github::look_up::{at_work, finding};
 
 /// The forge of a fleet with scale sets.
 pub struct Routed {

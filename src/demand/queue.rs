@@ -32,6 +32,7 @@ pub mod line;
 pub mod message;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
+pub mod source;
 mod status;
 pub mod verdict;
 mod watch;
@@ -49,10 +50,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::status::QueueStatus;
 use self::{line::Broker, message::Origin, watch::Watch};
-use super::{auth::TokenSource, records::Records};
+use super::desk::Desk;
 use crate::{
     config::{self, Env, QueueKind},
-    demand::desk::Desk,
+    github::{TokenSource, records::Records},
 };
 
 /// One broker and how it is reached.
