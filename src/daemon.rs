@@ -13,6 +13,7 @@ mod control;
 mod held;
 mod kept;
 mod lock;
+mod names;
 mod online;
 mod readiness;
 mod reception;
@@ -213,6 +214,7 @@ impl Daemon {
             made.map_err(|error| error.to_string())?.map_err(|faults| listed(&faults))?
         };
         let Ports { github, forge, catalogue, records, providers } = ports;
+        let names = Arc::clone(github.names());
         let records: Arc<Renewable<dyn Records>> = Arc::new(Renewable::new(records));
         let forge: Arc<Renewable<dyn Forge>> = Arc::new(Renewable::new(forge));
         let catalogue: Arc<Renewable<dyn Catalogue>> = Arc::new(Renewable::new(catalogue));
@@ -289,6 +291,7 @@ impl Daemon {
         };
         let (socket, stop_deadline) = (config.api.socket.clone(), config.fleet.stop_deadline);
         let listing_max_age = Mutex::new(config.fleet.listing_max_age);
+        names.configure(config.pools.iter().map(|pool| &pool.scope));
         // The fleet has an address before it runs: a second daemon on the same socket must be
         // refused before it has launched anything.
         let context = actix::Context::new();
@@ -308,6 +311,7 @@ impl Daemon {
             forge,
             catalogue: Arc::clone(&catalogue),
             records: Arc::clone(&records),
+            names,
             sources: Arc::clone(&sources),
             providers: Mutex::new(providers),
             held: Mutex::new(held),
@@ -356,6 +360,14 @@ impl Daemon {
         {
             let (door, stop) = (Arc::clone(&door), stop_api.clone());
             io.spawn(async move { stop.run_until_cancelled(door.keep_kept()).await });
+        }
+        {
+            let (door, stop) = (Arc::clone(&door), stop_api.clone());
+            io.spawn(async move {
+                let records = Arc::clone(&door.records) as Arc<dyn Records>;
+                let kept = names::keep(&door.names, &*records, &door.sources.desk, &*door.clock);
+                stop.run_until_cancelled(kept).await;
+            });
         }
         let fleet = context.run(fleet);
         let stop = stop_api.clone();

@@ -34,6 +34,7 @@ use crate::{
     demand::desk::Desk,
     github::{
         downloads::{Catalogue, Downloads},
+        names::{self, Names},
         records::Records,
     },
     http::{
@@ -63,6 +64,7 @@ pub(super) struct Door {
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub records: Arc<Renewable<dyn Records>>,
+    pub names: Arc<Names>,
     pub sources: Arc<Sources>,
     pub providers: Mutex<BTreeMap<String, Arc<Rotating>>>,
     /// What the places of `config` held when it was taken over.
@@ -149,7 +151,8 @@ impl Door {
         }
         let github = match changes.github {
             true => {
-                let github = assemble::github(new, &self.clock, self.pace.minute);
+                let names = Arc::clone(&self.names);
+                let github = assemble::github(new, &self.clock, self.pace.minute, names);
                 Some(Arc::new(github.map_err(invalid)?))
             }
             false => None,
@@ -214,6 +217,7 @@ impl Door {
         let held = Held::read(&new);
         let mut done = self.renew_ports(&current, &new, &held).await?;
         self.sources.reload(&new).map_err(Refusal::Invalid)?;
+        self.names.configure(new.pools.iter().map(|pool| &pool.scope));
         let pools = new
             .pools
             .iter()
@@ -284,6 +288,8 @@ impl Control for Door {
         let bound = *self.listing_max_age.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = readiness::readiness(&self.model, bound, self.clock.now());
         told.reasons.splice(0..0, self.folder.troubles().reasons());
+        let known = self.names.book(|book| book.known());
+        told.attention.extend(known.iter().filter_map(|(scope, known)| names::told(scope, known)));
         told.ready = told.reasons.is_empty();
         told
     }

@@ -25,6 +25,7 @@ use runner_fleet::{
     demand::{desk::Desk, ledger::Ledger},
     github::{
         auth::TokenSource,
+        names::Question,
         queue::{Queue, QueueConfig, QueuePool, Surroundings},
         records::{Page, Records},
         webhook::repair::Hook,
@@ -33,7 +34,7 @@ use runner_fleet::{
 use runner_fleet_actors::{
     demand::Demand,
     event::FleetEvent,
-    job::{JobFacts, JobNews, JobWord, Serves},
+    job::{Identity, JobFacts, JobNews, JobWord, Serves},
     name::PoolName,
     port::{Clock, DemandSource, ErrorClass, Observer, PortError, Secret, TokioClock},
 };
@@ -275,6 +276,10 @@ impl Records for Forge {
 
     async fn redeliver(&self, _: &Hook, _: u64) -> Result<(), PortError> {
         Err(PortError::certain(ErrorClass::Invalid, "no webhooks here"))
+    }
+
+    async fn identity(&self, _: &Question) -> Result<Option<Identity>, PortError> {
+        Ok(None)
     }
 }
 
