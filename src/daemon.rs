@@ -20,6 +20,7 @@ mod held;
 mod kept;
 mod life;
 mod lock;
+mod names;
 mod observers;
 mod online;
 mod ports;
@@ -228,6 +229,14 @@ impl Daemon {
             return Err("the sources of demand were made twice".to_owned());
         }
         life.add(Background::new(|door| async move { door.keep_kept().await }.boxed()));
+        life.add(Background::new(|door| {
+            async move {
+                let records = Arc::clone(&door.ports.records) as Arc<dyn Records>;
+                let desk = &door.sources.desk;
+                names::keep(&door.ports.names, &*records, desk, &*door.clock).await;
+            }
+            .boxed()
+        }));
         let (fleet, ending) = Fleet::prepare(
             &config,
             fleet::Setting {

@@ -25,6 +25,7 @@ pub mod freshness;
 mod groups;
 mod listing;
 pub(crate) mod look_up;
+pub mod names;
 pub(crate) mod reading;
 pub mod records;
 pub mod refusal;
@@ -38,6 +39,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use runner_fleet_actors::{
     event::Job,
+    job::Identity,
     name::{FleetId, RegistrationId, RunnerName, Scope},
     port::{
         Clock, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
@@ -55,6 +57,7 @@ use self::{
     budget::CallKind,
     downloads::Catalogue,
     freshness::{Deprecation, Version},
+    names::{Names, Question},
 };
 
 /// How long a call may take.
@@ -87,6 +90,8 @@ pub struct GithubConfig {
     pub timeouts: Timeouts,
     /// GitHub's minute: [`budget::MINUTE`], or less where time runs faster.
     pub minute: Duration,
+    /// What scopes are called now; whoever takes this client's place goes on with it.
+    pub names: Arc<Names>,
 }
 
 impl GithubConfig {
@@ -100,6 +105,7 @@ impl GithubConfig {
             ca_file: None,
             timeouts: Timeouts::default(),
             minute: budget::MINUTE,
+            names: Arc::default(),
         }
     }
 }
@@ -144,8 +150,8 @@ impl Github {
                 credentials,
                 base,
                 clock,
-                patience,
-                config.minute,
+                config.names,
+                (patience, config.minute),
             ),
             http,
             moves: redirect::Said::default(),
@@ -154,6 +160,22 @@ impl Github {
             groups: groups::Groups::default(),
             pages: listing::Pages::default(),
         })
+    }
+
+    /// What scopes are called now.
+    #[must_use]
+    pub fn names(&self) -> &Arc<Names> {
+        &self.client.names
+    }
+
+    /// Who a scope is; see [`Records::identity`].
+    ///
+    /// # Errors
+    /// As the forge's calls.
+    ///
+    /// [`Records::identity`]: records::Records::identity
+    pub async fn identity(&self, question: &Question) -> Result<Option<Identity>, PortError> {
+        self.client.noted(names::ask(&self.client, question).await)
     }
 
     /// Whether the fleet can work in `scope`: credentials, permission, and the runner group if one

@@ -140,7 +140,8 @@ impl Hands {
         blueprint: Arc<Blueprint>,
         limit: Duration,
     ) -> Answer {
-        let created_at = self.clock.now();
+        // For whoever reads the VM's tag, a later daemon among them.
+        let created_at = self.clock.wall();
         let order = RegisterOrder {
             name: subject.name.clone(),
             scope: blueprint.scope.clone(),

@@ -17,11 +17,13 @@ use crate::{
 };
 
 mod book;
+mod identity;
 mod serves;
 pub mod speech;
 pub mod why;
 
 pub use book::Book;
+pub use identity::Identity;
 pub use serves::{Repositories, RepositoryPattern, Serves, concerns, matching};
 
 /// What one job is known by: GitHub's id of the `workflow_job`, or a scale set's own.
@@ -138,6 +140,8 @@ pub struct JobFacts {
     pub repository: Option<Foreign>,
     /// GitHub's number of the repository, which stays when it is renamed.
     pub repository_id: Option<u64>,
+    /// GitHub's number of the repository's owner, which stays when the owner is renamed.
+    pub owner_id: Option<u64>,
     /// Whether everybody may see the repository, where its source says so.
     pub public: Option<bool>,
     /// The enterprise that the repository's owner belongs to, by its slug, where its source says so.
@@ -197,6 +201,7 @@ impl JobFacts {
         Self {
             repository: self.repository.or(other.repository),
             repository_id: self.repository_id.or(other.repository_id),
+            owner_id: self.owner_id.or(other.owner_id),
             public: self.public.or(other.public),
             enterprise: self.enterprise.or(other.enterprise),
             run_id: self.run_id.or(other.run_id),
@@ -260,12 +265,27 @@ pub struct JobRecord {
     /// What happened on its way to its runner.
     #[serde(default)]
     pub way: Way,
-    /// When this daemon first heard of it.
+    /// When this daemon first heard of it: on the timeline in the book, by the wall in the ledger and
+    /// wherever it is shown. So are all times that this daemon noted.
     pub heard_at: Time,
     /// When this daemon last heard of it, also from a check.
     pub last_at: Time,
     /// How often its forge was asked about it since its last change.
     pub checks: u32,
+}
+
+impl JobRecord {
+    /// The same with what this daemon noted moved by so much: to another clock. What others said is by
+    /// theirs already.
+    #[must_use]
+    pub fn moved(mut self, by: chrono::TimeDelta) -> Self {
+        let Way { assigned_at, launched_at, booted_at, .. } = &mut self.way;
+        let noted = [assigned_at, launched_at, booted_at].into_iter().flatten();
+        for at in noted.chain([&mut self.heard_at, &mut self.last_at]) {
+            *at = at.checked_add_signed(by).unwrap_or(*at);
+        }
+        self
+    }
 }
 
 #[cfg(test)]

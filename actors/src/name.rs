@@ -183,6 +183,16 @@ impl fmt::Display for RunnerName {
 #[serde(transparent)]
 pub struct VmId(pub String);
 
+impl VmId {
+    /// An identifier as a cloud tells it. It goes back into calls as it came, so it cannot be tamed as
+    /// other foreign texts are; what no cloud's identifier is like is none.
+    #[must_use]
+    pub fn told(text: &str) -> Option<Self> {
+        let tame: Foreign = text.into();
+        (!text.is_empty() && tame == text).then(|| Self(text.to_owned()))
+    }
+}
+
 impl fmt::Display for VmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It goes back into calls as it came, and is shown as any foreign text.
@@ -216,6 +226,24 @@ pub enum Scope {
     Organisation(String),
     /// `enterprises/slug`
     Enterprise(String),
+}
+
+impl Scope {
+    /// Whether both are one name: case counts for nothing in GitHub's.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.to_string().eq_ignore_ascii_case(&other.to_string())
+    }
+
+    /// The login of the repository's owner, or of the organisation. Which organisations an enterprise has
+    /// is not in its name.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            Self::Repository { owner, .. } | Self::Organisation(owner) => Some(owner),
+            Self::Enterprise(_) => None,
+        }
+    }
 }
 
 impl FromStr for Scope {

@@ -101,6 +101,11 @@ impl PortError {
         Self { class, ..self }
     }
 
+    /// There is more to say, such as what to do about it: tamed and bounded as the rest is.
+    pub fn add(&mut self, more: &str) {
+        self.what = Words::from(format!("{}{more}", self.what)).into();
+    }
+
     /// The same failure, and whether it certainly left nothing behind.
     #[must_use]
     pub fn leaving_nothing(self, certain: bool) -> Self {
@@ -150,7 +155,7 @@ pub struct LaunchOrder {
     pub shape: Shape,
     /// Cloud-init user data, not yet base64. Holds the JIT config: a secret until it is used.
     pub user_data: Secret,
-    /// When the launch was decided; kept on the VM.
+    /// When the launch was decided, by the wall; kept on the VM.
     pub created_at: Time,
 }
 
@@ -200,7 +205,8 @@ pub struct Vm {
     /// Its condition.
     #[serde(flatten)]
     pub status: VmStatus,
-    /// When its launch was decided, if it says so.
+    /// When its launch was decided, if it says so: by the wall where a provider tells it, on the timeline
+    /// everywhere else in here ([`Vm::on_timeline`]).
     pub created_at: Option<Time>,
     /// Digest of the shape that it was made with, if it says so.
     pub shape: Option<String>,
@@ -212,6 +218,15 @@ pub struct Vm {
     /// shows here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<VmTask>,
+}
+
+impl Vm {
+    /// The same with its times on the timeline, of which the wall is so far ahead.
+    #[must_use]
+    pub fn on_timeline(self, ahead: chrono::TimeDelta) -> Self {
+        let created_at = self.created_at.map(|at| at.checked_sub_signed(ahead).unwrap_or(at));
+        Self { created_at, ..self }
+    }
 }
 
 /// One sweep over everything of this fleet.
@@ -470,10 +485,12 @@ pub trait Observer: Send + Sync {
 ///   never goes back, whatever is done to the system's clock. For everything that is measured here:
 ///   deadlines, pauses, ages of listings, all of the brain.
 /// - *The wall* ([`Clock::wall`]) is the system's clock as it is set now. For what is compared with other
-///   people's clocks: a JWT's `iat` and `exp`, when a token expires, the reset of a rate limit.
+///   people's clocks: a JWT's `iat` and `exp`, when a token expires, the reset of a rate limit; and for what
+///   is written down for a later process, as a VM's tag and a job's record are.
 ///
 /// What the outside names by its clock and the brain waits for is taken over by
-/// [`Clock::on_timeline`]. A clock that was wrong at the start is wrong only until it is mended.
+/// [`Clock::on_timeline`], what was written down by [`Clock::ahead`]. A clock that was wrong at the start
+/// is wrong only until it is mended.
 pub trait Clock: Send + Sync {
     /// Now, on the timeline.
     fn now(&self) -> Time;
@@ -487,6 +504,13 @@ pub trait Clock: Send + Sync {
     fn on_timeline(&self, wall: Time) -> Time {
         let ahead = wall.signed_duration_since(self.wall());
         self.now().checked_add_signed(ahead).unwrap_or(wall)
+    }
+
+    /// How far the wall is ahead of the timeline. In whole seconds, so that what is written down twice is
+    /// the same both times.
+    fn ahead(&self) -> chrono::TimeDelta {
+        let ahead = self.wall().signed_duration_since(self.now()).num_seconds();
+        chrono::TimeDelta::try_seconds(ahead).unwrap_or_default()
     }
 }
 

@@ -29,6 +29,7 @@ async fn a_wall_that_is_set_moves_what_others_compare_and_no_deadline() {
         // A limit that ends in a minute by the outside's clock ends in a minute here.
         assert_eq!(clock.on_timeline(set + 60 * second), clock.now() + 60 * second);
         assert_eq!(clock.on_timeline(set - 60 * second), clock.now() - 60 * second);
+        assert_eq!(clock.now() + clock.ahead(), set, "what is written down is by the wall");
     }
     *wall.lock().unwrap() = wrong - 86_400 * second;
     assert_eq!(clock.on_timeline(Time::MAX_UTC), Time::MAX_UTC, "nothing overflows");

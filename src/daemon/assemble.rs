@@ -19,18 +19,20 @@ use crate::{
         Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind,
         SecretSource,
     },
-    github::{Auth, Github, GithubConfig, TokenSource},
+    github::{Auth, Github, GithubConfig, TokenSource, names::Names},
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
     },
 };
 
-/// The client of the configured GitHub, whose minute is so long. Must be called inside the I/O runtime.
+/// The client of the configured GitHub, whose minute is so long and whose scopes have these names. Must be
+/// called inside the I/O runtime.
 pub(super) fn github(
     config: &Config,
     clock: &Arc<dyn Clock>,
     minute: Duration,
+    names: Arc<Names>,
 ) -> Result<Github, PortError> {
     let place = |source: &SecretSource| {
         let (source, env) = (source.clone(), Env::of_process());
@@ -50,6 +52,7 @@ pub(super) fn github(
         url: config.github.url.to_string(),
         ca_file: config.github.ca_file.clone(),
         minute,
+        names,
         ..GithubConfig::new(auth, config.fleet.id.clone())
     };
     Github::new(github, Arc::clone(clock))

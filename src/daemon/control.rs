@@ -32,7 +32,7 @@ use super::{
 use crate::{
     config::Config,
     demand::{SOURCES, desk::Desk},
-    github::downloads::Downloads,
+    github::{downloads::Downloads, names},
     http::{
         ApiToken, Control, Refusal,
         api::{self as wire, FleetInfo, Readiness},
@@ -181,6 +181,8 @@ impl Control for Door {
         let bound = *self.listing_max_age.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = readiness::readiness(&self.model, bound, self.clock.now());
         told.reasons.splice(0..0, self.folder.troubles().reasons());
+        let known = self.ports.names.book(|book| book.known());
+        told.attention.extend(known.iter().filter_map(|(scope, known)| names::told(scope, known)));
         told.ready = told.reasons.is_empty();
         told
     }

@@ -6,7 +6,10 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use runner_fleet_actors::port::{Clock, Shape, TokioClock};
+use runner_fleet_actors::{
+    name::Scope,
+    port::{Clock, Shape, TokioClock},
+};
 use serde::Serialize;
 
 use super::{
@@ -20,7 +23,10 @@ use crate::{
     },
     config::Config,
     demand::SOURCES,
-    github::{Github, budget},
+    github::{
+        Github, budget,
+        names::{self, Question},
+    },
     home::Tls,
     provider::{Finding, Grade},
 };
@@ -93,7 +99,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             what: warning.what.clone(),
         })
         .collect();
-    let github = match assemble::github(config, &clock, budget::MINUTE) {
+    let github = match assemble::github(config, &clock, budget::MINUTE, Arc::default()) {
         Ok(github) => Some(Arc::new(github)),
         Err(fault) => {
             let (whom, about) = ("github".to_owned(), "configuration".to_owned());
@@ -140,7 +146,7 @@ async fn ask_github(config: &Config, github: &Github) -> Vec<Asked> {
         config.pools.iter().map(|pool| (pool.scope.clone(), pool.group.clone())).collect();
     places.sort();
     places.dedup();
-    let mut asked = Vec::new();
+    let (mut asked, mut seen) = (Vec::new(), Vec::new());
     for (scope, group) in places {
         let about = match &group {
             Some(group) => format!("{scope}, group {group}"),
@@ -158,7 +164,22 @@ async fn ask_github(config: &Config, github: &Github) -> Vec<Asked> {
             }
             Err(fault) => (FAULT, fault.to_string()),
         };
+        let there = grade == OK;
         asked.push(Asked { grade, whom: whom.clone(), about, what });
+        if there && !seen.contains(&scope) {
+            asked.extend(ask_name(github, &scope).await);
+            seen.push(scope);
+        }
     }
     asked
+}
+
+/// What a scope is called, where that is another name.
+async fn ask_name(github: &Github, scope: &Scope) -> Option<Asked> {
+    let question = Question { scope: scope.clone(), id: None };
+    // Whoever may not read that may do without.
+    let identity = github.identity(&question).await.ok().flatten()?;
+    let what = names::told(scope, &identity)?;
+    let (whom, about) = ("github".to_owned(), scope.to_string());
+    Some(Asked { grade: WARNING, whom, about, what })
 }

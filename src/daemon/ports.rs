@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    github::{Github, downloads::Catalogue, records::Records},
+    github::{Github, downloads::Catalogue, names::Names, records::Records},
     http::Refusal,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Ports {
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub records: Arc<Renewable<dyn Records>>,
+    /// What the pools' scopes are called now.
+    pub names: Arc<Names>,
     providers: Mutex<BTreeMap<String, Arc<Rotating>>>,
     clock: Arc<dyn Clock>,
     minute: Duration,
@@ -63,7 +65,9 @@ impl Ports {
                 Err(fault) => faults.push(fault),
             }
         }
-        let github = match assemble::github(config, clock, minute) {
+        let names = Arc::<Names>::default();
+        names.configure(config.pools.iter().map(|pool| &pool.scope));
+        let github = match assemble::github(config, clock, minute, Arc::clone(&names)) {
             Ok(github) if faults.is_empty() => Arc::new(github),
             Ok(_) => return Err(listed(&faults)),
             Err(fault) => {
@@ -76,6 +80,7 @@ impl Ports {
             catalogue: Arc::new(Renewable::new(Arc::clone(&github) as Arc<dyn Catalogue>)),
             records: Arc::new(Renewable::new(Arc::clone(&github) as Arc<dyn Records>)),
             github: RwLock::new(github),
+            names,
             providers: Mutex::new(providers),
             clock: Arc::clone(clock),
             minute,
@@ -134,13 +139,15 @@ impl Part<Door> for Ports {
         }
         let github = match to.changes.github {
             true => {
-                let github = assemble::github(&to.new, &self.clock, self.minute);
+                let names = Arc::clone(&self.names);
+                let github = assemble::github(&to.new, &self.clock, self.minute, names);
                 Some(Arc::new(github.map_err(invalid)?))
             }
             false => None,
         };
         let change = async move {
             let mut done = Vec::new();
+            self.names.configure(to.new.pools.iter().map(|pool| &pool.scope));
             if let Some(github) = github {
                 self.renew_github(github);
                 done.push("github is renewed".to_owned());

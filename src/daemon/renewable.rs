@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use runner_fleet_actors::{
     event::Job,
-    job::JobNews,
+    job::{Identity, JobNews},
     name::{RegistrationId, RunnerName, Scope},
     port::{
         Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration,
@@ -20,6 +20,7 @@ use crate::{
         budget::CallKind,
         downloads::Catalogue,
         freshness::{Deprecation, Version},
+        names::Question,
         records::{Page, Records},
     },
 };
@@ -53,6 +54,10 @@ impl Records for Renewable<dyn Records> {
 
     async fn redeliver(&self, hook: &Hook, delivery: u64) -> Result<(), PortError> {
         self.now().redeliver(hook, delivery).await
+    }
+
+    async fn identity(&self, question: &Question) -> Result<Option<Identity>, PortError> {
+        self.now().identity(question).await
     }
 }
 

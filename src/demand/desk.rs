@@ -11,6 +11,11 @@
 //! agree again. What
 //! guests say of their jobs is applied at once and not kept: after a restart the forge says the same a
 //! moment later.
+//!
+//! In memory times are on the timeline, in the ledger and outside by the wall ([`Clock`]): a record that was
+//! made under a wrong clock is written rightly once the clock is mended.
+
+mod identities;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,10 +27,10 @@ use runner_fleet_actors::{
     demand::{Demand, Sure},
     event::{FleetEvent, Phase},
     job::{Book, JobKey, JobNews, JobRecord, Serves},
-    name::PoolName,
+    name::{PoolName, Scope},
     port::{Clock, DemandSource, Time},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Entry, Ledger, LedgerError};
@@ -53,6 +58,8 @@ pub struct Desk {
     ledger: Arc<Ledger>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// Rung when [`State::renamed`] has something.
+    renamed: Notify,
 }
 
 struct State {
@@ -69,6 +76,8 @@ struct State {
     recalled: bool,
     /// The ledger that is written, counted from the first.
     ledgers: u64,
+    /// Scopes that news call otherwise than GitHub's API last did. Bounded by the number of pools.
+    renamed: BTreeSet<Scope>,
 }
 
 impl State {
@@ -109,8 +118,10 @@ impl Desk {
             unkept: BTreeSet::new(),
             recalled: false,
             ledgers: ledger.begun_anew(),
+            renamed: BTreeSet::new(),
         };
-        let desk = Arc::new(Self { inbox: sender, ledger, clock, state: Mutex::new(state) });
+        let (state, renamed) = (Mutex::new(state), Notify::new());
+        let desk = Arc::new(Self { inbox: sender, ledger, clock, state, renamed });
         desk.recall().await;
         let serving = Serving { desk: Arc::clone(&desk), inbox };
         (desk, serving)
@@ -130,8 +141,8 @@ impl Desk {
         };
         let mut state = self.state();
         let State { book, serves, unkept, recalled, .. } = &mut *state;
-        let now = self.clock.now();
-        for mut job in open {
+        let (now, ahead) = (self.clock.now(), self.clock.ahead());
+        for mut job in open.into_iter().map(|job| job.moved(-ahead)) {
             // Noted by a clock that was ahead: nothing would be asked about it before that time.
             job.last_at = job.last_at.min(now);
             job.heard_at = job.heard_at.min(now);
@@ -244,23 +255,27 @@ impl Desk {
         let mut state = self.state();
         let before = std::mem::replace(&mut state.serves, serves);
         for new in &mut state.serves {
-            // A repository keeps its number.
+            // What GitHub told of a scope holds for each pool that has it.
             let known = before.iter().find(|old| old.scope == new.scope);
-            new.repository_id = known.and_then(|old| old.repository_id);
+            new.identity = known.and_then(|old| old.identity.clone());
         }
-        let State { book, serves, unkept, .. } = &mut *state;
-        unkept.extend(book.rematch(serves).into_iter().map(|job| job.key));
-        self.publish(&mut state);
+        self.rematch(&mut state);
     }
 
-    /// The record of a job, from memory or from the ledger.
+    fn rematch(&self, state: &mut State) {
+        let State { book, serves, unkept, .. } = state;
+        unkept.extend(book.rematch(serves).into_iter().map(|job| job.key));
+        self.publish(state);
+    }
+
+    /// The record of a job, from memory or from the ledger, by the wall.
     ///
     /// # Errors
     /// Where the ledger cannot be read.
     pub async fn job(&self, key: &JobKey) -> Result<Option<JobRecord>, LedgerError> {
         let known = self.state().book.get(key).cloned();
         match known {
-            Some(job) => Ok(Some(job)),
+            Some(job) => Ok(Some(job.moved(self.clock.ahead()))),
             None => Ok(self.ledger.jobs_of(std::slice::from_ref(key)).await?.pop()),
         }
     }
@@ -302,20 +317,20 @@ impl Desk {
             Ok(recalled) => recalled,
             Err(error) => return refuse(letters, &error),
         };
-        let mut told = Vec::new();
-        let mut entries = Vec::new();
-        {
-            let now = self.clock.now();
+        let (mut told, mut entries) = (Vec::new(), Vec::new());
+        let (now, ahead) = (self.clock.now(), self.clock.ahead());
+        let changed: Vec<JobRecord> = {
             let mut state = self.state();
-            let State { book, serves, unkept, ledgers, .. } = &mut *state;
+            let State { book, serves, unkept, ledgers, renamed, .. } = &mut *state;
             for job in recalled {
-                book.recall(job);
+                book.recall(job.moved(-ahead));
             }
             for letter in letters {
                 match letter {
                     Letter::News { news, with, taken } => {
                         for one in news {
-                            serves.iter_mut().for_each(|serves| serves.learn(&one.facts));
+                            let of = serves.iter().filter(|pool| pool.is_renamed_by(&one.facts));
+                            renamed.extend(of.map(|pool| pool.scope.clone()));
                             let key = one.key.clone();
                             if book.apply(one, serves).is_some() {
                                 unkept.insert(key);
@@ -334,18 +349,21 @@ impl Desk {
                 *ledgers = begun;
                 unkept.extend(book.jobs().map(|job| job.key.clone()));
             }
-            let changed = unkept.iter().filter_map(|key| book.get(key));
-            entries.extend(changed.map(|job| Entry::Job(Box::new(job.clone()))));
+            if !renamed.is_empty() {
+                self.renamed.notify_one();
+            }
+            let changed = unkept.iter().filter_map(|key| book.get(key)).cloned().collect();
             self.publish(&mut state);
-        }
+            changed
+        };
+        let by_the_wall = changed.iter().cloned().map(|job| job.moved(ahead));
+        entries.extend(by_the_wall.map(|job| Entry::Job(Box::new(job))));
         let kept = self.ledger.write(&entries).await;
         match &kept {
             Ok(()) => {
                 let mut state = self.state();
-                for entry in &entries {
-                    if let Entry::Job(job) = entry
-                        && state.book.get(&job.key) == Some(&**job)
-                    {
+                for job in &changed {
+                    if state.book.get(&job.key) == Some(job) {
                         state.unkept.remove(&job.key);
                     }
                 }
@@ -395,7 +413,7 @@ impl Desk {
             book.tidy(now);
             unkept.retain(|key| book.get(key).is_some());
         }
-        match self.ledger.forget(now).await {
+        match self.ledger.forget(self.clock.wall()).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "old jobs and deliveries are forgotten"),
             Err(error) => tracing::warn!(%error, "old jobs could not be forgotten"),

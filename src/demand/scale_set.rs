@@ -38,7 +38,7 @@ use runner_fleet_actors::{
     backoff::{self, Curve},
     demand::Demand,
     foreign::Foreign,
-    job::{JobFacts, Repositories},
+    job::{JobFacts, Repositories, Serves},
     name::{PoolName, Scope},
     port::{Clock, DemandSource, Forge, PortError},
 };
@@ -53,7 +53,11 @@ pub use self::{
     outside::{Hears, Marks, MarksInMemory, NotKept},
     talk::Status,
 };
-use crate::{config, demand::JobEars, github::Github};
+use crate::{
+    config,
+    demand::JobEars,
+    github::{Github, names::Names},
+};
 
 /// After a listener's death, which is a fault of this program.
 const DEATH: Curve = Curve { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
@@ -110,14 +114,28 @@ impl PoolSet {
 
     /// Takes from a message the numbers by which jobs of repositories that are shut out could be acquired:
     /// they are told of, and left to others.
-    fn shut_out(&self, message: &mut wire::Message) {
+    fn shut_out(&self, message: &mut wire::Message, names: &Names) {
         let available =
             message.jobs.iter_mut().filter(|job| job.happened == wire::Happened::Available);
-        for job in available {
-            let facts = JobFacts { repository: job.repository.clone(), ..JobFacts::default() };
-            if self.repositories.refuses(&facts).is_some() {
-                job.request = 0;
-            }
+        let serves = self.serves(names);
+        for job in available.filter(|job| !takes(&serves, job.repository.as_ref())) {
+            job.request = 0;
+        }
+    }
+
+    /// Of the jobs that wait to be acquired, the numbers of those that its pool takes.
+    fn let_in(&self, waiting: Vec<wire::Waiting>, names: &Names) -> Vec<u64> {
+        let serves = self.serves(names);
+        let ours = waiting.into_iter().filter(|job| takes(&serves, job.repository.as_ref()));
+        ours.map(|job| job.request).collect()
+    }
+
+    /// Of which repositories it takes jobs, whatever its scope is called now.
+    fn serves(&self, names: &Names) -> Serves {
+        Serves {
+            identity: names.identity(&self.scope),
+            repositories: self.repositories.clone(),
+            ..Serves::new(self.pool.clone(), self.scope.clone(), self.all_labels())
         }
     }
 
@@ -126,6 +144,11 @@ impl PoolSet {
         let group = self.group.as_deref().unwrap_or_default();
         format!("scale-set {} {group:?} {:?}", self.scope, self.name)
     }
+}
+
+fn takes(serves: &Serves, repository: Option<&Foreign>) -> bool {
+    let facts = JobFacts { repository: repository.cloned(), ..JobFacts::default() };
+    serves.refuses(&facts).is_none()
 }
 
 /// What scale sets need of the rest of the daemon.

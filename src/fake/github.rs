@@ -21,6 +21,7 @@ mod hooks;
 mod job_side;
 mod listener;
 mod operation;
+mod renames;
 mod scale_set;
 mod workflows;
 mod world;

@@ -22,6 +22,7 @@ use url::Url;
 use super::{
     auth::{AppKey, Credentials, Minted, Token},
     budget::{self, Budget, CallKind},
+    names::Names,
     reading::{Permission, cause, lacking, said, seen},
     route,
     transport::{Answer, NoAnswer, Outgoing, Transport},
@@ -90,6 +91,8 @@ pub struct Client {
     pub base: Url,
     /// The one way to the time of day.
     pub clock: Arc<dyn Clock>,
+    /// What scopes are called now.
+    pub names: Arc<Names>,
     budget: Mutex<Budget>,
     at_once: Semaphore,
     patience: Duration,
@@ -113,20 +116,22 @@ enum Counts {
 }
 
 impl Client {
-    /// Puts the parts together; makes no call.
+    /// Puts the parts together; makes no call. A call may wait for `patience` for its turn; `minute` is
+    /// GitHub's.
     pub fn new(
         transport: Transport,
         credentials: Credentials,
         base: Url,
         clock: Arc<dyn Clock>,
-        patience: Duration,
-        minute: Duration,
+        names: Arc<Names>,
+        (patience, minute): (Duration, Duration),
     ) -> Self {
         Self {
             transport,
             credentials,
             base,
             clock,
+            names,
             budget: Mutex::new(Budget::with_minute(minute)),
             at_once: Semaphore::new(AT_ONCE),
             patience,
@@ -235,7 +240,7 @@ impl Client {
         bearer: &Secret,
         counts: Counts,
     ) -> Result<Answer, PortError> {
-        let mut target = call.path.clone();
+        let mut target = self.names.path(call.scope, &call.path);
         for _ in 0..=redirect::HOPS {
             let answer = self.send(call, &target, bearer, counts).await?;
             let location = answer.headers.get(header::LOCATION).and_then(|v| v.to_str().ok());
@@ -245,6 +250,7 @@ impl Client {
                 // The API's own prefix is put before whatever lacks it.
                 Redirect::Follow(to) if to.path().starts_with(self.base.path()) => {
                     self.moves.once(&call.scope.to_string(), &from, &to);
+                    self.names.doubt(call.scope);
                     target = to.into();
                 }
                 Redirect::Follow(to) => {

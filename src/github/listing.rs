@@ -92,6 +92,8 @@ impl Pages {
             (StatusCode::NOT_MODIFIED, Some(known)) => return Ok(known.page),
             (StatusCode::OK, _) => {}
             (StatusCode::NOT_FOUND, _) => {
+                // So GitHub says of an organisation that was renamed.
+                client.names.doubt(scope);
                 let hint = needed(scope, &answer.headers);
                 let why = format!("{}; check that {scope} exists; {hint}", said(&answer));
                 return Err(call.failed(ErrorClass::Invalid, &why));

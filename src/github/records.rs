@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use http::{Method, StatusCode, header};
 use runner_fleet_actors::{
-    job::JobNews,
+    job::{Identity, JobNews},
     name::Scope,
     port::{ErrorClass, PortError, Time},
 };
@@ -14,6 +14,7 @@ use super::{
     Github,
     budget::CallKind,
     client::{Call, Client},
+    names::Question,
     reading::{Permission, lacking, said},
     route,
     transport::Answer,
@@ -90,6 +91,12 @@ pub trait Records: Send + Sync {
     /// # Errors
     /// As [`Records::deliveries`].
     async fn redeliver(&self, hook: &Hook, delivery: u64) -> Result<(), PortError>;
+
+    /// Who a scope is; `None` where that is not known there, or not told.
+    ///
+    /// # Errors
+    /// As the forge's calls.
+    async fn identity(&self, question: &Question) -> Result<Option<Identity>, PortError>;
 }
 
 /// The scope in which a repository's calls are told.
@@ -196,6 +203,10 @@ impl Records for Github {
         let path = route::redelivery(hook, delivery);
         let answer = about(&self.client, hook, what, Method::POST, path).await;
         self.client.noted(answer.map(|_| ()))
+    }
+
+    async fn identity(&self, question: &Question) -> Result<Option<Identity>, PortError> {
+        Github::identity(self, question).await
     }
 }
 

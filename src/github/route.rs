@@ -68,11 +68,22 @@ pub fn api_base(given: &str) -> Result<Url, PortError> {
 }
 
 /// `/repos/OWNER/REPO`, `/orgs/ORG` or `/enterprises/SLUG`.
-fn root(scope: &Scope) -> String {
+pub fn root(scope: &Scope) -> String {
     match scope {
         Scope::Repository { owner, repo } => format!("/repos/{owner}/{repo}"),
         Scope::Organisation(org) => format!("/orgs/{org}"),
         Scope::Enterprise(slug) => format!("/enterprises/{slug}"),
+    }
+}
+
+/// The scope itself, by its name or by its number; an enterprise has no such place. Numbers are asked for
+/// where GitHub's redirects and links of pages lead to.
+pub fn identity(scope: &Scope, id: Option<u64>) -> Option<String> {
+    match (scope, id) {
+        (Scope::Enterprise(_), _) => None,
+        (_, None) => Some(root(scope)),
+        (Scope::Repository { .. }, Some(id)) => Some(format!("/repositories/{id}")),
+        (Scope::Organisation(_), Some(id)) => Some(format!("/organizations/{id}")),
     }
 }
 

@@ -198,11 +198,11 @@ impl OpenStack {
             if resolved.remembered {
                 // Most likely the image was rebuilt under its name since it was looked up.
                 error.class = ErrorClass::Transient;
-                error.what.push_str("; image, flavor and network are looked up anew next time");
+                error.add("; image, flavor and network are looked up anew next time");
             }
         }
         if error.class == ErrorClass::Quota {
-            error.what.extend(self.force.advice());
+            error.add(&self.force.advice().unwrap_or_default());
         }
         self.settle(&order.name, error).await
     }

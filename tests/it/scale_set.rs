@@ -12,10 +12,10 @@ use crate::support::github::*;
 use crate::support::scale_set::world::*;
 use runner_fleet::{
     demand::scale_set::{self, Found, PoolSet},
-    fake::github::{FakeGithub, Group, Once, Options, SetCall, SetOptions},
+    fake::github::{FakeGithub, Group, JobOrder, Once, Options, SetCall, SetOptions},
 };
 use runner_fleet_actors::{
-    job::JobWord,
+    job::{JobWord, Repositories},
     name::RegistrationId,
     port::{ErrorClass, TokioClock},
 };
@@ -252,6 +252,33 @@ async fn news_that_the_disk_refuses_are_not_acknowledged() {
     assert_eq!(daemon.demand().unwrap().waiting, 1, "the number counts all the same");
     until("it is acknowledged", || the_set(&fake).unwrap().unacknowledged == 0).await;
     assert_eq!(kept.words().len(), 1);
+}
+
+#[tokio::test]
+async fn jobs_that_must_be_acquired_are_left_where_their_repository_is_shut_out() {
+    let fake = fake(SetOptions { must_be_acquired: true, ..SetOptions::default() }).await;
+    let allow = vec!["octo-org/app".parse().unwrap()];
+    let repositories = Repositories { allow, ..Repositories::default() };
+    let of = |repository: &str| JobOrder {
+        repository: Some(repository.to_owned()),
+        ..JobOrder::new(&scope("octo-org"), &["small".to_owned()], Duration::from_secs(60))
+    };
+    let queue = |repository: &str| fake.queue(of(repository));
+    // Half of them wait already when somebody first looks, the others are told of.
+    let _queued = ["octo-org/other", "octo-org/app"].map(queue);
+    let kept = Arc::default();
+    let daemon = Daemon::start(&fake, &kept, vec![PoolSet { repositories, ..pool_set(9) }]);
+    listening(&fake, 9).await;
+    let _queued = ["octo-org/other", "octo-org/app"].map(queue);
+    until("those that are let in are acquired", || the_set(&fake).unwrap().assigned == 2).await;
+    let looked = fake.set_calls(SetCall::Acquirable);
+    queue("octo-org/app");
+    until("one more, and it has looked again", || {
+        the_set(&fake).unwrap().assigned == 3 && fake.set_calls(SetCall::Acquirable) > looked
+    })
+    .await;
+    assert_eq!(fake.jobs().len(), 5, "the others are left to others");
+    daemon.stop().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each binary of tests uses another part")]
 
 pub mod config;
+pub mod disks;
 pub mod e2e;
 pub mod e2e_fakes;
 pub mod e2e_lxd;
@@ -15,6 +16,7 @@ pub mod guest_world;
 pub mod journal;
 pub mod journal_life;
 pub mod kept_jobs;
+pub mod ledger_house;
 pub mod lxd;
 pub mod lxd_gate;
 pub mod lxd_guests;

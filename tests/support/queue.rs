@@ -30,13 +30,14 @@ use runner_fleet::{
     },
     github::{
         auth::TokenSource,
+        names::Question,
         records::{Page, Records},
     },
 };
 use runner_fleet_actors::{
     demand::Demand,
     event::FleetEvent,
-    job::{JobFacts, JobNews, JobWord, Serves},
+    job::{Identity, JobFacts, JobNews, JobWord, Serves},
     name::PoolName,
     port::{Clock, DemandSource, ErrorClass, Observer, PortError, Secret, TokioClock},
 };
@@ -278,6 +279,10 @@ impl Records for Forge {
 
     async fn redeliver(&self, _: &Hook, _: u64) -> Result<(), PortError> {
         Err(PortError::certain(ErrorClass::Invalid, "no webhooks here"))
+    }
+
+    async fn identity(&self, _: &Question) -> Result<Option<Identity>, PortError> {
+        Ok(None)
     }
 }
 

@@ -152,10 +152,11 @@ impl Handler<SweptCloud> for FleetActor {
         if self.stopping.is_some() {
             return;
         }
+        let ahead = self.setup.clock.ahead();
         let mut shares: BTreeMap<PoolKey, Vec<Vm>> = BTreeMap::new();
         for vm in &listing.entries {
             match Self::owner(&provider, vm, &self.pools) {
-                Some(key) => shares.entry(key).or_default().push(vm.clone()),
+                Some(key) => shares.entry(key).or_default().push(vm.clone().on_timeline(ahead)),
                 None => self.fault(
                     Some(vm.name.pool()),
                     format!(

@@ -3,10 +3,15 @@
 //! Two questions, with two answers. *Could GitHub give this job to a runner of that pool?* Scope, group
 //! and labels say so. *Does its operator want that?* The pool's own list of repositories says so, so
 //! that a stranger's fork drives nothing. What only one of them lets in is kept and said, not dropped.
+//!
+//! A scope is known by its number where GitHub's API has told it ([`Identity`]) and the job's source names
+//! one: whoever bears our name with another number is somebody else, and is kept and said as such. A source
+//! that names no number is this fleet's own (its queue, its scale sets' sessions): there the name decides,
+//! the configured one as well as the present one, for a queue may hold what it was told before the move.
 
 use std::collections::BTreeSet;
 
-use super::JobFacts;
+use super::{Identity, JobFacts};
 use crate::{
     foreign::Foreign,
     name::{NameError, PoolName, Scope},
@@ -98,15 +103,18 @@ impl Repositories {
         *self == Self::default()
     }
 
-    /// Why a job is not let in, for a person; `None` = it is.
-    #[must_use]
-    pub fn refuses(&self, facts: &JobFacts) -> Option<String> {
+    /// Why a job is not let in, for a person; `None` = it is. `listed`: what the repository is called
+    /// where the lists were written, if that is another name.
+    fn refuses(&self, facts: &JobFacts, listed: Option<&str>) -> Option<String> {
         // Sources that name none, such as the fleet's own runners, have nothing to be refused for.
         let name = facts.repository.as_deref()?;
-        if let Some(denied) = self.deny.iter().find(|pattern| pattern.has(name)) {
+        let has = |pattern: &&RepositoryPattern| {
+            std::iter::once(name).chain(listed).any(|name| pattern.has(name))
+        };
+        if let Some(denied) = self.deny.iter().find(has) {
             return Some(format!("its deny_repositories has {denied}"));
         }
-        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.has(name)) {
+        if !self.allow.is_empty() && !self.allow.iter().any(|pattern| has(&pattern)) {
             return Some(format!("its repositories do not have {name}"));
         }
         let shut_out = !self.public && facts.public == Some(true);
@@ -121,8 +129,8 @@ pub struct Serves {
     pub pool: PoolName,
     /// Jobs of which repositories its runners can get.
     pub scope: Scope,
-    /// GitHub's number of the scope's repository, once it is known: it stays where a name does not.
-    pub repository_id: Option<u64>,
+    /// Who the scope is, once GitHub's API has told it.
+    pub identity: Option<Identity>,
     /// Of which of these it takes jobs.
     pub repositories: Repositories,
     /// Runner group by name; `None` = the default one.
@@ -142,7 +150,7 @@ impl Serves {
         Self {
             pool,
             scope,
-            repository_id: None,
+            identity: None,
             repositories: Repositories::default(),
             group: None,
             labels,
@@ -155,28 +163,70 @@ impl Serves {
     /// repository lies in none, and an enterprise is known by the delivery's own word.
     #[must_use]
     pub fn reaches(&self, facts: &JobFacts) -> bool {
-        let Some((of_owner, of_repo)) =
-            facts.repository.as_deref().and_then(|name| name.split_once('/'))
-        else {
-            return false;
-        };
-        match &self.scope {
-            Scope::Repository { owner, repo } => {
-                let named =
-                    owner.eq_ignore_ascii_case(of_owner) && repo.eq_ignore_ascii_case(of_repo);
-                named || (self.repository_id.is_some() && self.repository_id == facts.repository_id)
-            }
-            Scope::Organisation(org) => org.eq_ignore_ascii_case(of_owner),
-            Scope::Enterprise(slug) => {
-                facts.enterprise.as_deref().is_some_and(|of| slug.eq_ignore_ascii_case(of))
-            }
+        match self.numbers(facts) {
+            Some((own, said)) => own == said && facts.repository.is_some(),
+            None => self.is_named(facts),
         }
     }
 
-    /// Learns the number of the scope's repository from news that bear its name.
-    pub fn learn(&mut self, facts: &JobFacts) {
-        if matches!(self.scope, Scope::Repository { .. }) && self.repository_id.is_none() {
-            self.repository_id = facts.repository_id.filter(|_| self.reaches(facts));
+    /// Its own number, and the one that a source names for what lies in its scope.
+    fn numbers(&self, facts: &JobFacts) -> Option<(u64, u64)> {
+        let said = match self.scope {
+            Scope::Repository { .. } => facts.repository_id,
+            Scope::Organisation(_) => facts.owner_id,
+            Scope::Enterprise(_) => None,
+        };
+        self.identity.as_ref().map(|identity| identity.id).zip(said)
+    }
+
+    /// Whether the job's repository has the name of the scope, the configured one or the present one, or
+    /// lies below it.
+    fn is_named(&self, facts: &JobFacts) -> bool {
+        let present = self.identity.as_ref().map(|identity| &identity.now);
+        std::iter::once(&self.scope).chain(present).any(|scope| has(scope, facts))
+    }
+
+    /// Whether the job is of somebody who has the present name of the scope and another number. One who
+    /// has a name that the scope has left is a stranger as any other.
+    #[must_use]
+    pub fn is_of_namesake(&self, facts: &JobFacts) -> bool {
+        let named = self.identity.as_ref().is_some_and(|identity| has(&identity.now, facts));
+        named && !self.reaches(facts)
+    }
+
+    /// Whether what lies in the scope, by its number, is called otherwise than it was last known: then
+    /// GitHub is to be asked.
+    #[must_use]
+    pub fn is_renamed_by(&self, facts: &JobFacts) -> bool {
+        let proven = self.numbers(facts).is_some() && self.reaches(facts);
+        proven && self.identity.as_ref().is_some_and(|identity| !has(&identity.now, facts))
+    }
+
+    /// Whether repositories of that login may lie in the scope.
+    #[must_use]
+    pub fn may_have(&self, login: &str) -> bool {
+        let present = self.identity.as_ref().map(|identity| &identity.now);
+        let mut owners = std::iter::once(&self.scope).chain(present).map(Scope::owner);
+        owners.any(|owner| owner.is_none_or(|owner| owner.eq_ignore_ascii_case(login)))
+    }
+
+    /// Why its operator does not let a job of its scope in, for a person; `None` = it is let in. Lists that
+    /// were written before the scope was renamed go on.
+    #[must_use]
+    pub fn refuses(&self, facts: &JobFacts) -> Option<String> {
+        self.repositories.refuses(facts, self.listed_as(facts).as_deref())
+    }
+
+    /// What the job's repository is called where the lists were written, if its scope is called otherwise
+    /// since.
+    fn listed_as(&self, facts: &JobFacts) -> Option<String> {
+        let left = self.identity.as_ref().is_some_and(|known| known.has_left(&self.scope));
+        let (_, repo) = facts.repository.as_deref()?.split_once('/')?;
+        let known = left && self.reaches(facts);
+        match &self.scope {
+            Scope::Repository { .. } if known => Some(self.scope.to_string()),
+            Scope::Organisation(org) if known => Some(format!("{org}/{repo}")),
+            _ => None,
         }
     }
 
@@ -218,19 +268,18 @@ pub fn matching<'a>(facts: &JobFacts, pools: &'a [Serves]) -> Result<&'a PoolNam
                 "its source names pool {known}, which is not in the configuration"
             ));
         };
-        return match there.repositories.refuses(facts) {
+        return match there.refuses(facts) {
             None => Ok(&there.pool),
             Some(why) => Err(format!("no pool takes it: pool {known} is asked for, and {why}")),
         };
     }
     let near: Vec<_> = pools.iter().filter(|serves| serves.reaches(facts)).collect();
     if near.is_empty() {
-        let of = facts.repository.as_deref().unwrap_or("a job without a repository");
-        return Err(format!("no pool's scope has {of}"));
+        return Err(outside(facts, pools));
     }
     let fitting = near.iter().filter(|serves| serves.fits(facts));
     let (open, shut): (Vec<_>, Vec<_>) = fitting
-        .map(|serves| (serves, serves.repositories.refuses(facts)))
+        .map(|serves| (serves, serves.refuses(facts)))
         .partition(|(_, refusal)| refusal.is_none());
     let best = open.into_iter().min_by_key(|(serves, _)| {
         let distinct: BTreeSet<_> = serves.labels.iter().map(|l| l.to_lowercase()).collect();
@@ -246,6 +295,38 @@ pub fn matching<'a>(facts: &JobFacts, pools: &'a [Serves]) -> Result<&'a PoolNam
         return Err(format!("no pool takes it: {}", listed(why)));
     }
     Err(unfit(facts, &near))
+}
+
+/// Why no pool's scope has the job.
+fn outside(facts: &JobFacts, pools: &[Serves]) -> String {
+    let of = facts.repository.as_deref().unwrap_or("a job without a repository");
+    let namesakes =
+        pools.iter().filter(|serves| serves.is_of_namesake(facts)).filter_map(|serves| {
+            let (own, said) = serves.numbers(facts)?;
+            Some(format!("that of pool {} has number {own}, and this one {said}", serves.pool))
+        });
+    match listed(namesakes) {
+        none if none.is_empty() => format!("no pool's scope has {of}"),
+        namesakes => format!(
+            "no pool's scope has this {of}: {namesakes}; it was made anew, or others have taken the name. \
+             If it is meant, reload or restart the daemon; else correct the pool's scope"
+        ),
+    }
+}
+
+/// Whether the job's repository has that name, or lies below it.
+fn has(scope: &Scope, facts: &JobFacts) -> bool {
+    let Some(name) = facts.repository.as_deref() else { return false };
+    let Some((of_owner, of_repo)) = name.split_once('/') else { return false };
+    match scope {
+        Scope::Repository { owner, repo } => {
+            owner.eq_ignore_ascii_case(of_owner) && repo.eq_ignore_ascii_case(of_repo)
+        }
+        Scope::Organisation(org) => org.eq_ignore_ascii_case(of_owner),
+        Scope::Enterprise(slug) => {
+            facts.enterprise.as_deref().is_some_and(|of| slug.eq_ignore_ascii_case(of))
+        }
+    }
 }
 
 /// Why none of the pools that are near fits.
@@ -295,7 +376,8 @@ pub fn concerns(facts: &JobFacts, pools: &[Serves]) -> bool {
     if matching(facts, pools).is_ok() {
         return true;
     }
-    let near = facts.pool.is_some() || pools.iter().any(|serves| serves.reaches(facts));
+    let near = facts.pool.is_some()
+        || pools.iter().any(|serves| serves.reaches(facts) || serves.is_of_namesake(facts));
     near && !is_githubs(facts)
 }
 

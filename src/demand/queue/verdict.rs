@@ -46,19 +46,14 @@ pub fn intake(read: Result<Message, Refusal>, pools: &[Serves]) -> Intake {
         Err(refusal) => Intake::Reject(refusal.to_string()),
         Ok(Message::Other(_)) => Intake::Drop,
         Ok(Message::Asked(news)) => match asked(&news, pools) {
-            Ok(pool) if pool.repositories.refuses(&news.facts).is_none() => {
-                Intake::Hold(for_pool(news, pool))
-            }
+            Ok(pool) if pool.refuses(&news.facts).is_none() => Intake::Hold(for_pool(news, pool)),
             // Its pool shuts its repository out: the desk keeps the job, and why nobody serves it.
             Ok(pool) => Intake::Tell(for_pool(news, pool)),
             Err(why) => Intake::Reject(format!("job {}: {why}", news.key)),
         },
         // The gateway forwards the jobs of everybody: one that is not for this fleet is no fault.
         Ok(Message::Told(news)) => match serving(&news, pools) {
-            Ok(pool)
-                if news.word == JobWord::Queued
-                    && pool.repositories.refuses(&news.facts).is_none() =>
-            {
+            Ok(pool) if news.word == JobWord::Queued && pool.refuses(&news.facts).is_none() => {
                 Intake::Hold(for_pool(news, pool))
             }
             Ok(pool) => Intake::Tell(for_pool(news, pool)),

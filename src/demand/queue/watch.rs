@@ -246,6 +246,7 @@ impl Watch {
         ready: &mut Option<u32>,
     ) -> Result<(), PortError> {
         let now = self.now();
+        self.around.desk.identify(&mut self.serves);
         let (mut tell, mut hold, mut done, mut reject) = (vec![], vec![], vec![], vec![]);
         for arrival in batch {
             match arrival {

@@ -224,7 +224,7 @@ impl Admin {
     async fn connect(&self, github: &Github, patient: bool) -> Result<(Url, Secret), PortError> {
         let token = self.registration_token(github).await?;
         let base = &github.client.base;
-        let identity = address::of_scope(base, &self.scope)?;
+        let identity = address::of_scope(base, &github.names().of(&self.scope))?;
         let mut url = base.clone();
         let path = format!("{}/actions/runner-registration", base.path().trim_end_matches('/'));
         url.set_path(&path);
@@ -279,6 +279,7 @@ impl Admin {
             StatusCode::CREATED | StatusCode::OK => wire::registration_token(&answer.body)
                 .ok_or_else(|| call.lost("GitHub's answer holds no token")),
             StatusCode::NOT_FOUND => {
+                github.names().doubt(scope);
                 let hint = needed(scope, &answer.headers);
                 let why = format!("{}; check that {scope} exists; {hint}", said(&answer));
                 Err(call.failed(ErrorClass::Invalid, &why))

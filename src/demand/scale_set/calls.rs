@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     admin::{Admin, Ask},
     exchange::Failed,
-    wire::{self, Agent, ScaleSet, Session},
+    wire::{self, Agent, ScaleSet, Session, Waiting},
 };
 
 const SETS: &str = "_apis/runtime/runnerscalesets";
@@ -114,7 +114,7 @@ pub async fn delete_session(admin: &Admin, set: u64, session: &str) -> Result<()
 }
 
 /// The jobs that wait to be acquired (GitHub Enterprise Server).
-pub async fn acquirable(admin: &Admin, set: u64) -> Result<Vec<u64>, Failed> {
+pub async fn acquirable(admin: &Admin, set: u64) -> Result<Vec<Waiting>, Failed> {
     let what = format!("list jobs for scale set {set} of {}", admin.scope());
     let path = format!("{SETS}/{set}/acquirablejobs");
     let answer = admin.call(ask(what.clone(), Method::GET, path)).await?;

@@ -340,13 +340,16 @@ impl Talk {
                 let begin = tokio::time::Instant::now();
                 match queue.poll(admin, &set.name, last, capacity).await? {
                     Some(mut message) => {
-                        self.set.shut_out(&mut message);
+                        self.set.shut_out(&mut message, admin.github().names());
                         Event::Came { message, after: begin.elapsed() }
                     }
                     None => Event::Nothing,
                 }
             }
-            Action::Look { set } => Event::Acquirable(calls::acquirable(admin, set).await?),
+            Action::Look { set } => {
+                let waiting = calls::acquirable(admin, set).await?;
+                Event::Acquirable(self.set.let_in(waiting, admin.github().names()))
+            }
             Action::Acquire { set, requests } => {
                 let queue = queue.as_ref().ok_or_else(closed)?;
                 Event::Acquired(calls::acquire(admin, set, &requests, &queue.token).await?)

@@ -277,9 +277,27 @@ pub fn message(body: &[u8]) -> Option<Message> {
     Some(Message { id, statistics, jobs, unread })
 }
 
-/// The jobs that wait to be acquired: their request numbers.
-pub fn acquirable(body: &[u8]) -> Option<Vec<u64>> {
-    Some(elements(body)?.iter().filter_map(|job| number(job, "runnerRequestId")).collect())
+/// A job that waits to be acquired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its request's number.
+    pub request: u64,
+    /// `owner/repo`.
+    pub repository: Option<Foreign>,
+}
+
+/// The jobs that wait to be acquired.
+pub fn acquirable(body: &[u8]) -> Option<Vec<Waiting>> {
+    let waiting = |job: &Value| {
+        Some(Waiting { request: number(job, "runnerRequestId")?, repository: repository(job) })
+    };
+    Some(elements(body)?.iter().filter_map(waiting).collect())
+}
+
+/// The repository that a job tells, as `owner/repo`.
+fn repository(job: &Value) -> Option<Foreign> {
+    let (owner, repository) = (text(job, "ownerName")?, text(job, "repositoryName")?);
+    Some(format!("{owner}/{repository}").into())
 }
 
 fn job_message(value: &Value) -> Option<JobMessage> {
@@ -290,7 +308,6 @@ fn job_message(value: &Value) -> Option<JobMessage> {
         "JobCompleted" => Happened::Completed,
         _ => return None,
     };
-    let (owner, repository) = (text(value, "ownerName"), text(value, "repositoryName"));
     let labels = value.get("requestLabels").and_then(Value::as_array);
     let labels = labels.into_iter().flatten().filter_map(Value::as_str);
     let file = |reference: Foreign| {
@@ -301,7 +318,7 @@ fn job_message(value: &Value) -> Option<JobMessage> {
         happened,
         request: number(value, "runnerRequestId").unwrap_or(0),
         job: text(value, "jobId"),
-        repository: owner.zip(repository).map(|(owner, repo)| format!("{owner}/{repo}").into()),
+        repository: repository(value),
         name: text(value, "jobDisplayName"),
         workflow: text(value, "jobWorkflowRef").and_then(file),
         run_id: number(value, "workflowRunId").filter(|id| *id > 0),

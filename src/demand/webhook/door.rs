@@ -326,7 +326,7 @@ async fn take(
         .filter(|id| id.len() <= 100)
         .ok_or_else(|| missing("X-GitHub-Delivery"))?;
     let now = door.clock.now();
-    let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    let millis = u64::try_from(door.clock.wall().timestamp_millis()).unwrap_or_default();
     door.counts.last_at.store(millis, Ordering::Relaxed);
     let unreadable = |why: payload::Unreadable| {
         door.blames.blame(Blame::Unreadable, &format!("delivery {delivery} of {event}: {why}"));
@@ -349,7 +349,7 @@ async fn take(
             return Ok(StatusCode::ACCEPTED);
         }
     };
-    let taken = keep(door, news, delivery, now).await?;
+    let taken = keep(door, news, delivery).await?;
     if let Some(hook) = Hook::of(headers, &body) {
         door.hooks.heard(hook);
     }
@@ -360,7 +360,6 @@ async fn keep(
     door: &Door,
     news: Option<(JobNews, Word)>,
     delivery: &str,
-    now: Time,
 ) -> Result<StatusCode, Problem> {
     let unkept = |error: crate::demand::ledger::LedgerError| {
         // Said in the log when it began, and in the status while it lasts.
@@ -386,7 +385,8 @@ async fn keep(
     };
     let ours = |news: &JobNews| known(news) || desk.serves(|pools| concerns(&news.facts, pools));
     let foreign = news.as_ref().is_some_and(|(news, _)| !ours(news));
-    let with = vec![Entry::Delivery { id: delivery.to_owned(), at: now }];
+    let at = door.clock.wall();
+    let with = vec![Entry::Delivery { id: delivery.to_owned(), at }];
     let told =
         news.iter().filter(|_| !foreign && !repeated).map(|(news, _)| news.clone()).collect();
     desk.hear_with(told, with).await.map_err(unkept)?;

@@ -120,16 +120,8 @@ impl Hooks {
 /// Whether a hook may tell of jobs for these pools.
 #[must_use]
 pub fn is_near(hook: &Hook, pools: &[Serves]) -> bool {
-    fn owner(scope: &Scope) -> Option<&str> {
-        match scope {
-            Scope::Repository { owner, .. } => Some(owner),
-            Scope::Organisation(owner) => Some(owner),
-            // Which organisations belong to an enterprise is not in a payload.
-            Scope::Enterprise(_) => None,
-        }
-    }
-    let Some(of) = hook.scope().and_then(owner) else { return true };
-    pools.iter().any(|pool| owner(&pool.scope).is_none_or(|own| own.eq_ignore_ascii_case(of)))
+    let Some(of) = hook.scope().and_then(Scope::owner) else { return true };
+    pools.iter().any(|pool| pool.may_have(of))
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ struct Payload {
     #[serde(default, deserialize_with = "object")]
     repository: Option<Repository>,
     #[serde(default, deserialize_with = "object")]
+    organization: Option<Account>,
+    #[serde(default, deserialize_with = "object")]
     enterprise: Option<Enterprise>,
 }
 
@@ -57,6 +59,14 @@ struct Repository {
     full_name: Scalar,
     private: Scalar,
     visibility: Scalar,
+    #[serde(deserialize_with = "object")]
+    owner: Option<Account>,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    #[serde(default)]
+    id: Scalar,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +82,8 @@ pub struct Place {
     pub repository: Option<Foreign>,
     /// GitHub's number of the repository.
     pub repository_id: Option<u64>,
+    /// GitHub's number of the repository's owner.
+    pub owner_id: Option<u64>,
     /// Whether everybody may see the repository.
     pub public: Option<bool>,
     /// The enterprise, by its slug.
@@ -85,8 +97,13 @@ impl Place {
         Self { repository: Some(repository.into()), ..Self::default() }
     }
 
-    fn of(repository: Option<Repository>, enterprise: Option<Enterprise>) -> Self {
-        let Repository { id, full_name, private, visibility } = repository.unwrap_or_default();
+    fn of(
+        repository: Option<Repository>,
+        organisation: Option<Account>,
+        enterprise: Option<Enterprise>,
+    ) -> Self {
+        let Repository { id, full_name, private, visibility, owner } =
+            repository.unwrap_or_default();
         let public = match visibility.as_str() {
             Some("public") => Some(true),
             // Internal is for the members of one enterprise.
@@ -96,6 +113,8 @@ impl Place {
         Self {
             repository: full_name.text(),
             repository_id: id.number(),
+            // Both are the same one; deliveries to a repository's own hook may lack the first.
+            owner_id: organisation.or(owner).and_then(|account| account.id.number()),
             public,
             enterprise: enterprise.and_then(|enterprise| enterprise.slug.text()),
         }
@@ -153,13 +172,14 @@ impl WorkflowJob {
         let word = self.word(action)?;
         let key = self.id()?.into();
         let begun = word >= JobWord::Running;
-        let Place { repository, repository_id, public, enterprise } = place;
+        let Place { repository, repository_id, owner_id, public, enterprise } = place;
         // A queued job may name the runner of an earlier attempt.
         let runner = self.runner_name.text().filter(|_| begun);
         let started_at = self.started_at.time();
         let facts = JobFacts {
             repository,
             repository_id,
+            owner_id,
             public,
             enterprise,
             run_id: self.run_id.number(),
@@ -223,7 +243,7 @@ pub fn read(event: &str, body: &[u8], at: Time) -> Result<Said, Unreadable> {
     if job.id().is_none() {
         return Err(unreadable("its workflow_job has no number as its id"));
     }
-    let place = Place::of(payload.repository, payload.enterprise);
+    let place = Place::of(payload.repository, payload.organization, payload.enterprise);
     let news = job.news(payload.action.as_str(), place, at);
     Ok(news.map_or(Said::Nothing, |news| Said::Job(Box::new(news))))
 }

@@ -167,9 +167,9 @@ fn is_refusal(error: &PortError) -> bool {
 }
 
 /// The news that a job which GitHub does not have any more is over.
-fn vanished(job: &JobRecord, at: Time) -> JobNews {
-    let facts =
-        JobFacts { ended_at: Some(at), conclusion: Some("gone".into()), ..JobFacts::default() };
+fn vanished(job: &JobRecord, at: Time, ended_at: Time) -> JobNews {
+    let (ended_at, conclusion) = (Some(ended_at), Some("gone".into()));
+    let facts = JobFacts { ended_at, conclusion, ..JobFacts::default() };
     JobNews { key: job.key.clone(), word: JobWord::Done, at, facts }
 }
 
@@ -278,7 +278,8 @@ impl Repair {
         hook: &Hook,
         tries: &mut Tries,
     ) -> Result<Result<usize, PortError>, LedgerError> {
-        let now = self.clock.now();
+        // GitHub's log is by its clock, and the next process goes on from here.
+        let now = self.clock.wall();
         let mark = format!("{LOOKED}{}", hook.id);
         let last = self.desk.ledger().mark(&mark).await?;
         let last = last.and_then(|text| text.parse().ok());
@@ -405,7 +406,7 @@ impl Repair {
                 news
             }
             Ok(None) if is_gone(job, readable().contains(&repository.to_ascii_lowercase())) => {
-                vanished(job, self.clock.now())
+                vanished(job, self.clock.now(), self.clock.wall())
             }
             Ok(None) => {
                 self.desk.checked(&job.key);

@@ -60,6 +60,9 @@ pub(crate) fn answer(
         _ => {}
     }
     let Some(scope) = &target.scope else { return not_found() };
+    if matches!(target.operation, Operation::Repository | Operation::Organisation) {
+        return shared.world().renames.shown(scope, &shared.url);
+    }
     if target.operation == Operation::Job {
         return match shared.world().job(&scope.to_string(), target.id) {
             Some((job, group)) => Reply::new(200, payload::job(job, group, &shared.url)),

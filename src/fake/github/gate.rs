@@ -138,7 +138,7 @@ pub(crate) async fn serve(
     }
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let path = path.strip_prefix("/api/v3").unwrap_or(path).to_owned();
+    let path = shared.world().renames.named(path.strip_prefix("/api/v3").unwrap_or(path));
     let Some(target) = Target::of(parts.method.as_str(), &path) else {
         return send(Reply::error(404, "Not Found"));
     };
@@ -159,7 +159,19 @@ pub(crate) async fn serve(
         return std::future::pending().await;
     }
     tokio::time::sleep(latency).await;
-    let mut reply = pass(&shared, &target, &parts.headers, &query, request_body.as_ref(), &once);
+    let left = match &target.scope {
+        Some(scope) => {
+            let asked = match query.as_str() {
+                "" => path.clone(),
+                query => format!("{path}?{query}"),
+            };
+            let method = parts.method.as_str();
+            shared.world().renames.answer(scope, method, &asked, &shared.near)
+        }
+        None => None,
+    };
+    let asked = Asked { headers: &parts.headers, query: &query, body: request_body.as_ref() };
+    let mut reply = pass(&shared, &target, &asked, &once, left);
     reply.headers.extend(shared.limits().headers());
     if let Some(recorder) = &shared.options.recorder {
         recorder(&Exchange {
@@ -180,14 +192,22 @@ pub(crate) async fn serve(
     }
 }
 
+/// What a request says besides its target.
+struct Asked<'a> {
+    headers: &'a HeaderMap,
+    query: &'a str,
+    body: Option<&'a Value>,
+}
+
+/// `left`: what is said of a name that was left.
 fn pass(
     shared: &Shared,
     target: &Target,
-    headers: &HeaderMap,
-    query: &str,
-    body: Option<&Value>,
+    asked: &Asked<'_>,
     once: &Option<Once>,
+    left: Option<Reply>,
 ) -> Reply {
+    let Asked { headers, query, body } = *asked;
     match once {
         Some(Once::Refuse(status)) => return Reply::error(*status, "Server Error"),
         Some(Once::Say(status, text)) => {
@@ -237,7 +257,10 @@ fn pass(
         return Reply::error(502, "Server Error");
     }
     let query: Query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    let mut reply = answers::answer(shared, target, &query, body);
+    let mut reply = match left {
+        Some(left) => left,
+        None => answers::answer(shared, target, &query, body),
+    };
     if let Some(scopes) = &shared.options.oauth_scopes {
         reply.headers.push(("x-oauth-scopes", scopes.clone()));
     }

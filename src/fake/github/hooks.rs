@@ -206,6 +206,11 @@ impl Hooks {
         self.send(ping);
     }
 
+    /// Does something to whose hook each is.
+    pub(super) fn each_target(&mut self, change: impl Fn(&mut HookTarget)) {
+        self.hooks.values_mut().for_each(|hook| change(&mut hook.options.target));
+    }
+
     fn send(&self, errand: Errand) {
         // Nobody posts any more: the fake is ending.
         let _ = self.errands.send(errand);

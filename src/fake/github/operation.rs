@@ -27,6 +27,10 @@ pub enum Operation {
     RateLimit,
     /// Shows one job.
     Job,
+    /// Shows a repository.
+    Repository,
+    /// Shows an organisation.
+    Organisation,
     /// Lists the deliveries of a hook.
     Deliveries,
     /// Makes a delivery of a hook anew.
@@ -73,6 +77,13 @@ impl Target {
             ["orgs", org, "hooks", hook, "deliveries", rest @ ..] => {
                 let scope = org.parse().ok()?;
                 return Self::of_hook(method, Some(scope), hook.parse().ok()?, rest);
+            }
+            ["repos", owner, repo] if method == "GET" => {
+                let scope = format!("{owner}/{repo}").parse().ok()?;
+                return Some(Self::new(Operation::Repository, Some(scope), 0));
+            }
+            ["orgs", org] if method == "GET" => {
+                return Some(Self::new(Operation::Organisation, Some(org.parse().ok()?), 0));
             }
             ["rate_limit"] if method == "GET" => {
                 return Some(Self::new(Operation::RateLimit, None, 0));
@@ -127,6 +138,8 @@ impl Target {
             (Op::Deliveries, None) => "apps/list-webhook-deliveries",
             (Op::Redeliver, None) => "apps/redeliver-webhook-delivery",
             (Op::RateLimit, _) | (_, None) => "rate-limit/get",
+            (Op::Repository, Some(_)) => "repos/get",
+            (Op::Organisation, Some(_)) => "orgs/get",
             (Op::Job, Some(_)) => "actions/get-job-for-workflow-run",
             (Op::Deliveries, Some(Scope::Repository { .. })) => "repos/list-webhook-deliveries",
             (Op::Deliveries, Some(_)) => "orgs/list-webhook-deliveries",

@@ -35,7 +35,9 @@ use self::{
     registration::Registration,
     sets::ScaleSet,
 };
-use super::{Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies};
+use super::{
+    Group, Options, RegistrationRecord, Stats, applications::Shelf, faults::Lies, renames::Renames,
+};
 
 pub use job::{JobId, JobOrder, JobRecord, Lost};
 pub(crate) use news::{Action, News, Wire};
@@ -73,6 +75,7 @@ pub(crate) struct World {
     last_id: u64,
     rng: SmallRng,
     stats: Stats,
+    pub(crate) renames: Renames,
 }
 
 /// Why a deregistration is refused.
@@ -106,6 +109,7 @@ impl World {
             last_id: 0,
             rng: SmallRng::seed_from_u64(options.seed),
             stats: Stats::default(),
+            renames: Renames::default(),
         }
     }
 
@@ -344,6 +348,25 @@ impl World {
         let mut all: Vec<JobRecord> = self.ended.values().chain(open).cloned().collect();
         all.sort_by_key(|record| record.id);
         all
+    }
+
+    /// Does something to what is remembered of each job.
+    pub(crate) fn each_record(&mut self, change: impl Fn(&mut JobRecord)) {
+        self.jobs.values_mut().for_each(|state| change(&mut state.record));
+        self.ended.values_mut().for_each(change);
+    }
+
+    /// Runners and scale sets of one scope are another's.
+    pub(crate) fn move_scopes(&mut self, from: &Scope, to: &Scope) {
+        for one in self.registrations.values_mut().filter(|one| one.scope == *from) {
+            let name = one.name.to_lowercase();
+            self.by_name.remove(&(from.clone(), name.clone()));
+            self.by_name.insert((to.clone(), name), one.id);
+            one.scope = to.clone();
+        }
+        for set in self.sets.values_mut().filter(|set| set.scope == *from) {
+            set.scope = to.clone();
+        }
     }
 
     pub(crate) fn registered(&self) -> Vec<RegistrationRecord> {

@@ -256,7 +256,7 @@ impl Api {
         let answer = answer.map_err(|mut error| {
             if error.class == ErrorClass::NotFound {
                 error.class = ErrorClass::Invalid;
-                error.what.push_str(": check the endpoint in the cloud's catalog");
+                error.add(": check the endpoint in the cloud's catalog");
             }
             error
         })?;

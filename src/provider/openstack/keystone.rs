@@ -207,14 +207,15 @@ impl Keystone {
         let mut failure = answer.failure(tried, Purpose::Read, &secrets);
         match (answer.status.as_u16(), failure.class) {
             (300, _) => {
-                failure.what = format!(
+                let what = format!(
                     "{tried}: HTTP 300: Keystone is not at this address but below it: write its \
                      whole address, with /v3, into auth_url"
                 );
+                failure = PortError::certain(failure.class, what).leaving_nothing(failure.certain);
             }
             (_, ErrorClass::NotFound) => {
                 failure.class = ErrorClass::Invalid;
-                failure.what.push_str(": check auth_url");
+                failure.add(": check auth_url");
             }
             // There is no quota of log-ins: something before Keystone limits them.
             (_, ErrorClass::Quota) => {
@@ -223,7 +224,7 @@ impl Keystone {
             (_, ErrorClass::Auth)
                 if matches!(self.0.cloud.credentials, Credentials::Token { .. }) =>
             {
-                failure.what.push_str(
+                failure.add(
                     "; a token cannot outlive itself: use a password or an application credential",
                 );
             }

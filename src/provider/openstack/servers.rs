@@ -84,7 +84,7 @@ pub(super) fn create<'a>(
 pub(super) fn created(answer: &Answer) -> Option<VmId> {
     let body: Value = serde_json::from_slice(&answer.body).ok()?;
     let id = body.get("server")?.get("id")?.as_str()?;
-    Some(VmId(id.to_owned()))
+    VmId::told(id)
 }
 
 /// All VMs of the fleet. The tag is the filter because it is one that Nova honours for everybody: a
@@ -253,7 +253,7 @@ pub(super) async fn delete(
 /// The failure of a deletion, with what a person can do about a VM that cannot go now.
 fn advised(mut error: PortError) -> PortError {
     if error.class == ErrorClass::Busy {
-        error.what.push_str(": unlock it (openstack server unlock) or wait for its task");
+        error.add(": unlock it (openstack server unlock) or wait for its task");
     }
     error
 }

@@ -71,7 +71,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId) -> Seen {
         // The listing asked for the tag, so that the element may well be ours.
         None => return Seen::Unreadable(format!("VM {}: shows no tags", tidy(id, &[]))),
     }
-    let (Some(id), Some(name)) = (text("id"), text("name")) else {
+    let (Some(vm), Some(name)) = (text("id").and_then(VmId::told), text("name")) else {
         return Seen::Unreadable(format!("VM {}: has no id or no name", tidy(id, &[])));
     };
     let name = match name.parse::<RunnerName>() {
@@ -88,7 +88,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId) -> Seen {
     let metadata = |key: &str| element.get("metadata")?.get(key)?.as_str();
     Seen::Ours(Box::new(Vm {
         name,
-        id: VmId(id.to_owned()),
+        id: vm,
         status: status(element),
         created_at: metadata(CREATED_AT).or(text("created")).and_then(|t| t.parse().ok()),
         shape: metadata(SHAPE).map(|shape| Foreign::<NAME_MAX>::from(shape).into()),
@@ -224,6 +224,10 @@ mod tests {
         match read(&renamed, &fleet) {
             Seen::Misnamed(why) => assert!(why.contains("renamed by hand"), "{why}"),
             _ => panic!("a VM of that name is not a runner"),
+        }
+        for odd in ["", "8a1f\u{1b}[2J", "8a1f\nready"] {
+            let odd = element(&json!({"id": odd}));
+            assert!(matches!(read(&odd, &fleet), Seen::Unreadable(_)), "no cloud's identifier");
         }
         let bare = element(&json!({"tags": null}));
         assert!(matches!(read(&bare, &fleet), Seen::Unreadable(_)));

@@ -76,19 +76,98 @@ fn a_list_that_was_written_as_one_text_is_told_so() {
     );
 }
 
+fn known(id: u64, now: &str) -> Option<Identity> {
+    Some(Identity { id, now: now.parse().unwrap() })
+}
+
 #[test]
-fn a_repository_that_was_renamed_is_known_by_its_number_once_it_has_one() {
+fn a_repository_is_known_by_the_number_that_github_told_and_by_no_number_of_a_webhook() {
+    let of = |name, id| JobFacts { repository_id: id, ..job(name, &["bench"]) };
     let mut bench = pool("bench", "acme/widgets", &["bench"]);
+    assert!(bench.reaches(&of("Acme/Widgets", Some(777))));
+    assert!(!bench.reaches(&of("acme/gadgets", Some(777))), "nobody has told its number");
+    bench.identity = known(777, "acme/gadgets");
+    for (name, id, ours) in [
+        ("acme/gadgets", Some(777), true),
+        ("acme/widgets", Some(777), true),
+        // Moved on since, and GitHub was not asked yet.
+        ("beta/gizmos", Some(777), true),
+        // Who takes the name that it has left is a stranger.
+        ("acme/widgets", Some(888), false),
+        ("acme/gadgets", Some(888), false),
+        ("evil/repo", Some(666), false),
+        // Sources that name no number are the fleet's own.
+        ("acme/gadgets", None, true),
+        ("acme/widgets", None, true),
+        ("beta/gizmos", None, false),
+    ] {
+        assert_eq!(bench.reaches(&of(name, id)), ours, "{name} {id:?}");
+    }
+    assert!(bench.is_renamed_by(&of("beta/gizmos", Some(777))));
+    for known in [of("acme/gadgets", Some(777)), of("acme/gadgets", None), of("evil/x", Some(6))] {
+        assert!(!bench.is_renamed_by(&known), "{known:?}");
+    }
+}
+
+#[test]
+fn an_organisation_is_known_by_its_owners_number_wherever_its_repositories_are_called() {
+    let of = |name, owner_id| JobFacts { owner_id, ..job(name, &["bench"]) };
+    let mut bench = pool("bench", "acme", &["bench"]);
+    bench.identity = known(7, "acme-labs");
+    for (name, id, ours) in [
+        ("acme-labs/app", Some(7), true),
+        ("acme/app", Some(7), true),
+        ("acme/app", Some(8), false),
+        ("acme-labs/app", Some(8), false),
+        ("acme/app", None, true),
+        ("evil/app", None, false),
+    ] {
+        assert_eq!(bench.reaches(&of(name, id)), ours, "{name} {id:?}");
+    }
+    // A repository's number is none of an organisation's.
+    let other = JobFacts { repository_id: Some(7), ..job("evil/app", &["bench"]) };
+    assert!(!bench.reaches(&other));
+    assert!(bench.may_have("acme") && bench.may_have("ACME-labs") && !bench.may_have("evil"));
+}
+
+#[test]
+fn a_stranger_who_takes_the_old_name_is_nobody_and_one_with_the_present_name_is_kept_and_said() {
     let of = |name, id| JobFacts { repository_id: Some(id), ..job(name, &["bench"]) };
-    bench.learn(&of("evil/repo", 666));
-    assert_eq!(bench.repository_id, None, "from its own name alone");
-    bench.learn(&of("Acme/Widgets", 5));
-    bench.learn(&of("acme/widgets", 6));
-    assert_eq!(bench.repository_id, Some(5), "the first that was told");
-    assert!(bench.reaches(&of("acme/gadgets", 5)) && !bench.reaches(&of("acme/gadgets", 6)));
-    let mut org = pool("o", "acme", &["bench"]);
-    org.learn(&of("acme/widgets", 5));
-    assert_eq!(org.repository_id, None);
+    let moved =
+        [Serves { identity: known(777, "acme/gadgets"), ..pool("b", "acme/widgets", &["bench"]) }];
+    assert!(!concerns(&of("acme/widgets", 888), &moved), "strangers fill no ledger");
+    let stays =
+        [Serves { identity: known(777, "acme/widgets"), ..pool("b", "acme/widgets", &["bench"]) }];
+    let why = refusal(&of("acme/widgets", 888), &stays);
+    assert!(why.contains("number 777, and this one 888") && why.contains("made anew"), "{why}");
+}
+
+#[test]
+fn lists_of_repositories_go_on_where_their_scope_was_renamed() {
+    let lists = |allow: &[&str], deny: &[&str]| Repositories {
+        allow: patterns(allow),
+        deny: patterns(deny),
+        public: true,
+    };
+    let in_org = |owner_id, name| JobFacts { owner_id: Some(owner_id), ..job(name, &["bench"]) };
+    let of = |repositories| Serves {
+        repositories,
+        identity: known(7, "acme-labs"),
+        ..pool("bench", "acme", &["bench"])
+    };
+    let allowed = of(lists(&["acme/app"], &[]));
+    assert_eq!(allowed.refuses(&in_org(7, "acme-labs/app")), None);
+    assert!(allowed.refuses(&in_org(7, "acme-labs/other")).is_some());
+    for denies in ["acme/secret", "acme-labs/secret"] {
+        let denied = of(lists(&[], &[denies]));
+        assert!(denied.refuses(&in_org(7, "acme-labs/secret")).is_some(), "{denies}");
+    }
+    let alone = Serves {
+        repositories: lists(&["acme/widgets"], &[]),
+        identity: known(777, "acme/gadgets"),
+        ..pool("bench", "acme/widgets", &["bench"])
+    };
+    assert_eq!(alone.refuses(&job("acme/gadgets", &["bench"])), None);
 }
 
 #[test]

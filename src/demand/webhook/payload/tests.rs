@@ -146,6 +146,19 @@ fn where_a_job_is_and_who_may_see_it_is_read_as_far_as_it_is_said() {
     assert_eq!((facts.repository_id, facts.public), (Some(78), Some(true)));
     assert_eq!(read("unknown-action.json").public, Some(false), "internal is not public");
     assert_eq!(read("numbers-as-texts.json").repository_id, Some(77));
+    let told = |owner: &str, organisation: &str| {
+        let body = format!(
+            "{{\"action\": \"queued\", \"workflow_job\": {{\"id\": 5}}, \"repository\": \
+             {{\"full_name\": \"acme/app\", \"owner\": {owner}}}, \"organization\": {organisation}}}"
+        );
+        match super::read("workflow_job", body.as_bytes(), Time::default()).unwrap() {
+            Said::Job(news) => news.facts.owner_id,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(told("{\"id\": 9}", "{\"id\": 9}"), Some(9));
+    assert_eq!(told("{\"id\": 9}", "null"), Some(9), "a repository's own hook");
+    assert_eq!(told("[]", "7"), None);
     let odd = read("odd-types.json");
     assert_eq!((odd.enterprise, odd.public, odd.name), (None, None, None));
 }

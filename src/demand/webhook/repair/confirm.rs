@@ -21,7 +21,7 @@ impl Repair {
     /// The hooks that are kept. Those that GitHub has shown nothing of for long are forgotten, and so is
     /// what an older daemon kept without asking: those make themselves known again.
     pub(super) async fn kept(&self) -> Result<Vec<Hook>, LedgerError> {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let looked: BTreeMap<_, _> = self.desk.ledger().marks(LOOKED).await?.into_iter().collect();
         let marks = self.desk.ledger().marks(HOOKS).await?;
         // Only what has a mark is confirmed from here on: a ledger that was begun anew has none, and a hook
@@ -79,7 +79,7 @@ impl Repair {
             match shown {
                 Ok(_) if self.hooks.confirmed(&hook) => {
                     // The first look goes back as far as for a hook that was never looked through.
-                    let looked = self.clock.now() - FIRST_LOOK + OVERLAP;
+                    let looked = self.clock.wall() - FIRST_LOOK + OVERLAP;
                     let looked = Entry::Mark {
                         name: format!("{LOOKED}{}", hook.id),
                         value: Some(looked.to_rfc3339()),

@@ -3,10 +3,16 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use runner_fleet_actors::{job::Serves, port::TokioClock};
+use runner_fleet_actors::{
+    job::{Identity, Serves},
+    port::TokioClock,
+};
 
 use super::*;
-use crate::{demand::ledger::Ledger, github::records::Page};
+use crate::{
+    demand::ledger::Ledger,
+    github::{names::Question, records::Page},
+};
 
 /// A GitHub that fails for what it is told to.
 #[derive(Default)]
@@ -40,6 +46,10 @@ impl Records for Failing {
 
     async fn redeliver(&self, _: &Hook, delivery: u64) -> Result<(), PortError> {
         self.ask(delivery)
+    }
+
+    async fn identity(&self, _: &Question) -> Result<Option<Identity>, PortError> {
+        Ok(None)
     }
 }
 

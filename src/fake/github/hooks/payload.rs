@@ -11,7 +11,7 @@ use super::{HookOptions, HookTarget};
 use crate::fake::github::world::{Action, JobRecord, News};
 
 /// A number for a name: the same in every run of the fake, another one for another name.
-pub(super) fn number_of(name: &str) -> u64 {
+pub(in crate::fake::github) fn number_of(name: &str) -> u64 {
     let fnv = |hash: u32, byte: u8| {
         (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
     };
@@ -188,7 +188,7 @@ fn account(login: &str, kind: &str, url: &str) -> Value {
     with(whole, below(&format!("{url}/api/v3/users/{login}"), &paths))
 }
 
-fn organisation(login: &str, url: &str) -> Value {
+pub(in crate::fake::github) fn organisation(login: &str, url: &str) -> Value {
     let number = number_of(login);
     let whole = json!({
         "login": login,
@@ -231,7 +231,11 @@ fn deployment(record: &JobRecord, at: Time, url: &str) -> Value {
     })
 }
 
-fn repository(full_name: &str, of_organisation: bool, url: &str) -> Value {
+pub(in crate::fake::github) fn repository(
+    full_name: &str,
+    of_organisation: bool,
+    url: &str,
+) -> Value {
     let (owner, name) = full_name.split_once('/').unwrap_or((full_name, ""));
     let number = number_of(full_name);
     let kind = if of_organisation { "Organization" } else { "User" };

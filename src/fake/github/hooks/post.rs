@@ -131,12 +131,13 @@ async fn attempt(shared: &Shared, client: &Client, errand: &Errand, mishap: Opti
     let _slot = slots.acquire_owned().await;
     let app = shared.options.app.as_ref().filter(|_| options.target == HookTarget::App);
     let installation_id = app.map(|app| app.installation_id);
-    let body = match &errand.event {
+    let mut body = match &errand.event {
         Event::Ping => payload::ping(&options, added, &shared.url),
         Event::Job { news, looks_waiting } => {
             payload::workflow_job(news, installation_id, *looks_waiting, &shared.url)
         }
     };
+    shared.world().renames.number_all(&mut body);
     let (delivered_at, begin) = (Utc::now(), Instant::now());
     let (status_code, status) = if mishap == Some(Mishap::Lost) {
         (502, "failed to connect to host".to_owned())
@@ -159,7 +160,7 @@ async fn attempt(shared: &Shared, client: &Client, errand: &Errand, mishap: Opti
         event: errand.event.name(),
         action: errand.event.action().map(Action::as_str),
         installation_id,
-        repository_id: news.map(|news| payload::number_of(&news.record.repository)),
+        repository_id: news.map(|news| shared.world().renames.number(&news.record.repository)),
         job: news.map(|news| news.record.id),
     };
     shared.hooks().note(delivery, errand.clone());
