@@ -213,7 +213,7 @@ impl Door {
         )
         .map_err(Refusal::Invalid)?;
         // What pools of a removed scope have left is theirs to tidy: they live on until they are empty.
-        let _left = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.now());
+        let _left = self.scopes.keep(new.pools.iter().map(|pool| &pool.scope), self.clock.wall());
         let held = Held::read(&new);
         let mut done = self.renew_ports(&current, &new, &held).await?;
         self.sources.reload(&new).map_err(Refusal::Invalid)?;
@@ -344,7 +344,7 @@ impl Control for Door {
     async fn reload(&self) -> Result<String, Refusal> {
         let result = self.take_over().await;
         let reload = api::Reload {
-            at: self.clock.now(),
+            at: self.clock.wall(),
             ok: result.is_ok(),
             what: match &result {
                 Ok(done) => done.clone(),
