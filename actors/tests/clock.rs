@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use runner_fleet_actors::port::{Clock, Time, TokioClock};
+use runner_fleet_actors::{
+    name::VmId,
+    port::{Clock, Time, TokioClock, Vm, VmStatus},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_wall_that_is_set_moves_what_others_compare_and_no_deadline() {
@@ -33,6 +36,29 @@ async fn a_wall_that_is_set_moves_what_others_compare_and_no_deadline() {
     }
     *wall.lock().unwrap() = wrong - 86_400 * second;
     assert_eq!(clock.on_timeline(Time::MAX_UTC), Time::MAX_UTC, "nothing overflows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_is_as_old_as_its_tag_says_also_under_a_clock_that_was_wrong_at_the_start() {
+    let right: Time = "2026-11-28T12:00:00Z".parse().unwrap();
+    for wrong in ["2020-01-01T00:00:00Z", "2031-01-01T00:00:00Z"] {
+        let wall = Arc::new(Mutex::new(wrong.parse().unwrap()));
+        let read = Arc::clone(&wall);
+        let clock = TokioClock::with_wall(move || *read.lock().unwrap());
+        *wall.lock().unwrap() = right;
+        let vm = Vm {
+            name: "ci--large--000000000001".parse().unwrap(),
+            id: VmId("vm-1".to_owned()),
+            status: VmStatus::Active,
+            created_at: Some(clock.wall() - Duration::from_secs(60)),
+            shape: None,
+            scope: None,
+            address: None,
+            task: None,
+        };
+        let seen = vm.on_timeline(clock.ahead()).created_at.unwrap();
+        assert_eq!(clock.now() - seen, chrono::TimeDelta::seconds(60), "{wrong}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -232,7 +232,7 @@ impl Control for Door {
     async fn reload(&self) -> Result<String, Refusal> {
         let result = self.take_over().await;
         let reload = wire::Reload {
-            at: self.clock.now(),
+            at: self.clock.wall(),
             ok: result.is_ok(),
             what: match &result {
                 Ok(done) => done.clone(),

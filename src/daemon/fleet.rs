@@ -130,7 +130,7 @@ impl Part<Door> for Fleet {
             // What pools of a removed scope have left is theirs to tidy: they live on until they are
             // empty.
             let scopes = to.new.pools.iter().map(|pool| &pool.scope);
-            let _left = door.scopes.keep(scopes, door.clock.now());
+            let _left = door.scopes.keep(scopes, door.clock.wall());
             let pools = self.setting.pools(&to.new, &makings);
             let providers = self.setting.ports.providers();
             self.address.send(Reload { providers, pools }).await.map_err(gone)

@@ -48,7 +48,7 @@ async fn what_is_acknowledged_while_a_disk_fills_and_is_freed_is_there() {
             assert!(house.tell().await);
         }
         disk.fill();
-        house.refuses(6).await;
+        let _said = house.refuses(6).await;
         let mark = Marks::keep(&**house.desk.ledger(), "scale-set large", "7").await;
         assert!(mark.is_err(), "a mark is no better than a job");
         house.all_is_there().await;
@@ -138,7 +138,7 @@ async fn a_queues_message_is_acknowledged_only_when_its_job_is_kept() {
     })
     .await;
     disk.fill();
-    house.refuses(3).await;
+    let _said = house.refuses(3).await;
     (1..=3).for_each(|id| forge.say(id, JobWord::Running));
     for _ in 0..20 {
         queue.job_taken(&large(), Some("octo-org/app"));

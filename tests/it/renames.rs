@@ -118,12 +118,13 @@ async fn a_repository_that_is_transferred_meanwhile_goes_on_and_whoever_takes_it
     assert_eq!(story.asked(), 1, "one call a scope");
     let github = &story.outside.github;
     github.rename(&scope("acme/widgets"), &scope("beta/gizmos"));
-    github.take_name(&scope("acme/widgets"));
     // The first word under the new name is by its number about ours, and makes the daemon ask.
     story.queue("beta/gizmos", "beta/gizmos");
     story.completed(1).await;
     story.attention("acme/widgets is called beta/gizmos now").await;
-    assert_eq!(story.asked(), 2, "and one when it was doubted");
+    // A call that was on its way may have been sent on after that, and is one doubt more.
+    assert!((2..=3).contains(&story.asked()), "one more, when it was doubted: {}", story.asked());
+    github.take_name(&scope("acme/widgets"));
     for _ in 0..3 {
         story.queue("acme/widgets", "acme/widgets");
     }
@@ -171,6 +172,7 @@ async fn a_github_that_tells_no_numbers_is_served_as_before() {
         faults.once(Operation::Repository, runner_fleet::fake::github::Once::Refuse(status));
     }
     let daemon = story.home.start();
+    story.home.ready().await;
     story.queue("acme/widgets", "acme/widgets");
     story.completed(1).await;
     let attention = story.home.status().await.unwrap()["attention"].to_string();

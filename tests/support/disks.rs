@@ -57,6 +57,8 @@ impl Drop for SmallDisk {
 pub struct ThinDisk {
     at: PathBuf,
     thin: SmallDisk,
+    /// What the kernel does at a fault of the ext4.
+    errors: &'static str,
     loops: Vec<String>,
     mounts: usize,
 }
@@ -81,17 +83,17 @@ fn text(path: &Path) -> &str {
 
 impl ThinDisk {
     /// `None` where this machine gives no loop device or no ext4; then that is said. What it lies on is
-    /// mounted at `beside`.
-    pub fn mount(at: &Path, beside: &Path) -> Option<Self> {
+    /// mounted at `beside`. `errors`: what the kernel does at a fault, as in ext4(5).
+    pub fn mount(at: &Path, beside: &Path, errors: &'static str) -> Option<Self> {
         let thin = SmallDisk::mount(beside, "24m")?;
         fs::create_dir_all(at).unwrap();
-        let mut disk = Self { at: at.to_owned(), thin, loops: Vec::new(), mounts: 0 };
-        let image = disk.image();
+        let mut disk = Self { at: at.to_owned(), thin, errors, loops: Vec::new(), mounts: 0 };
+        let image = disk.thin.0.join("image");
         let image = text(&image);
         let made = may("truncate", &["-s", "16M", image])
             // Without a journal: a failed write is told to whoever wrote, and costs nobody else.
             .and_then(|_| may("mkfs.ext4", &["-q", "-O", "^has_journal", image]))
-            .and_then(|_| disk.attach(at));
+            .and_then(|_| disk.attach(image, at));
         match made {
             Ok(()) => Some(disk),
             Err(why) => {
@@ -101,14 +103,11 @@ impl ThinDisk {
         }
     }
 
-    fn image(&self) -> PathBuf {
-        self.thin.0.join("image")
-    }
-
-    fn attach(&mut self, at: &Path) -> Result<(), String> {
-        let device = may("losetup", &["--find", "--show", text(&self.image())])?;
+    fn attach(&mut self, image: &str, at: &Path) -> Result<(), String> {
+        let device = may("losetup", &["--find", "--show", image])?;
         self.loops.push(device.clone());
-        may("mount", &["-t", "ext4", "-o", "discard,errors=remount-ro", &device, text(at)])?;
+        let options = format!("discard,errors={}", self.errors);
+        may("mount", &["-t", "ext4", "-o", &options, &device, text(at)])?;
         self.mounts += 1;
         Ok(())
     }
@@ -125,20 +124,23 @@ impl ThinDisk {
         self.thin.free();
     }
 
-    /// The kernel finds a fault in the ext4, and it is read-only from now on, files that are open included.
+    /// The kernel finds a fault in the ext4. With `remount-ro` it is read-only from now on, files that are
+    /// open included.
     pub fn turn_read_only(&self) {
         let device = self.loops.last().unwrap().trim_start_matches("/dev/");
         fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
     }
 
-    /// It is checked and mounted anew, in the place of the old one.
+    /// What is on it is copied, checked and mounted in the place of the old one.
     pub fn mend(&mut self) {
+        let (image, copy) = (self.thin.0.join("image"), self.thin.0.join("copy"));
+        may("cp", &["--sparse=always", text(&image), text(&copy)]).unwrap();
         // 1 = faults were found and mended.
-        let checked = Command::new("e2fsck").args(["-f", "-y"]).arg(self.image()).output().unwrap();
+        let checked = Command::new("e2fsck").args(["-f", "-y"]).arg(&copy).output().unwrap();
         assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
         let beside = self.at.with_extension("anew");
         fs::create_dir_all(&beside).unwrap();
-        self.attach(&beside).unwrap();
+        self.attach(text(&copy), &beside).unwrap();
         // At no moment is there a folder without a file system.
         may("mount", &["--move", text(&beside), text(&self.at)]).unwrap();
     }

@@ -87,15 +87,19 @@ impl House {
         taken
     }
 
-    /// So many refusals, each by a try at the disk or shortly after one.
-    pub async fn refuses(&self, times: usize) {
-        let mut refused = 0;
+    /// So many refusals, each by a try at the disk or shortly after one; what the folder says of the last.
+    pub async fn refuses(&self, times: usize) -> String {
+        let (mut refused, mut said) = (0, String::new());
         while refused < times {
-            refused += usize::from(!self.tell().await);
+            if !self.tell().await {
+                refused += 1;
+                let reasons = self.folder.troubles().reasons();
+                assert!(reasons.len() == 1 && reasons[0].contains("demand.sqlite"), "{reasons:?}");
+                said = reasons.concat();
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let reasons = self.folder.troubles().reasons();
-        assert!(reasons.len() == 1 && reasons[0].contains("demand.sqlite"), "{reasons:?}");
+        said
     }
 
     pub async fn takes_again(&self) {

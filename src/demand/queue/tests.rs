@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 use runner_fleet_actors::{
-    job::{JobNews, JobWord, Serves},
+    job::{Identity, JobNews, JobWord, Serves},
     port::Time,
 };
 
@@ -149,6 +149,39 @@ fn a_message_waits_only_where_a_pool_of_its_queue_serves_its_job() {
     let Intake::Hold(news) = taken(ROUTER, &two) else { panic!("two pools") };
     assert_eq!(news.facts.pool.as_ref().unwrap().as_str(), "large");
     assert!(matches!(taken(&nothing, &two), Intake::Reject(_)), "nobody knows for which of them");
+}
+
+#[test]
+fn jobs_of_a_scope_that_was_renamed_are_its_pools_under_both_names_and_nobody_elses() {
+    let moved = |scope: &str, id, now: &str| {
+        let identity = Some(Identity { id, now: now.parse().unwrap() });
+        let scope = scope.parse().unwrap();
+        [Serves { scope, identity, ..serves("large", &["large", "x64"], 0) }]
+    };
+    let taken = |name: &str, pools: &[Serves]| {
+        intake(read(&text(&ROUTER.replace("octo-org/app", name)), &github(), at(0)), pools)
+    };
+    // What the router was told before the move, and after it.
+    for name in ["octo-org/app", "octo-labs/app"] {
+        assert!(
+            matches!(taken(name, &moved("octo-org", 7, "octo-labs")), Intake::Hold(_)),
+            "{name}"
+        );
+        let repository = moved("octo-org/app", 77, "octo-labs/app");
+        assert!(matches!(taken(name, &repository), Intake::Hold(_)), "{name}");
+    }
+    assert!(matches!(taken("evil/app", &moved("octo-org", 7, "octo-labs")), Intake::Reject(_)));
+    // The gateway's events bear numbers, and those decide.
+    let event = read(&event("api.github.com.workflow_job.queued.1"), &github(), at(0));
+    let Ok(Message::Told(queued)) = &event else { panic!("an event") };
+    let (name, number) = (queued.facts.repository.clone().unwrap(), queued.facts.repository_id);
+    let labels: Vec<_> = queued.facts.labels.iter().map(|label| label.as_str()).collect();
+    for (id, ours) in [(number.unwrap(), true), (number.unwrap() + 1, false)] {
+        let identity = Some(Identity { id, now: "octo-labs/moved".parse().unwrap() });
+        let scope = name.parse().unwrap();
+        let pools = [Serves { scope, identity, ..serves("large", &labels, 0) }];
+        assert_eq!(matches!(intake(event.clone(), &pools), Intake::Hold(_)), ours, "{id}");
+    }
 }
 
 #[test]
