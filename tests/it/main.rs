@@ -34,6 +34,7 @@ mod e2e_webhooks;
 mod floods;
 mod foreign;
 mod full_disk;
+mod fuzz;
 mod github_contract;
 mod github_deliveries;
 mod github_faults;
