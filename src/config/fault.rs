@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use runner_fleet_actors::foreign::Words;
 use serde::Serialize;
+
+use super::hide::hidden;
 
 /// One fault: where, and what is wrong and allowed. It never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,6 +22,12 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// Fit for a person and for a terminal: without what looks like a secret, tame, and of some length.
+    pub(crate) fn new(line: Option<usize>, key: &str, what: &str) -> Self {
+        let shown = |text: &str| Words::from(hidden(text)).into();
+        Self { line, key: shown(key), what: shown(what) }
+    }
+
     /// The fault with its place, as compilers write it.
     #[must_use]
     pub fn at(&self, file: &Path) -> String {
@@ -28,7 +37,7 @@ impl Fault {
     }
 
     pub(super) fn whole_file(what: String) -> Self {
-        Self { line: None, key: String::new(), what }
+        Self::new(None, "", &what)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{fault::Fault, hide::hidden};
+use super::fault::Fault;
 
 /// A file that must be there, and the key that says so.
 #[derive(Debug)]
@@ -26,8 +26,7 @@ pub(super) type Holds = fn(&str) -> Result<(), String>;
 impl FileUse {
     pub fn fault(&self) -> Option<Fault> {
         let what = check(&self.path, self.secret).and_then(|()| self.look()).err()?;
-        let what = hidden(&what);
-        Some(Fault { line: self.line, key: self.key.clone(), what })
+        Some(Fault::new(self.line, &self.key, &what))
     }
 
     fn look(&self) -> Result<(), String> {

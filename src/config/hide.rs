@@ -20,6 +20,8 @@ const BEGINNINGS: [&str; 10] = [
     "mongodb://",
     "mongodb+srv://",
 ];
+/// What is shown in a secret's place.
+const HIDDEN: &str = "(hidden)";
 /// Digits of a hexadecimal text that is no name any more: 128 bits.
 const HEX_LENGTH: usize = 32;
 /// Characters of any other text without a pause that is no name any more.
@@ -50,34 +52,77 @@ pub(super) fn may_be_secret(text: &str) -> bool {
 /// A text for people without what is a secret by its beginning, and without the user and password of
 /// an address.
 pub(super) fn hidden(text: &str) -> String {
-    let ends = |c: char| {
-        c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | ';' | '(' | ')' | '[' | ']' | '=')
-    };
-    text.split_inclusive(ends)
-        .map(|word| {
-            let end = word.chars().next_back().filter(|c| ends(*c));
-            let bare = end.map_or(word, |end| &word[..word.len() - end.len_utf8()]);
-            let shown = without_user(bare).unwrap_or_else(|| {
-                let part = |part: &str| {
-                    if is_secret(part) { "(hidden)".to_owned() } else { part.to_owned() }
-                };
-                if is_secret(bare) {
-                    "(hidden)".to_owned()
-                } else {
-                    bare.split('/').map(part).collect::<Vec<_>>().join("/")
-                }
-            });
-            shown + &end.map(String::from).unwrap_or_default()
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, address, after)) = first_address(rest) {
+        shown.push_str(&words(before));
+        shown.push_str(&without_user(address));
+        rest = after;
+    }
+    shown + &words(rest)
+}
+
+/// What is before the first address, itself, and what comes after. A quoted one ends with its quotes,
+/// because a password may have anything in it, and any other one where a space is.
+fn first_address(text: &str) -> Option<(&str, &str, &str)> {
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let (start, colon) = text.match_indices("://").find_map(|(colon, _)| {
+        let scheme = &text[..colon];
+        let start = scheme.trim_end_matches(of_scheme).len();
+        (start < colon).then_some((start, colon))
+    })?;
+    let quoted = text[..start].ends_with('"');
+    let mut escaped = false;
+    let end = text[colon..].find(|c: char| {
+        let ends = if quoted { c == '"' && !escaped } else { c.is_whitespace() };
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    let end = end.map_or(text.len(), |end| colon + end);
+    Some((&text[..start], &text[start..end], &text[end..]))
 }
 
 /// An address with its user and password hidden, where it has any.
-fn without_user(word: &str) -> Option<String> {
-    let (scheme, rest) = word.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let (_, host) = authority.rsplit_once('@')?;
-    Some(format!("{scheme}://(hidden)@{host}{}", &rest[authority.len()..]))
+fn without_user(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{HIDDEN}@{}", words(host)),
+        None if is_secret(address) => HIDDEN.to_owned(),
+        None => words(address),
+    }
+}
+
+/// Words without those that are secrets.
+fn words(text: &str) -> String {
+    let ends = |c: char| {
+        c.is_whitespace()
+            || matches!(c, '"' | '\'' | '`' | ',' | ';' | '(' | ')' | '[' | ']' | '=' | '/')
+    };
+    let words = text.split_inclusive(ends).map(|word| {
+        let end = word.chars().next_back().filter(|c| ends(*c));
+        let bare = end.map_or(word, |end| &word[..word.len() - end.len_utf8()]);
+        let shown = if is_secret(bare) { HIDDEN.to_owned() } else { without_tokens(bare) };
+        shown + &end.map(String::from).unwrap_or_default()
+    });
+    words.collect()
+}
+
+/// A word without tokens of GitHub's, whose beginnings are in no other word, wherever they stand in it: a
+/// line break before one is shown as `\n`.
+fn without_tokens(word: &str) -> String {
+    let token = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut shown = String::new();
+    let mut rest = word;
+    let first = |text: &str| {
+        let found = GITHUB_TOKENS.iter().filter_map(|begin| text.find(begin));
+        found.min()
+    };
+    while let Some(at) = first(rest) {
+        shown.push_str(&rest[..at]);
+        shown.push_str(HIDDEN);
+        rest = rest[at..].trim_start_matches(token);
+    }
+    shown + rest
 }
 
 #[cfg(test)]
@@ -95,6 +140,16 @@ mod tests {
             ),
             ("amqp://u:p@mq/vhost", "amqp://(hidden)@mq/vhost"),
             ("mongodb://mq", "(hidden)"),
+            // Passwords with all that ends a word elsewhere.
+            ("amqp://u:p=w0rd@mq/vhost is no", "amqp://(hidden)@mq/vhost is no"),
+            (
+                "\"https://bob:p=s(s 'w\\\"o/r,d@ghes.example\" is not allowed",
+                "\"https://(hidden)@ghes.example\" is not allowed",
+            ),
+            // Where a word is that a token begins.
+            ("\"\\nghp_0123\" is not allowed", "\"\\n(hidden)\" is not allowed"),
+            ("fleet.ghp_0123: no such key", "fleet.(hidden): no such key"),
+            ("https://github.com/ghp_0123/x", "https://github.com/(hidden)/x"),
             ("/etc/runner-fleet/token cannot be read", "/etc/runner-fleet/token cannot be read"),
             ("such as \"https://github.com\", or", "such as \"https://github.com\", or"),
         ] {

@@ -34,6 +34,9 @@ use super::{
 pub(super) use self::secret::SecretKeys;
 use self::unknown::NO_INLINE_SECRET;
 
+/// Characters of a value that a fault shows.
+const SHOWN_MAX: usize = 62;
+
 /// A document and what was found wrong with it.
 pub(super) struct Reader<'a> {
     table: DeTable<'a>,
@@ -68,10 +71,10 @@ impl<'a> Reader<'a> {
             // The error's own Display quotes the line, which may hold a secret.
             return Err(errors
                 .iter()
-                .map(|error| Fault {
-                    line: error.span().map(|span| line_at(&line_starts, span.start)),
-                    key: String::new(),
-                    what: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
+                .map(|error| {
+                    let line = error.span().map(|span| line_at(&line_starts, span.start));
+                    let what = format!("this is not TOML: {}", error.message().replace('\n', ", "));
+                    Fault::new(line, "", &what)
                 })
                 .collect());
         }
@@ -111,8 +114,7 @@ impl<'a> Reader<'a> {
     }
 
     fn note(&self, line: Option<usize>, key: String, what: impl Display) {
-        let what = hidden(&what.to_string());
-        self.faults.borrow_mut().push(Fault { line, key: hidden(&key), what });
+        self.faults.borrow_mut().push(Fault::new(line, &key, &what.to_string()));
     }
 }
 
@@ -123,10 +125,14 @@ fn line_at(starts: &[usize], offset: usize) -> usize {
 /// A value as a fault shows it: short, and what it is.
 fn show(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) if text.chars().count() > 60 => {
-            format!("{:?}…", text.chars().take(60).collect::<String>())
+        DeValue::String(text) => {
+            // Hidden before it is cut: half of an address may not look like one.
+            let text = hidden(&format!("{text:?}"));
+            match text.char_indices().nth(SHOWN_MAX) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            }
         }
-        DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(flag) => flag.to_string(),
@@ -170,8 +176,8 @@ impl<'a> Section<'a> {
 
     /// Notes what is allowed and unwise at a key.
     pub fn warn(&self, key: &str, what: impl Display) {
-        let (line, key, what) = (self.line_of(key), self.full(key), hidden(&what.to_string()));
-        self.reader.warnings.borrow_mut().push(Fault { line, key, what });
+        let warning = Fault::new(self.line_of(key), &self.full(key), &what.to_string());
+        self.reader.warnings.borrow_mut().push(warning);
     }
 
     /// Notes a fault of the section as a whole.

@@ -37,7 +37,7 @@ pub(super) fn of_secret((line, key, source): &SecretUse, env: &Env) -> Option<Fa
     // What cannot be read is a fault, and told as one.
     let secret = source.read(env).ok()?;
     let what = of_text(&secret, source)?;
-    Some(Fault { line: *line, key: key.clone(), what })
+    Some(Fault::new(*line, key, &what))
 }
 
 fn of_text(secret: &Secret, source: &SecretSource) -> Option<String> {

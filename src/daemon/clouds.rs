@@ -23,11 +23,10 @@ pub fn read_clouds(config: &Config, path: &Path) -> Result<Vec<String>, Faults> 
         match CloudConfig::load(clouds_file.as_deref(), cloud.as_deref()) {
             Ok(cloud) => warnings
                 .extend(cloud.warnings.into_iter().map(|what| format!("providers.{name}: {what}"))),
-            Err(found) => faults.extend(found.0.into_iter().map(|what| Fault {
-                line: None,
-                key: format!("providers.{name}"),
-                what,
-            })),
+            Err(found) => {
+                let key = format!("providers.{name}");
+                faults.extend(found.0.iter().map(|what| Fault::new(None, &key, what)));
+            }
         }
     }
     if faults.is_empty() { Ok(warnings) } else { Err(Faults { file: path.to_path_buf(), faults }) }

@@ -20,7 +20,7 @@ use axum::{
 };
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use runner_fleet_actors::name::RunnerName;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deaf, Ears, GuestKey, Hub, Standing, key::looks_like_one, wire};
@@ -118,9 +118,12 @@ impl From<Deaf> for Problem {
     }
 }
 
-fn document<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+fn document<T>(
+    body: Result<Bytes, BytesRejection>,
+    read: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>,
+) -> Result<T, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    serde_json::from_slice(&body).map_err(|error| {
+    read(&body).map_err(|error| {
         let status = match error.classify() {
             serde_json::error::Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::BAD_REQUEST,
@@ -134,8 +137,7 @@ async fn report(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
-    let document: wire::ReportDocument = document(body)?;
-    let mut told = document.told(&caller.token);
+    let mut told = document(body, |body| wire::Told::read(body, &caller.token))?;
     let log = told.log.take();
     home.ears.tell(&caller.runner, told).await?;
     // A replay of the last report brings the same lines.
@@ -182,7 +184,7 @@ async fn answer(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
-    let wire::Answer { number, answer } = document(body)?;
+    let wire::Answer { number, answer } = document(body, |body| serde_json::from_slice(body))?;
     home.hub
         .answer(&caller.runner, number, answer.into())
         .map_err(|withdrawn| Problem::new(StatusCode::CONFLICT, withdrawn.to_string()))?;

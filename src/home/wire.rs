@@ -36,6 +36,16 @@ pub struct Told {
     pub log: Option<String>,
 }
 
+impl Told {
+    /// What the body of a report says. `token`: the guest's own, which must not be in its log excerpt.
+    ///
+    /// # Errors
+    /// It is no report: no JSON, or fields of other types.
+    pub fn read(body: &[u8], token: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice::<ReportDocument>(body).map(|document| document.told(token))
+    }
+}
+
 /// `POST /v1/guest/{runner}/answers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Answer {
@@ -76,7 +86,7 @@ enum ReportWord {
 
 /// `POST /v1/guest/{runner}/reports`.
 #[derive(Debug, Deserialize)]
-pub(super) struct ReportDocument {
+struct ReportDocument {
     report: ReportWord,
     times: Option<TimesDocument>,
     job: Option<JobDocument>,
@@ -104,8 +114,7 @@ struct JobDocument {
 }
 
 impl ReportDocument {
-    /// `token`: the guest's own, which must not be in its log excerpt.
-    pub(super) fn told(self, token: &str) -> Told {
+    fn told(self, token: &str) -> Told {
         let job = self.job.map(|job| Job {
             // The guest is not told its job's number.
             id: None,
@@ -176,10 +185,11 @@ fn text(given: &str) -> Option<Foreign> {
     (!given.is_empty()).then(|| given.into())
 }
 
-/// The end of a log, without control characters but the ends of lines.
+/// The end of a log, without control characters but the ends of lines, and only then without the token,
+/// which they may have cut in two.
 fn excerpt(log: &str, token: &str) -> Option<String> {
-    let log = log.replace(token, "***");
     let tame: String = log.chars().filter(|c| matches!(c, '\n' | '\t') || !is_order(*c)).collect();
+    let tame = tame.replace(token, "***");
     let mut from = tame.len().saturating_sub(LOG_MAX);
     while !tame.is_char_boundary(from) {
         from += 1;
@@ -193,7 +203,7 @@ mod tests {
     use super::*;
 
     fn told(document: &str) -> Told {
-        serde_json::from_str::<ReportDocument>(document).unwrap().told("t0k3n")
+        Told::read(document.as_bytes(), "t0k3n").unwrap()
     }
 
     fn seconds(seconds: f64) -> Option<Duration> {
@@ -269,6 +279,12 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_a_colour_cuts_in_two_is_no_less_hidden() {
+        let log = told(r#"{"report": "stopped", "log": "t0\u001bk3n and t\u202e0k3n"}"#).log;
+        assert_eq!(log.as_deref(), Some("*** and ***"));
+    }
+
+    #[test]
     fn wrong_types_and_words_are_refused() {
         for wrong in [
             r#"{"report": "exploded"}"#,
@@ -277,7 +293,7 @@ mod tests {
             r#"{"report": "stopped", "exit_code": 1.5}"#,
             r#"{"report": "booted", "times": {"booted": NaN}}"#,
         ] {
-            assert!(serde_json::from_str::<ReportDocument>(wrong).is_err(), "{wrong}");
+            assert!(Told::read(wrong.as_bytes(), "t0k3n").is_err(), "{wrong}");
         }
     }
 }

@@ -72,6 +72,7 @@ use api::Api;
 pub use api::Timeouts;
 use events::Hub;
 pub(crate) use survey::Marked;
+pub use vm::listing;
 
 use crate::config::LxdAccess;
 

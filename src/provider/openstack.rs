@@ -46,6 +46,7 @@ mod wire;
 use api::Api;
 pub use api::Timeouts;
 use refs::Refs;
+pub use vm::take;
 
 /// What it takes to speak to one cloud for one fleet.
 #[derive(Debug, Clone)]

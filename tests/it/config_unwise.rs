@@ -14,6 +14,22 @@ fn warned(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_password_in_an_address_is_not_shown_whatever_is_in_it_and_however_long_it_is() {
+    for password in ["=hunter2", "x (hunter2", "'[hunter2", &"hunter2".repeat(20)] {
+        let address = format!("\"ftp://bob:{password}@gitlab.com/acme\"");
+        for (from, to) in [
+            ("scope = \"org/repo\"", format!("scope = {address}")),
+            ("[github]", format!("[github]\nurl = {address}")),
+            ("max = 5", format!("max = {address}")),
+            ("provider = \"cloud\"", format!("provider = {address}")),
+        ] {
+            let faults = refused(&with(from, &to)).concat();
+            assert!(!faults.contains("hunter2"), "{faults}");
+        }
+    }
+}
+
+#[test]
 fn a_scope_that_would_be_read_as_another_thing_is_a_fault_with_line_and_key() {
     for (scope, says) in [
         ("orgs/acme", "did you mean \"acme\"?"),

@@ -35,6 +35,7 @@ mod faulty_disk;
 mod floods;
 mod foreign;
 mod full_disk;
+mod fuzz;
 mod github_contract;
 mod github_deliveries;
 mod github_faults;

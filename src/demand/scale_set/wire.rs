@@ -184,6 +184,11 @@ pub struct Session {
     pub statistics: Option<Statistics>,
 }
 
+/// Whether a text can be one part of an address and nothing else; what it names is asked for, and deleted.
+fn is_word(text: &str) -> bool {
+    text.len() <= NAME_MAX && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
 /// A session, as its making and its renewal answer.
 pub fn session(body: &[u8]) -> Option<Session> {
     let body = json(body)?;
@@ -191,7 +196,7 @@ pub fn session(body: &[u8]) -> Option<Session> {
         body.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned)
     };
     Some(Session {
-        id: filled("sessionId")?,
+        id: filled("sessionId").filter(|id| is_word(id))?,
         queue_url: filled("messageQueueUrl")?,
         token: Secret::new(filled("messageQueueAccessToken")?),
         statistics: body.get("statistics").and_then(of_statistics),

@@ -171,14 +171,14 @@ fn open_promise(instance: &Value, pool: &str, total: u64) -> u64 {
         let in_pool = text("type") == Some("disk") && text("pool") == Some(pool);
         if in_pool { bytes_of(text("size")?, 0) } else { None }
     });
-    limit.saturating_sub(usage).saturating_add(disks.sum())
+    disks.fold(limit.saturating_sub(usage), u64::saturating_add)
 }
 
 /// A limit as LXD writes it: bytes, a size with a unit, or a share of all.
 fn bytes_of(text: &str, total: u64) -> Option<u64> {
     if let Some(share) = text.strip_suffix('%') {
         let share: u64 = share.trim().parse().ok()?;
-        return Some(total / 100 * share);
+        return Some((total / 100).saturating_mul(share));
     }
     parse_size(text).ok().or_else(|| text.strip_suffix('B').unwrap_or(text).trim().parse().ok())
 }
@@ -212,6 +212,8 @@ mod tests {
         assert_eq!(open(&instance("50%", 0, "default", "")), 16 * GIB / 100 * 50);
         assert_eq!(open(&instance("1073741824B", 0, "memory", "1073741824")), 2 * GIB);
         assert_eq!(open(&json!({"name": "bare"})), 0);
+        let huge = instance("18446744073709551615%", 0, "memory", "18446744073709551615");
+        assert_eq!(open(&huge), u64::MAX, "the most there is");
         assert_eq!(open(&instance("1GiB", 2 * GIB, "", "")), 0, "more than it may");
     }
 

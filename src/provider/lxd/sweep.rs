@@ -9,12 +9,7 @@ use runner_fleet_actors::{
 };
 use serde_json::Value;
 
-use super::{
-    Inner,
-    api::Call,
-    launch::Launch,
-    vm::{self, Seen},
-};
+use super::{Inner, api::Call, launch::Launch, vm};
 
 /// Addresses that one listing asks for; the rest comes with the next. Each is a look into the guest,
 /// nothing waits for it, and twenty at once would take from the start of twenty guests.
@@ -35,19 +30,7 @@ impl Inner {
             let what = format!("{tried}: {}: the answer is no list", self.api.place());
             return Err(PortError::certain(ErrorClass::Transient, what));
         };
-        let mut listing =
-            Listing { entries: Vec::new(), complete: true, as_of, faults: Vec::new() };
-        for element in elements {
-            match vm::read(element, &self.fleet, as_of) {
-                Seen::Ours(own) => listing.entries.push(own.vm),
-                Seen::Foreign => {}
-                Seen::Misnamed(why) => listing.faults.push(why),
-                Seen::Unreadable(why) => {
-                    listing.complete = false;
-                    listing.faults.push(why);
-                }
-            }
-        }
+        let mut listing = vm::listing(elements, &self.fleet, as_of);
         self.add_launches(&mut listing);
         self.add_addresses(&mut listing.entries).await;
         Ok(listing)

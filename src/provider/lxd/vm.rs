@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use runner_fleet_actors::{
     foreign::{Foreign, NAME_MAX},
     name::{FleetId, RunnerName, VmId},
-    port::{ErrorClass, LaunchOrder, Time, Vm, VmStatus},
+    port::{ErrorClass, LaunchOrder, Listing, Time, Vm, VmStatus},
 };
 use serde_json::{Map, Value};
 
@@ -74,6 +74,24 @@ pub(super) enum Seen {
     Unreadable(String),
 }
 
+/// What the instances that LXD lists, with their configuration, are to a fleet.
+#[must_use]
+pub fn listing(instances: &[Value], fleet: &FleetId, as_of: Time) -> Listing<Vm> {
+    let mut listing = Listing { entries: Vec::new(), complete: true, as_of, faults: Vec::new() };
+    for element in instances {
+        match read(element, fleet, as_of) {
+            Seen::Ours(own) => listing.entries.push(own.vm),
+            Seen::Foreign => {}
+            Seen::Misnamed(why) => listing.faults.push(why),
+            Seen::Unreadable(why) => {
+                listing.complete = false;
+                listing.faults.push(why);
+            }
+        }
+    }
+    listing
+}
+
 /// Reads one instance.
 pub(super) fn read(element: &Value, fleet: &FleetId, now: Time) -> Seen {
     let text = |key: &str| element.get(key).and_then(Value::as_str);
@@ -106,7 +124,7 @@ pub(super) fn read(element: &Value, fleet: &FleetId, now: Time) -> Seen {
         )),
         // A cluster lists what is on a member that does not answer by its name alone.
         (None, Some(name)) if config.is_none_or(Map::is_empty) => {
-            let at = text("location").unwrap_or("?");
+            let at = tidy(text("location").unwrap_or("?"), &[]);
             Seen::Unreadable(format!("instance {name}: its cluster member {at} does not answer"))
         }
         _ => Seen::Foreign,
@@ -229,6 +247,10 @@ mod tests {
         let bare = json!({"status": "Error", "config": {}, "location": "node-3"});
         match seen(&bare) {
             Seen::Unreadable(why) => assert!(why.contains("node-3"), "{why}"),
+            _ => panic!("it may be ours"),
+        }
+        match seen(&json!({"config": {}, "location": "\u{1b}[2J".repeat(1000)})) {
+            Seen::Unreadable(why) => assert!(!why.contains('\u{1b}') && why.len() < 3000, "{why}"),
             _ => panic!("it may be ours"),
         }
     }

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use runner_fleet_actors::port::Secret;
+use runner_fleet_actors::{foreign::Words, port::Secret};
 use url::Url;
 
 mod entry;
@@ -186,6 +186,16 @@ impl CloudConfig {
     /// # Errors
     /// All faults at once, each with its file and key.
     pub fn parse(sources: &Sources, cloud: Option<&str>) -> Result<Self, CloudFaults> {
+        // Keys and words of a file may have anything in them, and end on terminals.
+        let tame =
+            |told: Vec<String>| told.into_iter().map(|one| Words::from(one).into()).collect();
+        match Self::picked(sources, cloud) {
+            Ok(config) => Ok(Self { warnings: tame(config.warnings), ..config }),
+            Err(faults) => Err(CloudFaults(tame(faults.0))),
+        }
+    }
+
+    fn picked(sources: &Sources, cloud: Option<&str>) -> Result<Self, CloudFaults> {
         let var = |key: &str| sources.env.get(key).filter(|v| !v.is_empty()).cloned();
         let wanted = cloud.map(str::to_owned).or_else(|| var("OS_CLOUD"));
         let of_env = var("OS_CLOUD_NAME").unwrap_or_else(|| "envvars".to_owned());

@@ -110,18 +110,7 @@ pub(super) async fn list(
                 return Ok(listing);
             }
         };
-        let elements = reply.elements();
-        for element in elements {
-            match vm::read(element, fleet) {
-                Seen::Ours(vm) => listing.entries.push(*vm),
-                Seen::Foreign => {}
-                Seen::Misnamed(why) => listing.faults.push(why),
-                Seen::Unreadable(why) => {
-                    listing.complete = false;
-                    listing.faults.push(why);
-                }
-            }
-        }
+        vm::take(reply.elements(), fleet, &mut listing);
         let next = reply.next_marker();
         if next.is_none() || next == marker {
             return Ok(listing);

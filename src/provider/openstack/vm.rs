@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use runner_fleet_actors::{
     foreign::{Foreign, NAME_MAX},
     name::{FleetId, PoolName, RunnerName, VmId},
-    port::{LaunchOrder, Vm, VmStatus, VmTask},
+    port::{LaunchOrder, Listing, Vm, VmStatus, VmTask},
 };
 use serde_json::{Value, json};
 
@@ -55,6 +55,21 @@ pub(super) enum Seen {
     Misnamed(String),
     /// It may be one of the fleet's and cannot be read: what is wrong with it.
     Unreadable(String),
+}
+
+/// Takes one page of Nova's VMs (`GET /servers/detail`) into a listing of a fleet's.
+pub fn take(servers: &[Value], fleet: &FleetId, listing: &mut Listing<Vm>) {
+    for element in servers {
+        match read(element, fleet) {
+            Seen::Ours(vm) => listing.entries.push(*vm),
+            Seen::Foreign => {}
+            Seen::Misnamed(why) => listing.faults.push(why),
+            Seen::Unreadable(why) => {
+                listing.complete = false;
+                listing.faults.push(why);
+            }
+        }
+    }
 }
 
 /// Reads one element of `GET /servers/detail`.

@@ -94,3 +94,16 @@ fn a_runner_that_cannot_be_read_does_not_pass_for_absent() {
     );
     assert_eq!((agents[1].id, agents[1].online, agents[1].busy), (None, Some(false), None));
 }
+
+#[test]
+fn a_session_whose_number_would_lead_elsewhere_is_none() {
+    let of = |id: &str| {
+        let body = json!({"sessionId": id, "messageQueueUrl": "https://x/", "messageQueueAccessToken": "t"});
+        session(body.to_string().as_bytes()).map(|session| session.id)
+    };
+    assert_eq!(of("6b1c-22").as_deref(), Some("6b1c-22"));
+    for odd in ["", "../../runners/1", "a/b", "a?b", "a%2e", "a b", "\u{1b}[2J", &"a".repeat(1000)]
+    {
+        assert_eq!(of(odd), None, "{odd:?}");
+    }
+}
