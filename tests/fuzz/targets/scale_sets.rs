@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_fleet::github::scale_set::{
+use runner_fleet::demand::scale_set::{
     listener::{Action, Event, Listener, Memory},
     wire::{self, Happened, JobMessage, Message},
 };

@@ -1,6 +1,6 @@
 //! Bodies of webhook deliveries, from their JSON to the book of jobs.
 
-use runner_fleet::github::webhook::payload::{self, Said};
+use runner_fleet::demand::webhook::payload::{self, Said};
 use runner_fleet_actors::{
     foreign::{Foreign, NAME_MAX, WORDS_MAX},
     job::{
