@@ -1,7 +1,8 @@
 //! What a source of demand is to the daemon.
 //!
 //! Each source is a folder here and a line in [`SOURCES`](super::SOURCES); the daemon goes through that
-//! list and names none of them. So there are two traits. A [`Kind`] is what a source is before there is
+//! list and names none of them (what the keys of a configuration mean is read in [`config`](crate::config),
+//! as for everything else). So there are two traits. A [`Kind`] is what a source is before there is
 //! one: it looks at a configuration, is asked by `check`, and makes a [`Source`], which is what it is
 //! while a daemon runs. One enum of all sources would be the alternative; with it each new one was named
 //! in seven places, and forgotten in one of them.

@@ -340,6 +340,33 @@ async fn two_daemons_never_run_on_one_socket_or_one_state_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_cannot_listen_everywhere_takes_back_what_it_had_begun() {
+    let outside = Outside::start(SEED).await;
+    let home = Home::new();
+    outside.furnish(&home);
+    home.secret("hook-secret", "of the webhooks");
+    let taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let webhooks = format!(
+        "[webhooks]\nlisten = \"{}\"\nsecret_file = \"hook-secret\"\n",
+        taken.local_addr().unwrap()
+    );
+    let small = pool("small", ORG, "min = 1\nmax = 2");
+    home.configure(&(outside.head(by_token()) + &webhooks + &small));
+    let (status, said) = home.start().exit(PATIENCE).await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("api listens") && said.contains("webhooks.listen"), "{said}");
+    assert!(
+        !home.path("api.sock").exists(),
+        "nobody finds the socket of a daemon that is not there"
+    );
+    assert_eq!(outside.cloud.stats().creates, 0, "nothing was launched");
+
+    drop(taken);
+    let _next = home.start();
+    home.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_of_a_killed_daemon_is_found_also_where_no_pool_has_its_scope_any_more() {
     let outside = Outside::start(SEED).await;
     let home = Home::new();
