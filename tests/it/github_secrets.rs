@@ -35,7 +35,7 @@ async fn nothing_secret_is_ever_shown() {
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "github_secrets::looks_for_secrets", "--ignored", "--nocapture"]);
     let ended = child.output().await.unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout) + &*String::from_utf8_lossy(&ended.stderr);
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
     assert!(ended.status.success() && said.contains("1 passed"), "{said}");
 }
 
