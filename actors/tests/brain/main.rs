@@ -9,8 +9,10 @@
 
 mod endings;
 mod facts;
+mod invariants;
 mod lifecycle;
 mod order;
+mod plans;
 mod properties;
 mod unlisted;
 mod words;
