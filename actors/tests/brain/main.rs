@@ -10,11 +10,13 @@
 mod endings;
 mod facts;
 mod invariants;
+mod jobs;
 mod lifecycle;
 mod names;
 mod order;
 mod pace;
 mod plans;
 mod properties;
+mod rosters;
 mod unlisted;
 mod words;
