@@ -7,6 +7,7 @@
     reason = "a test stops where its set-up fails"
 )]
 
+mod drains;
 mod endings;
 mod facts;
 mod invariants;

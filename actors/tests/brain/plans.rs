@@ -96,6 +96,7 @@ fn nothing_is_made_before_the_cloud_was_seen_whole() {
     let waits = plan(3, &unseen, &policy(9));
     let why = "2 more wanted; waits for the first complete listing of the cloud";
     assert_eq!((waits.create, waits.because), (0, vec![why.to_owned()]));
+    assert_eq!(plan(1, &unseen, &policy(9)), Plan::default(), "there is nothing to wait for");
 }
 
 /// Launches that failed, the last one with this.
