@@ -259,7 +259,8 @@ fn each_other_step_begins_anew() {
 fn of_a_vm_that_vanished_two_lists_without_its_registration_leave_nothing() {
     let once = next(vanished(), no_registration(90), 90);
     assert_eq!(once.phase(), Phase::Draining);
-    assert_eq!(next(once, no_registration(95), 95).phase(), Phase::Deleted);
+    let gone = next(once, no_registration(95), 95);
+    assert_eq!((gone.phase(), gone.reason()), (Phase::Deleted, Some(&DrainReason::VmVanished)));
 }
 
 #[test]

@@ -19,5 +19,6 @@ mod pace;
 mod plans;
 mod properties;
 mod rosters;
+mod troubles;
 mod unlisted;
 mod words;
