@@ -413,8 +413,8 @@ fn a_launch_that_left_no_vm_failed_with_what_the_cloud_said_last() {
         let mut state = State::start(at(0), &limits()).0;
         if let Some(class) = vm_error {
             let status = VmStatus::Error { class, fault: "fault".into() };
-            let vm = Vm { status, ..active() };
-            state = next(state, seen(Sighting::Seen(vm), Sighting::Unknown, 10), 10);
+            let failed = Vm { status, ..active() };
+            state = next(state, seen(Sighting::Seen(failed), Sighting::Unknown, 10), 10);
         }
         let answer = match class {
             Some(class) => Event::Answered(Answer::LaunchFailed(LaunchFailure {

@@ -7,12 +7,14 @@
     reason = "a test stops where its set-up fails"
 )]
 
+mod beginnings;
 mod drains;
 mod endings;
 mod facts;
 mod invariants;
 mod jobs;
 mod lifecycle;
+mod lives;
 mod names;
 mod order;
 mod pace;

@@ -7,9 +7,10 @@
 //!                                     (its JSON messages on standard input)
 //! ```
 //!
-//! `N` is a mutant's place in the list, from 1. What cannot be behind a switch (a `||` between `let`s,
-//! a default of a type that has none) does not compile as a mutant either; it is skipped by its number and
-//! with the compiler's words, for a reader to judge.
+//! `N` is a mutant's place in the list, from 1. Most of what cannot be behind a switch (a `||` between
+//! `let`s, a default of a type that has none) does not compile as a mutant either, and is no mutant;
+//! constants and functions that return an `impl Trait` do. All are skipped by their number and with the
+//! compiler's words, for a reader to judge.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +23,7 @@ use std::{
 use proc_macro2::{LineColumn, Span};
 use serde::Deserialize;
 use syn::{
-    Arm, BinOp, Block, Expr, ExprBinary, Stmt, parse_quote, parse_str,
+    Arm, BinOp, Block, Expr, ExprBinary, ReturnType, Stmt, Type, parse_quote, parse_str,
     spanned::Spanned,
     visit_mut::{self, VisitMut},
 };
@@ -79,9 +80,13 @@ impl Weaver {
         }
     }
 
-    fn body(&mut self, block: &mut Block) {
+    fn body(&mut self, output: &ReturnType, block: &mut Block) {
         let Some(first) = block.stmts.first().map(Spanned::span) else { return };
-        let mutants = self.take("FnValue", first);
+        let mut mutants = self.take("FnValue", first);
+        if matches!(output, ReturnType::Type(_, kind) if matches!(**kind, Type::ImplTrait(_))) {
+            let words = "its function returns a type of its own making";
+            self.refused.extend(mutants.drain(..).map(|(number, _)| (number, words.to_owned())));
+        }
         visit_mut::visit_block_mut(self, block);
         let mut switches: Vec<Stmt> = Vec::new();
         for (number, text) in mutants {
@@ -106,16 +111,16 @@ fn binds(expr: &Expr) -> bool {
 
 impl VisitMut for Weaver {
     fn visit_item_fn_mut(&mut self, item: &mut syn::ItemFn) {
-        self.body(&mut item.block);
+        self.body(&item.sig.output, &mut item.block);
     }
 
     fn visit_impl_item_fn_mut(&mut self, item: &mut syn::ImplItemFn) {
-        self.body(&mut item.block);
+        self.body(&item.sig.output, &mut item.block);
     }
 
     fn visit_trait_item_fn_mut(&mut self, item: &mut syn::TraitItemFn) {
         if let Some(block) = &mut item.default {
-            self.body(block);
+            self.body(&item.sig.output, block);
         }
     }
 
@@ -257,8 +262,9 @@ struct At {
     is_primary: bool,
 }
 
-/// The mutant inside whose switch a place lies, else the last one before it.
-fn culprit(text: &str, place: usize) -> Option<usize> {
+/// The mutant inside whose switch a place lies, of several the inmost one or the `outmost`; else the last
+/// one before it.
+fn culprit(text: &str, place: usize, outmost: bool) -> Option<usize> {
     const CALL: &str = "crate::mutant::on(";
     let mut last = None;
     let mut inside = None;
@@ -276,7 +282,8 @@ fn culprit(text: &str, place: usize) -> Option<usize> {
             }
             *c == '}' && depth == 0
         });
-        if end.is_some_and(|(end, _)| at + CALL.len() + end >= place) {
+        let around = end.is_some_and(|(end, _)| at + CALL.len() + end >= place);
+        if around && !(outmost && inside.is_some()) {
             inside = Some(number);
         }
     }
@@ -292,9 +299,10 @@ fn blame(tree: &Path, skipped: &Path) -> Result<()> {
             continue;
         }
         let text = fs::read_to_string(tree.join(&at.file_name))?;
-        let number = culprit(&text, at.byte_start)
-            .ok_or_else(|| format!("an error without a mutant: {}", message.message))?;
         let code = message.code.map_or_else(String::new, |code| code.code);
+        // Types are found not to fit at the inmost expression, whichever is wrong about them.
+        let number = culprit(&text, at.byte_start, code == "E0308")
+            .ok_or_else(|| format!("an error without a mutant: {}", message.message))?;
         found.insert(number, format!("{code} {}", message.message.replace(['\n', '\t'], " ")));
     }
     // A type that does not fit is often another mutant's fault: it stays until nothing else is wrong.
