@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{DrainReason, Phase},
-    port::{Deletion, ErrorClass, PortError, StandDown, VmStatus},
+    event::{DrainReason, JobEnd, Phase},
+    port::{Deletion, ErrorClass, PortError, VmStatus},
     runner::{Answer, Effect, Event, Limits, Report, Sighting, State, Step, adopt},
 };
 

@@ -106,8 +106,9 @@ fn a_jobs_state_is_one_of_four_words() {
 #[test]
 fn a_foreign_text_is_compared_and_looked_up_as_the_text_that_it_is() {
     let text = Foreign::<20>::from("large");
-    assert!(text == *"large" && text == "large" && text == "large".to_owned());
-    assert!(text != *"small" && text != "small" && text != "small".to_owned());
+    let (large, small) = ("large".to_owned(), "small".to_owned());
+    assert!(text == *"large" && text == "large" && text == large);
+    assert!(text != *"small" && text != "small" && text != small);
     assert_eq!((text.as_ref(), Borrow::<str>::borrow(&text)), ("large", "large"));
     assert_eq!(BTreeMap::from([(text, 1)]).get("large"), Some(&1));
 }
