@@ -100,6 +100,7 @@ fn roster(states: impl IntoIterator<Item = State>) -> Roster {
 fn a_roster_says_what_is_in_it() {
     let mut two = roster([idle(), busy()]);
     assert!(!two.is_empty() && two.expects_change(), "one is not idle");
+    assert_eq!(two.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), [name(1), name(2)]);
     assert!(!roster([idle(), idle()]).expects_change());
     assert!(roster([]).is_empty() && !roster([]).expects_change());
     let handed = two.hand_to_orphans(&name(2)).unwrap();
@@ -233,6 +234,15 @@ fn a_list_that_lacks_all_that_the_other_side_shows_at_work_proves_nothing() {
     let mut two = seen_by_both();
     let seen = survey(&mut two, vms(&[2, 3], true, 20), forges(&[1, 2, 3], true, 20), 20);
     assert_eq!((sightings(&seen)[0], two.cloud_whole), ((true, false), true), "one that is gone");
+}
+
+#[test]
+fn whoever_is_on_the_way_out_is_missed_by_nobody() {
+    let mut three = roster([busy(), draining(), draining()]);
+    survey(&mut three, vms(&[1, 2, 3], true, 10), forges(&[1, 2, 3], true, 10), 10);
+    let seen = survey(&mut three, vms(&[1], true, 20), forges(&[1, 2, 3], true, 20), 20);
+    assert_eq!(sightings(&seen), [(false, false), (true, false), (true, false)]);
+    assert!(three.cloud_whole);
 }
 
 #[test]
