@@ -53,3 +53,92 @@ impl<K: Clone + Send + 'static> Drop for Guard<K> {
         self.parent.do_send(Died { key: self.key.clone(), start: self.start, orderly });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "a guard is for actors that panic")]
+
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use actix::{Actor, ActorContext, Addr, Context, Handler, MessageResult};
+
+    use super::*;
+
+    /// Which children have ended, and whether as they should.
+    #[derive(Default)]
+    struct Parent(Vec<(&'static str, bool)>);
+
+    #[derive(Message)]
+    #[rtype(result = "Vec<(&'static str, bool)>")]
+    struct Told;
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Stop;
+
+    impl Actor for Parent {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Died<&'static str>> for Parent {
+        type Result = ();
+
+        fn handle(&mut self, died: Died<&'static str>, _: &mut Context<Self>) {
+            self.0.push((died.key, died.orderly));
+        }
+    }
+
+    impl Handler<Told> for Parent {
+        type Result = MessageResult<Told>;
+
+        fn handle(&mut self, _: Told, _: &mut Context<Self>) -> Self::Result {
+            MessageResult(self.0.clone())
+        }
+    }
+
+    impl Handler<Stop> for Parent {
+        type Result = ();
+
+        fn handle(&mut self, _: Stop, context: &mut Context<Self>) {
+            context.stop();
+        }
+    }
+
+    fn guard(key: &'static str, parent: &Addr<Parent>) -> Guard<&'static str> {
+        Guard::new(key, 1, parent.clone().recipient())
+    }
+
+    #[test]
+    fn an_end_is_orderly_only_where_that_was_said_and_nothing_panicked() {
+        actix::System::new().block_on(async {
+            let parent = Parent::default().start();
+            drop(guard("unsaid", &parent));
+            let mut said = guard("said", &parent);
+            said.orderly();
+            drop(said);
+            let mut panics = guard("panics", &parent);
+            panics.orderly();
+            let ended = catch_unwind(AssertUnwindSafe(move || {
+                let _held = panics;
+                panic!("a child's own fault");
+            }));
+            assert!(ended.is_err());
+            let told = parent.send(Told).await.unwrap_or_default();
+            assert_eq!(told, [("unsaid", false), ("said", true), ("panics", false)]);
+        });
+    }
+
+    #[test]
+    fn a_child_can_see_that_its_parent_is_gone() {
+        actix::System::new().block_on(async {
+            let parent = Parent::default().start();
+            let child = guard("child", &parent);
+            assert!(child.parent_lives());
+            parent.do_send(Stop);
+            while parent.connected() {
+                tokio::task::yield_now().await;
+            }
+            assert!(!child.parent_lives());
+        });
+    }
+}

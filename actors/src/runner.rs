@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{DrainReason, Job, Phase},
-    port::{ErrorClass, Time, VmStatus},
+    port::{ErrorClass, Time},
 };
 
 pub mod actor;
@@ -415,11 +415,8 @@ impl Known {
     }
 }
 
-/// The class under which a failed launch counts for its pool.
+/// The class under which a launch that left no VM counts for its pool. One whose VM a listing showed in
+/// error has failed with that before lists could prove the VM gone.
 fn failure_class(known: &Known) -> ErrorClass {
-    match (&known.vm_status, &known.last_error) {
-        (Some(VmStatus::Error { class, .. }), _) => *class,
-        (_, Some(error)) => error.class,
-        _ => ErrorClass::Transient,
-    }
+    known.last_error.as_ref().map_or(ErrorClass::Transient, |error| error.class)
 }

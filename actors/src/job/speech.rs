@@ -97,8 +97,8 @@ impl Numbers {
             }
             (Some(said), None) if !seen.two_kinds() => Word::Ours(Some(said)),
             (said, known) => {
-                let compared = said.is_some() && known.is_some();
-                if !seen.agreed && of_its_kind && compared && seen.differed.len() < ENOUGH {
+                let teaches = of_its_kind && said.is_some() && known.is_some();
+                if teaches && !seen.agreed && !seen.two_kinds() {
                     seen.differed.insert(runner.clone());
                 }
                 if of_its_kind && seen.two_kinds() { Word::Ours(None) } else { Word::OtherRunner }

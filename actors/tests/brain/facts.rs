@@ -385,3 +385,52 @@ fn a_drain_that_learns_nothing_is_given_up_after_a_quarter_of_an_hour() {
     assert_eq!(early.phase(), Phase::Draining);
     assert_eq!(asked.next(Event::Tick, due, &limits()).0.phase(), Phase::Idle);
 }
+
+#[test]
+fn a_jobs_own_limit_does_not_wait_for_an_answer() {
+    let short = Limits { busy: Duration::from_secs(100), ..limits() };
+    let asked = doubted(busy());
+    assert!(asked.known().unwrap().in_flight.is_some());
+    assert_eq!(asked.deadline(&short), Some(at(10 + 100)));
+}
+
+#[test]
+fn a_look_up_that_finds_a_runner_online_shows_that_it_came() {
+    let registering =
+        next(next(State::start(at(0), &limits()).0, launched(), 5), guest(Report::Booted), 10);
+    let offline = || Registration { online: false, ..registration(7, false) };
+    let online = |registration| {
+        next(registering.clone(), found(Some(registration), None), 20).known().unwrap().was_online
+    };
+    assert!(online(registration(7, false)) && !online(offline()));
+    let idle = next(idle(), found(Some(offline()), None), 20);
+    assert!(idle.known().unwrap().was_online, "it was");
+}
+
+#[test]
+fn a_launch_that_left_no_vm_failed_with_what_the_cloud_said_last() {
+    let failed = |class, vm_error: Option<ErrorClass>| {
+        let mut state = State::start(at(0), &limits()).0;
+        if let Some(class) = vm_error {
+            let status = VmStatus::Error { class, fault: "fault".into() };
+            let failed = Vm { status, ..active() };
+            state = next(state, seen(Sighting::Seen(failed), Sighting::Unknown, 10), 10);
+        }
+        let answer = match class {
+            Some(class) => Event::Answered(Answer::LaunchFailed(LaunchFailure {
+                error: PortError::doubtful(class, "no answer"),
+                vm_possible: true,
+                registration_possible: true,
+                registration: None,
+            })),
+            None => launched(),
+        };
+        let missing = |second| seen(Sighting::Absent, Sighting::Unknown, second);
+        let gone = next(next(next(state, answer, 20), missing(60), 60), missing(120), 120);
+        gone.reason().cloned()
+    };
+    let of = |class| Some(DrainReason::LaunchFailed { class });
+    assert_eq!(failed(Some(ErrorClass::Transient), Some(ErrorClass::Quota)), of(ErrorClass::Quota));
+    assert_eq!(failed(Some(ErrorClass::Auth), None), of(ErrorClass::Auth));
+    assert_eq!(failed(None, None), of(ErrorClass::Transient));
+}

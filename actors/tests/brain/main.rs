@@ -7,11 +7,21 @@
     reason = "a test stops where its set-up fails"
 )]
 
+mod beginnings;
+mod drains;
 mod endings;
 mod facts;
+mod invariants;
+mod jobs;
 mod lifecycle;
+mod lives;
+mod names;
 mod order;
+mod pace;
+mod plans;
 mod properties;
+mod rosters;
+mod troubles;
 mod under_way;
 mod unlisted;
 mod words;

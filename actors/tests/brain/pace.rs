@@ -1,0 +1,160 @@
+//! How often is looked, how soon is tried again, and when a parent gives up.
+
+use std::time::Duration;
+
+use runner_fleet_actors::{
+    backoff::{self, Curve},
+    demand::Demand,
+    event::{Counts, PoolSnapshot},
+    port::{ErrorClass, PortError, Time},
+    scaler::{self, Target},
+    supervision::{Intensity, Restart, decide, forget_old},
+    sweep::{Cadence, Expectation, Means, after_failure, expectation, pause},
+};
+
+fn at(seconds: u64) -> Time {
+    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn pool(counts: Counts, target: u32) -> PoolSnapshot {
+    PoolSnapshot {
+        name: "large".parse().unwrap(),
+        scope: "octo".parse().unwrap(),
+        provider: "lxd".into(),
+        min: 0,
+        spare: 0,
+        max: 9,
+        target,
+        target_because: String::new(),
+        target_override: None,
+        demand_unknown: false,
+        counts,
+        because: vec![],
+        launches_held_until: None,
+        launch_failures: 0,
+        last_error: None,
+        cloud_seen_at: Some(at(0)),
+        forge_seen_at: Some(at(0)),
+        retiring: false,
+    }
+}
+
+#[test]
+fn a_change_is_expected_while_runners_come_or_go_or_are_not_as_many_as_wanted() {
+    let none = Counts::default;
+    let (idle, busy) = (Counts { idle: 2, ..none() }, Counts { busy: 1, idle: 1, ..none() });
+    assert_eq!(expectation(&pool(none(), 0)), Expectation::Quiet);
+    assert_eq!(expectation(&pool(idle, 2)), Expectation::Quiet);
+    assert_eq!(expectation(&pool(busy, 2)), Expectation::Working);
+    for (counts, target) in [
+        (idle, 3),
+        (idle, 1),
+        (Counts { creating: 1, ..none() }, 1),
+        (Counts { registering: 1, ..none() }, 1),
+        (Counts { draining: 1, ..none() }, 0),
+        // As many of one as of another.
+        (Counts { creating: 1, registering: 1, draining: 0, ..none() }, 2),
+        (Counts { creating: 1, registering: 0, draining: 1, ..none() }, 1),
+        (Counts { creating: 0, registering: 1, draining: 1, ..none() }, 1),
+    ] {
+        assert_eq!(expectation(&pool(counts, target)), Expectation::Changing, "{counts:?}");
+    }
+    let unseen = PoolSnapshot { cloud_seen_at: None, ..pool(idle, 2) };
+    assert_eq!(expectation(&unseen), Expectation::Changing);
+    let unseen = PoolSnapshot { forge_seen_at: None, ..pool(idle, 2) };
+    assert_eq!(expectation(&unseen), Expectation::Changing);
+}
+
+#[test]
+fn the_next_look_is_as_soon_as_what_is_expected_and_what_it_may_cost() {
+    let cadence = Cadence { changing: seconds(8), working: seconds(20), quiet: seconds(60) };
+    let after = |expected, means| pause(expected, means, &cadence);
+    assert_eq!(after(Expectation::Changing, Means::Enough), seconds(8));
+    assert_eq!(after(Expectation::Working, Means::Enough), seconds(20));
+    assert_eq!(after(Expectation::Quiet, Means::Enough), seconds(60));
+    assert_eq!(after(Expectation::Changing, Means::Spent), seconds(60));
+    assert_eq!(after(Expectation::Working, Means::Spent), seconds(60));
+    let fast = Cadence { changing: seconds(2), working: seconds(5), quiet: seconds(15) };
+    assert_eq!(cadence.faster(4), fast);
+    assert_eq!(cadence.faster(0), cadence, "no factor is none");
+}
+
+#[test]
+fn a_listing_that_failed_is_tried_again_later_and_later_and_when_a_limit_ends() {
+    let cadence = Cadence { changing: seconds(8), working: seconds(20), quiet: seconds(60) };
+    let again = |class, failures| {
+        let error = PortError::certain(class, "it failed");
+        after_failure(&error, failures, &cadence, at(0))
+    };
+    let first = again(ErrorClass::Transient, 1);
+    assert!(first >= at(7) && first <= at(9), "{first}");
+    let last = again(ErrorClass::Transient, 9);
+    assert!(last >= at(52) && last <= at(60), "{last}");
+    assert_eq!(again(ErrorClass::RateLimited { until: at(1000) }, 1), at(1000));
+    let far = again(ErrorClass::RateLimited { until: at(90_000) }, 1);
+    assert_eq!(far, at(3600), "anything beyond an hour is a clock that disagrees");
+}
+
+#[test]
+fn a_child_that_dies_too_often_is_given_up() {
+    let intensity = Intensity::default();
+    let deaths = |times: &[u64]| times.iter().map(|time| at(*time)).collect::<Vec<_>>();
+    let often = deaths(&[1000, 1001, 1002, 1003, 1004]);
+    assert_eq!(decide(&often, at(1005), &intensity), Restart::Escalate);
+    assert_eq!(
+        decide(&often, at(1600), &intensity),
+        Restart::Escalate,
+        "ten minutes to the second"
+    );
+    let Restart::At(again) = decide(&often, at(1601), &intensity) else { panic!("one is too old") };
+    assert!(again > at(1601) && again <= at(1601) + intensity.pause.cap);
+    assert!(matches!(decide(&often[1..], at(1005), &intensity), Restart::At(_)));
+}
+
+#[test]
+fn deaths_that_are_too_old_to_count_are_forgotten() {
+    let mut deaths = vec![at(0), at(1), at(2)];
+    forget_old(&mut deaths, at(601), &Intensity::default());
+    assert_eq!(deaths, [at(1), at(2)]);
+}
+
+#[test]
+fn what_failed_together_does_not_come_back_together() {
+    let curve = Curve { base: seconds(80), cap: seconds(800) };
+    let delays: Vec<_> = (0..64).map(|seed| backoff::delay(1, seed, curve)).collect();
+    let (least, most) = (*delays.iter().min().unwrap(), *delays.iter().max().unwrap());
+    // An eighth to either side.
+    assert!(least >= seconds(70) && least < seconds(72), "{least:?}");
+    assert!(most > seconds(88) && most <= seconds(90), "{most:?}");
+    let middle = delays.iter().sum::<Duration>() / 64;
+    assert!(middle > seconds(78) && middle < seconds(82), "{middle:?}");
+    let distinct: std::collections::BTreeSet<_> = delays.iter().collect();
+    assert_eq!(distinct.len(), 64);
+}
+
+#[test]
+fn an_operators_number_says_where_it_was_capped() {
+    let because = |fixed| {
+        let shrink_after = seconds(300);
+        let policy = scaler::Policy { min: 0, spare: 0, max: 8, shrink_after, fixed: Some(fixed) };
+        scaler::target(None, &Target::initial(&policy), &policy, at(0)).because
+    };
+    assert_eq!(because(8), "set to 8 by an operator");
+    assert_eq!(because(9), "set to 9 by an operator, capped at max 8");
+    assert_eq!(because(0), "set to 0 by an operator");
+}
+
+#[test]
+fn a_source_that_falls_silent_holds_no_more_than_is_wanted_already() {
+    let shrink_after = seconds(300);
+    let policy = scaler::Policy { min: 0, spare: 0, max: 8, shrink_after, fixed: None };
+    let last =
+        scaler::target(Some(Demand::exact(5, 0, at(0))), &Target::initial(&policy), &policy, at(0));
+    let silent = runner_fleet_actors::demand::combine(&[None, Some(Demand::exact(5, 0, at(1)))]);
+    let target = scaler::target(silent, &last, &policy, at(1));
+    assert_eq!(target.because, "at least 0 running + 5 waiting + 0 spare = 5", "nothing is held");
+}

@@ -1,0 +1,442 @@
+//! What a pool makes of its runners' transitions and of listings: places taken, names that nobody owns,
+//! lists that lack too much, and launches that fail.
+
+use std::{sync::Arc, time::Duration};
+
+use runner_fleet_actors::{
+    event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
+    name::{RegistrationId, RunnerName, VmId},
+    pool::{Failures, Roster, Survey, Surveyed},
+    port::{ErrorClass, Listing, PortError, Registration, Time, Vm, VmStatus},
+    runner::{Answer, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State},
+};
+
+fn at(seconds: u64) -> Time {
+    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
+}
+
+fn name(number: u64) -> RunnerName {
+    format!("ci--linux--{number:012x}").parse().unwrap()
+}
+
+fn known() -> Known {
+    Known { vm: Some(VmId("vm".into())), ..Known::default() }
+}
+
+fn idle() -> State {
+    State::Idle { since: at(0), known: known() }
+}
+
+fn busy() -> State {
+    State::Busy { since: at(0), job: Job::default(), known: known() }
+}
+
+fn creating() -> State {
+    State::start(at(0), &Limits::default()).0
+}
+
+fn registering() -> State {
+    State::Registering { since: at(0), known: known() }
+}
+
+fn next(state: State, event: Event, second: u64) -> State {
+    state.next(event, at(second), &Limits::default()).0
+}
+
+fn draining() -> State {
+    next(idle(), Event::Drain(DrainReason::Shrink), 0)
+}
+
+fn deleted(second: u64) -> State {
+    State::Deleted { since: at(second), reason: DrainReason::Finished }
+}
+
+fn vm(name: RunnerName, status: VmStatus) -> Vm {
+    let id = VmId("vm".into());
+    Vm { name, id, status, created_at: None, shape: None, scope: None, address: None, task: None }
+}
+
+fn registration(number: u64) -> Registration {
+    Registration { name: name(number), id: RegistrationId(number), online: true, busy: None }
+}
+
+fn listing<T>(entries: Vec<T>, complete: bool, second: u64) -> Option<Arc<Listing<T>>> {
+    Some(Arc::new(Listing { entries, complete, as_of: at(second), faults: vec![] }))
+}
+
+/// The running VMs of these numbers, as the cloud lists them.
+fn vms(numbers: &[u64], complete: bool, second: u64) -> Option<Arc<Listing<Vm>>> {
+    let entries = numbers.iter().map(|number| vm(name(*number), VmStatus::Active)).collect();
+    listing(entries, complete, second)
+}
+
+fn forges(numbers: &[u64], complete: bool, second: u64) -> Option<Arc<Listing<Registration>>> {
+    listing(numbers.iter().map(|number| registration(*number)).collect(), complete, second)
+}
+
+fn survey(
+    roster: &mut Roster,
+    vms: Option<Arc<Listing<Vm>>>,
+    registrations: Option<Arc<Listing<Registration>>>,
+    second: u64,
+) -> Surveyed {
+    roster.survey(&"linux".parse().unwrap(), &Survey { vms, registrations }, at(second))
+}
+
+fn adopted(surveyed: &Surveyed) -> Vec<RunnerName> {
+    surveyed.adopt.iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// Runners with the numbers 1, 2, ….
+fn roster(states: impl IntoIterator<Item = State>) -> Roster {
+    let mut roster = Roster::default();
+    for (number, state) in (1..).zip(states) {
+        roster.transitioned(&name(number), state, at(number));
+    }
+    roster
+}
+
+#[test]
+fn a_roster_says_what_is_in_it() {
+    let mut two = roster([idle(), busy()]);
+    assert!(!two.is_empty() && two.expects_change(), "one is not idle");
+    assert_eq!(two.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), [name(1), name(2)]);
+    assert!(!roster([idle(), idle()]).expects_change());
+    assert!(roster([]).is_empty() && !roster([]).expects_change());
+    let handed = two.hand_to_orphans(&name(2)).unwrap();
+    assert_eq!((handed.state.phase(), two.get(&name(2)).is_none()), (Phase::Busy, true));
+    assert!(two.hand_to_orphans(&name(2)).is_none());
+    assert_eq!((two.vms(), two.live()), (1, 1));
+}
+
+#[test]
+fn a_name_that_nobody_owns_is_adopted_once_whichever_sides_show_it() {
+    let mut one = roster([idle()]);
+    let other = vm("ci--other--000000000009".parse().unwrap(), VmStatus::Active);
+    let mut both = vms(&[1, 2], true, 10);
+    Arc::get_mut(both.as_mut().unwrap()).unwrap().entries.push(other);
+    let found = survey(&mut one, both, forges(&[1, 2, 3], true, 10), 10);
+    assert_eq!(adopted(&found), [name(2), name(3)], "not its own, not another pool's");
+    assert_eq!(found.adopt[0].1.phase(), Phase::Idle, "both sides show it");
+    assert_eq!(found.adopt[1].1.reason(), Some(&DrainReason::Orphan), "it has no VM");
+    assert_eq!(one.vms(), 1, "who is adopted counts from then on");
+}
+
+#[test]
+fn a_registration_alone_is_no_orphan_before_the_cloud_was_seen_whole() {
+    let mut none = roster([]);
+    assert_eq!(adopted(&survey(&mut none, None, forges(&[1], true, 10), 10)), []);
+    let partial = survey(&mut none, vms(&[], false, 20), forges(&[1], true, 20), 20);
+    assert_eq!(adopted(&partial), []);
+    let whole = survey(&mut none, vms(&[], true, 30), forges(&[1], true, 30), 30);
+    assert_eq!(adopted(&whole), [name(1)]);
+}
+
+#[test]
+fn the_dead_are_not_raised_by_a_list_that_cannot_know_of_their_end() {
+    for (second, raised) in [(130, 0), (131, 1)] {
+        let mut one = roster([idle()]);
+        one.transitioned(&name(1), deleted(100), at(100));
+        let shown = survey(&mut one, vms(&[1], true, second), None, second);
+        assert_eq!(shown.adopt.len(), raised, "at {second}");
+    }
+}
+
+#[test]
+fn a_vm_that_is_listed_after_its_runners_end_takes_a_place_until_two_whole_lists_lack_it() {
+    let mut one = roster([idle()]);
+    one.transitioned(&name(1), deleted(100), at(100));
+    survey(&mut one, vms(&[1], true, 100), None, 100);
+    assert_eq!(one.vms(), 0, "that list began before its end");
+    survey(&mut one, vms(&[1], true, 101), None, 101);
+    assert_eq!(one.vms(), 1);
+    survey(&mut one, vms(&[], true, 102), None, 102);
+    survey(&mut one, vms(&[], false, 103), None, 103);
+    assert_eq!(one.vms(), 1, "one whole list, and one that is partial");
+    let mut shown = one.clone();
+    survey(&mut one, vms(&[], true, 104), None, 104);
+    assert_eq!(one.vms(), 0);
+    survey(&mut shown, vms(&[1], true, 105), None, 105);
+    survey(&mut shown, vms(&[], true, 106), None, 106);
+    assert_eq!(shown.vms(), 1, "shown again, it is to be lacked twice again");
+}
+
+#[test]
+fn a_vm_that_is_adopted_again_takes_one_place() {
+    let mut one = roster([idle()]);
+    one.transitioned(&name(1), deleted(100), at(100));
+    let found = survey(&mut one, vms(&[1], true, 200), None, 200);
+    assert_eq!((found.adopt.len(), one.vms()), (1, 1));
+    one.transitioned(&name(1), registering(), at(200));
+    assert_eq!(one.vms(), 1);
+}
+
+#[test]
+fn a_deleted_name_is_remembered_for_a_quarter_of_an_hour() {
+    let places = |forgets: u64| {
+        let mut two = roster([idle(), idle()]);
+        two.transitioned(&name(1), deleted(100), at(100));
+        two.transitioned(&name(2), deleted(forgets), at(forgets));
+        survey(&mut two, vms(&[1], true, 1100), None, 1100);
+        two.vms()
+    };
+    assert_eq!(places(100 + 899), 1);
+    assert_eq!(places(100 + 900), 0, "it is adopted as anybody is");
+}
+
+fn sightings(surveyed: &Surveyed) -> Vec<(bool, bool)> {
+    let absent =
+        |seen: &Observation| (seen.vm == Sighting::Absent, seen.registration == Sighting::Absent);
+    surveyed.observe.iter().map(|(_, seen)| absent(seen)).collect()
+}
+
+#[test]
+fn what_a_partial_list_lacks_is_unknown_and_what_a_whole_one_lacks_is_absent() {
+    let mut one = roster([idle()]);
+    let seen = survey(&mut one, vms(&[], false, 10), forges(&[], false, 10), 10);
+    assert_eq!(
+        (sightings(&seen), one.cloud_whole, one.forge_whole),
+        (vec![(false, false)], false, false)
+    );
+    let seen = survey(&mut one, vms(&[], true, 20), forges(&[], true, 20), 20);
+    assert_eq!(
+        (sightings(&seen), one.cloud_whole, one.forge_whole),
+        (vec![(true, true)], true, true)
+    );
+    assert_eq!((one.cloud_seen, one.forge_seen), (Some(at(20)), Some(at(20))));
+}
+
+#[test]
+fn a_list_that_began_no_later_than_the_last_is_no_news() {
+    let mut one = roster([idle()]);
+    survey(&mut one, vms(&[1], true, 20), forges(&[1], true, 20), 20);
+    for second in [19, 20] {
+        survey(&mut one, vms(&[], false, second), forges(&[], false, second), 21);
+        assert!(one.cloud_whole && one.forge_whole);
+    }
+}
+
+#[test]
+fn a_list_that_lacks_all_that_the_other_side_shows_at_work_proves_nothing() {
+    let seen_by_both = || {
+        let mut two = roster([busy(), busy(), draining()]);
+        survey(&mut two, vms(&[1, 2, 3], true, 10), forges(&[1, 2, 3], true, 10), 10);
+        two
+    };
+    let mut two = seen_by_both();
+    let seen = survey(&mut two, vms(&[], true, 20), forges(&[1, 2, 3], true, 20), 20);
+    assert_eq!((sightings(&seen), two.cloud_whole), (vec![(false, false); 3], false));
+    let mut two = seen_by_both();
+    let seen = survey(&mut two, vms(&[1, 2, 3], true, 20), forges(&[], true, 20), 20);
+    let of_one_that_goes = (false, true);
+    let lacks = [(false, false), (false, false), of_one_that_goes];
+    assert_eq!((sightings(&seen), two.forge_whole), (lacks.to_vec(), false));
+    let mut two = seen_by_both();
+    let seen = survey(&mut two, vms(&[2, 3], true, 20), forges(&[1, 2, 3], true, 20), 20);
+    assert_eq!((sightings(&seen)[0], two.cloud_whole), ((true, false), true), "one that is gone");
+}
+
+#[test]
+fn whoever_is_on_the_way_out_is_missed_by_nobody() {
+    let mut three = roster([busy(), draining(), draining()]);
+    survey(&mut three, vms(&[1, 2, 3], true, 10), forges(&[1, 2, 3], true, 10), 10);
+    let seen = survey(&mut three, vms(&[1], true, 20), forges(&[1, 2, 3], true, 20), 20);
+    assert_eq!(sightings(&seen), [(false, false), (true, false), (true, false)]);
+    assert!(three.cloud_whole);
+}
+
+#[test]
+fn a_partial_list_between_makes_nobody_forgotten_that_was_at_work() {
+    for of_cloud in [true, false] {
+        let mut two = roster([busy(), busy()]);
+        survey(&mut two, vms(&[1, 2], true, 10), forges(&[1, 2], true, 10), 10);
+        let shows = |numbers: &[u64], complete, second| {
+            let all = [1, 2];
+            let (cloud, forge) = if of_cloud { (numbers, &all[..]) } else { (&all[..], numbers) };
+            let (of_vms, of_forge) = (complete || !of_cloud, complete || of_cloud);
+            (vms(cloud, of_vms, second), forges(forge, of_forge, second))
+        };
+        for (complete, second) in [(false, 20), (true, 30)] {
+            let (vms, forges) = shows(&[], complete, second);
+            let seen = survey(&mut two, vms, forges, second);
+            assert_eq!(sightings(&seen), [(false, false); 2], "{of_cloud} {second}");
+        }
+        assert!(!(two.cloud_whole && two.forge_whole));
+    }
+}
+
+#[test]
+fn one_that_a_whole_list_lacked_is_not_expected_of_the_next() {
+    let mut two = roster([busy(), busy()]);
+    survey(&mut two, vms(&[1, 2], true, 10), forges(&[1, 2], true, 10), 10);
+    survey(&mut two, vms(&[2], true, 20), forges(&[1, 2], true, 20), 20);
+    let seen = survey(&mut two, vms(&[], true, 30), forges(&[1, 2], true, 30), 30);
+    assert_eq!(sightings(&seen), [(true, false); 2], "one, and then another, are not many at once");
+    let mut two = roster([busy(), busy()]);
+    survey(&mut two, vms(&[1, 2], true, 10), forges(&[1, 2], true, 10), 10);
+    survey(&mut two, vms(&[1, 2], true, 20), forges(&[2], true, 20), 20);
+    let seen = survey(&mut two, vms(&[1, 2], true, 30), forges(&[], true, 30), 30);
+    assert_eq!(sightings(&seen), [(false, true); 2]);
+}
+
+fn launch_failed(class: ErrorClass) -> State {
+    let answer = Answer::LaunchFailed(LaunchFailure {
+        error: PortError::certain(class, "no"),
+        vm_possible: false,
+        registration_possible: false,
+        registration: None,
+    });
+    next(creating(), Event::Answered(answer), 20)
+}
+
+fn stopped(exit_code: i32) -> Event {
+    let end = JobEnd { exit_code: Some(exit_code), conclusion: None };
+    Event::Guest(Report::Stopped(end), GuestTimes::default())
+}
+
+/// A pool with one failure of this class, counted at second 20.
+fn failed_once(class: ErrorClass) -> Failures {
+    let mut failures = Failures::default();
+    failures.transitioned(&name(1), at(1), &creating(), &launch_failed(class), at(20));
+    assert_eq!(failures.in_a_row, 1);
+    failures
+}
+
+/// The same, after its VM ended before its runner was online.
+fn boot_failed_once() -> Failures {
+    let mut failures = Failures::default();
+    failures.transitioned(
+        &name(1),
+        at(1),
+        &registering(),
+        &next(registering(), stopped(1), 20),
+        at(20),
+    );
+    assert_eq!((failures.in_a_row, failures.boots), (1, true));
+    failures
+}
+
+#[test]
+fn each_way_in_which_a_launch_fails_is_one() {
+    let limits = Limits::default();
+    let online = State::Registering { since: at(0), known: Known { was_online: true, ..known() } };
+    let of = |before: State, after: State| {
+        let mut failures = Failures::default();
+        failures.transitioned(&name(1), at(1), &before, &after, at(2000));
+        let what = failures.last.map(|error| error.what.to_string()).unwrap_or_default();
+        (failures.in_a_row, failures.boots, what)
+    };
+    let overdue = |state: State, limit: Duration| {
+        let after = state.clone().next(Event::Tick, at(5) + limit, &limits).0;
+        of(state, after)
+    };
+    assert_eq!(of(creating(), launch_failed(ErrorClass::Quota)), (1, false, "no".into()));
+    let (count, boots, what) = overdue(creating(), limits.launch);
+    assert!(count == 1 && !boots && what.contains("launch limit"), "{what}");
+    let (count, boots, what) = overdue(registering(), limits.register);
+    assert!(count == 1 && boots && what.contains("register limit"), "{what}");
+    assert_eq!(overdue(online, limits.register).0, 0, "it was online");
+    let (count, boots, _) = of(registering(), next(registering(), stopped(1), 20));
+    assert!(count == 1 && boots);
+    assert_eq!(overdue(idle(), limits.idle).0, 0);
+    assert_eq!(of(idle(), draining()).0, 0);
+}
+
+#[test]
+fn a_wave_of_failures_is_what_was_launched_before_its_first_or_fails_while_it_holds() {
+    let until = failed_once(ErrorClass::Quota).held_until.unwrap();
+    let again = |launched: u64, now: Time| {
+        let mut failures = failed_once(ErrorClass::Quota);
+        let after = launch_failed(ErrorClass::Auth);
+        failures.transitioned(&name(2), at(launched), &creating(), &after, now);
+        assert_eq!(failures.last.as_ref().map(|error| error.class), Some(ErrorClass::Auth));
+        failures.in_a_row
+    };
+    assert_eq!(again(19, at(900)), 1, "it was under way when the first one failed");
+    assert_eq!(again(20, at(900)), 2);
+    assert_eq!(again(21, until - Duration::from_secs(1)), 1, "the hold has not ended");
+    assert_eq!(again(21, until), 2);
+    assert_eq!(again(21, at(900)), 2);
+}
+
+#[test]
+fn pools_whose_launches_fail_together_do_not_try_again_together() {
+    let until = |number| {
+        let mut failures = Failures::default();
+        let after = launch_failed(ErrorClass::Quota);
+        failures.transitioned(&name(number), at(1), &creating(), &after, at(20));
+        failures.held_until.unwrap()
+    };
+    assert!(until(1) != until(2) && until(2) != until(3) && until(1) != until(3));
+}
+
+#[test]
+fn what_shows_that_the_trouble_is_over_ends_it() {
+    let ends = |failures: &Failures, before: State, after: State| {
+        let mut failures = failures.clone();
+        failures.transitioned(&name(2), at(30), &before, &after, at(40));
+        failures == Failures::default()
+    };
+    let ordered = || State::Creating { since: at(0), wish: None, known: known() };
+    let word = || Event::JobCompleted { end: JobEnd::default(), registration: None };
+    let served = || next(registering(), stopped(0), 20);
+    let (order, boot) = (failed_once(ErrorClass::Quota), boot_failed_once());
+    for failures in [&order, &boot] {
+        for before in [creating(), registering()] {
+            for after in [idle(), busy(), served()] {
+                assert!(ends(failures, before.clone(), after));
+            }
+        }
+        assert!(!ends(failures, idle(), busy()), "that says nothing of launches");
+        assert!(!ends(failures, registering(), draining()), "nor does a wish");
+        assert!(!ends(failures, creating(), creating()), "nothing was ordered yet");
+    }
+    assert!(ends(&order, creating(), registering()) && ends(&order, creating(), ordered()));
+    assert!(!ends(&boot, creating(), registering()), "its VM ran, as did the last one's");
+    assert!(!ends(&boot, creating(), ordered()));
+    let no_room = failed_once(ErrorClass::NoCapacity);
+    assert!(!ends(&no_room, creating(), ordered()), "that is said after the order was taken");
+    assert!(ends(&no_room, creating(), registering()));
+    assert_eq!(next(registering(), word(), 20).phase(), Phase::Registering);
+}
+
+#[test]
+fn a_probe_is_a_launch_whose_outcome_will_tell() {
+    let suspect = || {
+        let off = vm(name(1), VmStatus::Stopped);
+        let seen = Observation {
+            vm: Sighting::Seen(off),
+            registration: Sighting::Unknown,
+            vm_as_of: at(15),
+            registration_as_of: at(15),
+        };
+        next(registering(), Event::Observed(seen), 15)
+    };
+    let (order, boot) = (failed_once(ErrorClass::Quota), boot_failed_once());
+    for failures in [&order, &boot] {
+        assert!(failures.probed_by(&creating(), at(1)));
+        assert!(!failures.probed_by(&idle(), at(30)) && !failures.probed_by(&draining(), at(30)));
+        assert!(failures.probed_by(&suspect(), at(20)), "what its end means is not said yet");
+        assert!(!failures.probed_by(&suspect(), at(19)), "it belongs to the wave");
+    }
+    assert!(boot.probed_by(&registering(), at(20)));
+    assert!(!boot.probed_by(&registering(), at(19)));
+    assert!(
+        !order.probed_by(&registering(), at(20)),
+        "its order was taken, and that was the trouble"
+    );
+}
+
+#[test]
+fn trouble_is_probed_unless_it_was_a_single_hiccup() {
+    let probes = |class, in_a_row, boots| {
+        let mut failures = failed_once(class);
+        (failures.in_a_row, failures.boots) = (in_a_row, boots);
+        failures.needs_probe()
+    };
+    assert!(!probes(ErrorClass::Transient, 1, false));
+    assert!(probes(ErrorClass::Transient, 2, false));
+    assert!(probes(ErrorClass::Transient, 1, true));
+    assert!(probes(ErrorClass::Quota, 1, false));
+    assert!(!Failures::default().needs_probe());
+}
