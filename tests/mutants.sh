@@ -62,8 +62,9 @@ copy() {
 
 weave() { "$home/target/weave/debug/weave" "$@"; }
 
+# In a folder of its own: cargo takes it for the same package as the one here.
 build() {
-  (cd "$tree" && CARGO_TARGET_DIR="$home/target" nice -n 19 cargo "$@" -p runner-fleet-actors --features sim \
+  (cd "$tree" && CARGO_TARGET_DIR="$out/build" nice -n 19 cargo "$@" -p runner-fleet-actors --features sim \
     --message-format=json)
 }
 
