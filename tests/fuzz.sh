@@ -46,7 +46,7 @@ for target in "${targets[@]}"; do
   mkdir -p "$found"
   mapfile -t corpora < <(echo "tests/fuzz/corpus/$target"; others "$target")
   echo "== $target"
-  fuzz build "$target"
+  fuzz build "$target" >"$found.log" 2>&1 || { cat "$found.log"; exit 1; }
   began=$SECONDS
   status=0
   # The fuzzer writes to the first folder only.
