@@ -159,13 +159,11 @@ simulation() {
 # executable FILE: what the build made of it.
 executable() { sed -n "s|^ *Executable $1 (\(.*\))$|\1|p" "$logs/build.log"; }
 
-# server_tests NAME FILTER...: what is ignored elsewhere, because it needs that server. Not by cargo, which
-# would wait for the lints. One test is a process that another test starts and kills.
+# server_tests NAME [SUITE]: what is ignored elsewhere, because it needs that server. Not by cargo, which would
+# wait for the lints. One test is a process that another test starts and kills.
 server_tests() {
-  local name=$1 file=tests/$1/main.rs
-  shift
-  printf '     Running %s\n' "$file"
-  "$(executable "$file")" --ignored --show-output --skip the_daemon_that_is_killed "$@"
+  printf '     Running tests/%s/%s.rs\n' "$1" "${2:-main}"
+  "$(executable "tests/$1/main.rs")" --ignored --show-output --skip the_daemon_that_is_killed ${2:+"$2::"}
 }
 
 # Each of LXD's suites has it for itself: some count its memory, some measure.
@@ -176,7 +174,7 @@ lxd_suites() {
     [ "$file" != main.rs ] || continue
     # Most of these wait for one container each.
     [ "$file" = guest_container.rs ] && threads=4 || threads=2
-    RUST_TEST_THREADS=$threads server_tests lxd "${file%.rs}::" || status=1
+    RUST_TEST_THREADS=$threads server_tests lxd "${file%.rs}" || status=1
   done
   return "$status"
 }
