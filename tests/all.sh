@@ -8,9 +8,9 @@
 # A phase that fails does not keep the next one from running: one run tells all. A test that cannot
 # run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
 # tests/expected-skips.txt has it, so that nothing stops being tested in silence.
-# Everything is compiled first, and the suites without servers run alone. Then what mostly waits for a
-# server runs in lanes beside each other, and what only computes beside them, at the lowest priority. Each
-# phase has a budget in tests/README.md, and what it took is shown against it.
+# Everything is compiled first. Then come the tests without servers; then what waits for a server, in lanes
+# beside each other. What only computes runs beside both, at the lowest priority. Each phase has a budget in
+# tests/README.md, and what it took is shown against it.
 # What is shown is short: a line for each file of tests, what was measured and, in the end, whatever
 # failed. The whole output of each phase: target/all-tests/.
 set -uo pipefail
@@ -128,6 +128,17 @@ beside() {
   done
 }
 
+# quietly COMMAND...: at the lowest priority. In a session of its own, because Linux shares the processors out
+# by sessions first (autogroup, sched(7)), and a nice value counts only within one; the file has whom to end.
+quietly() {
+  # shellcheck disable=SC2016
+  setsid --wait bash -c '
+    echo $$ >"$0"
+    { echo 19 >/proc/self/autogroup; } 2>/dev/null
+    exec nice -n 19 "$@"
+  ' "$logs/quiet-session" "$@"
+}
+
 # ---- the phases
 
 scripts() {
@@ -140,7 +151,9 @@ scripts() {
 
 lock_file() { cargo metadata --locked --format-version 1 >/dev/null; }
 
-documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace; }
+lints() { quietly cargo clippy --workspace --all-targets -- -D warnings; }
+
+documentation() { RUSTDOCFLAGS="-D warnings" quietly cargo doc --no-deps --workspace; }
 
 # A test's own words say where it failed; the way there through an executor says nothing.
 export RUST_BACKTRACE=0
@@ -153,7 +166,7 @@ all_tests() { RUST_TEST_THREADS=6 cargo test --workspace --no-fail-fast -- --sho
 
 # Optimized, because it is of the package of actors (Cargo.toml).
 simulation() {
-  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} cargo test --test simulation -- --nocapture
+  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} quietly cargo test --test simulation -- --nocapture
 }
 
 # executable FILE: what the build made of it.
@@ -182,15 +195,18 @@ lxd_suites() {
 # The README's quick look must compile without the clients that it leaves out, and have nothing left over.
 # Not by RUSTFLAGS, with which every dependency would be compiled again.
 reduced() {
-  cargo clippy -p runner-fleet --no-default-features --features demo -- -D warnings &&
-    cargo check -p runner-fleet --no-default-features
+  quietly cargo clippy -p runner-fleet --no-default-features --features demo -- -D warnings &&
+    quietly cargo check -p runner-fleet --no-default-features
 }
 
-# What only computes, and takes what the servers' suites leave. Whatever it starts inherits the priority.
+tests_lane() { phase tests all_tests; }
+
+# Takes what the tests leave, which mostly wait.
+simulation_lane() { phase simulation simulation; }
+
+# What only computes, and takes what the servers' suites leave.
 quiet_lane() {
-  renice -n 19 "$BASHPID" >/dev/null
-  phase simulation simulation
-  phase clippy cargo clippy --workspace --all-targets -- -D warnings
+  phase clippy lints
   phase doc documentation
   phase reduced reduced
 }
@@ -235,6 +251,7 @@ bring_up() {
 take_down() {
   local lane name
   for lane in "${!running[@]}"; do kill -- "-${running[$lane]}" 2>/dev/null; done
+  [ ! -e "$logs/quiet-session" ] || pkill -s "$(<"$logs/quiet-session")"
   for name in "${!bring_up_jobs[@]}"; do
     # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
     kill -- "-${bring_up_jobs[$name]}" 2>/dev/null
@@ -300,13 +317,13 @@ phase scripts scripts
 phase formatting cargo fmt --all --check
 phase lock lock_file
 if phase build build; then
-  # Alone: its daemons and fakes want what a busy LXD takes away.
-  phase tests all_tests
+  # Not beside LXD: its daemons and fakes want what that takes away.
+  beside tests_lane simulation_lane
   lanes=(quiet_lane)
   [ -z "$servers" ] || lanes=(lxd_lane openstack_queue_lane quiet_lane)
   beside "${lanes[@]}"
 else
-  phase clippy cargo clippy --workspace --all-targets -- -D warnings
+  phase clippy lints
 fi
 
 failed=$(($(count failed) + $(wc -l <"$failed_phases")))
