@@ -320,7 +320,10 @@ impl Daemon {
                 ending = &mut self.ending => {
                     let last_word = match ending {
                         Ok(Ending::Escalated(what)) => what,
-                        Ok(Ending::Stopped) => return Ok(ExitCode::SUCCESS),
+                        Ok(Ending::Stopped) => {
+                            self.stop().await;
+                            return Ok(ExitCode::SUCCESS);
+                        }
                         Err(_) => "the fleet's actor died; the panic message above names the defect".to_owned(),
                     };
                     tracing::error!(%last_word, "the daemon gives up; its init system starts it again");

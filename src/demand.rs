@@ -33,16 +33,16 @@ pub const SOURCES: &[&dyn Kind] = &[
     &guests::source::OfGuests,
 ];
 
-/// What a pool serves, to every source.
+/// What a pool serves, to every source of these kinds.
 #[must_use]
-pub fn served(pool: &Pool) -> Serves {
+pub fn served(kinds: &[&dyn Kind], pool: &Pool) -> Serves {
     let own = Serves {
         repositories: pool.repositories.clone(),
         group: pool.group.clone(),
         priority: pool.priority,
         ..Serves::new(pool.name.clone(), pool.scope.clone(), pool.labels.clone())
     };
-    SOURCES.iter().fold(own, |serves, kind| kind.serves(pool, serves))
+    kinds.iter().fold(own, |serves, kind| kind.serves(pool, serves))
 }
 
 /// Who is told that a runner of this fleet has begun or ended a job, by the forge's own word. Must not

@@ -122,7 +122,8 @@ beside() {
   done
   "$first"
   for lane in "$@"; do
-    wait "${running[$lane]}"
+    # One that died has told of no phase.
+    wait "${running[$lane]}" || grep -q '^---- .*: FAILED ' "$logs/$lane.lane" || echo "$lane" >>"$failed_phases"
     unset "running[$lane]"
     cat "$logs/$lane.lane"
   done
@@ -137,6 +138,9 @@ quietly() {
     { echo 19 >/proc/self/autogroup; } 2>/dev/null
     exec nice -n 19 "$@"
   ' "$logs/quiet-session" "$@"
+  local status=$?
+  rm -f "$logs/quiet-session"
+  return "$status"
 }
 
 # ---- the phases
@@ -251,7 +255,7 @@ bring_up() {
 take_down() {
   local lane name
   for lane in "${!running[@]}"; do kill -- "-${running[$lane]}" 2>/dev/null; done
-  [ ! -e "$logs/quiet-session" ] || pkill -s "$(<"$logs/quiet-session")"
+  [ ! -e "$logs/quiet-session" ] || kill -- "-$(<"$logs/quiet-session")" 2>/dev/null
   for name in "${!bring_up_jobs[@]}"; do
     # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
     kill -- "-${bring_up_jobs[$name]}" 2>/dev/null
@@ -306,8 +310,8 @@ if [ -n "$servers" ]; then
   [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}" >"$logs/packages.log" 2>&1 ||
     cat "$logs/packages.log"
 fi
+trap take_down EXIT
 if [ -n "$servers" ]; then
-  trap take_down EXIT
   bring_up openstack
   bring_up lxd
   bring_up queue

@@ -13,7 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mapfile -t all < <(sed -n 's/^path = "bin\/\(.*\)\.rs"$/\1/p' tests/fuzz/Cargo.toml)
-targets=("${1:-${all[@]}}")
+[ "${#all[@]}" -gt 0 ] || { echo "no targets in tests/fuzz/Cargo.toml" >&2; exit 1; }
+targets=("${@:1:1}")
 [ $# -gt 0 ] || targets=("${all[@]}")
 executions=${2:-10000000}
 

@@ -46,9 +46,13 @@ export PROPTEST_CASES=${PROPTEST_CASES:-60} PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST
 mkdir -p "$out"
 
 if [ "$each" ]; then
-  exec nice -n 19 cargo mutants "${chosen[@]}" --test-package runner-fleet-actors --features sim \
+  sharded=()
+  [ "$shard" = 0/1 ] || sharded=(--shard "$shard")
+  exec nice -n 19 cargo mutants "${chosen[@]}" "${sharded[@]}" --test-package runner-fleet-actors --features sim \
     --output "$out" --jobs 1 --baseline skip --timeout 120 --build-timeout 600 "$@" -- --lib --test brain
 fi
+
+[ $# -eq 0 ] || { echo "what comes after -- is for --each" >&2; exit 2; }
 
 # The actors as a workspace of their own, without lints: mutated code has every fault that those know.
 copy() {
@@ -97,6 +101,10 @@ quick=("$(program runner_fleet_actors)" "$brain --skip properties")
 slow=("$brain properties")
 for name in guests fleet outdated clock economy duels mutants simulation; do slow+=("$(program "$name")"); done
 
+for command in "${quick[@]}" "${slow[@]}"; do
+  [ -x "${command%% *}" ] || { echo "no such test program: $command"; exit 1; }
+done
+
 # The first test that fails is enough, and closes the pipe. One that needs longer than this has met a mutant
 # that goes round in circles.
 judge() {
@@ -123,7 +131,7 @@ export RUNNER_FLEET_SIM_SECONDS=$seconds
 seq 1 "$(wc -l <"$out/names.txt")" | grep -vxFf <(cut -f1 "$out/unwoven.tsv") |
   awk -v k="${shard%/*}" -v n="${shard#*/}" 'NR % n == k % n' | all "${quick[@]}" >"$out/quick.tsv"
 awk -F'\t' '$2 == "missed" { print $1 }' "$out/quick.tsv" | all "${slow[@]}" >"$out/slow.tsv"
-{ grep -v missed "$out/quick.tsv" || true; cat "$out/slow.tsv"; } | sort -n >"$out/verdicts.tsv"
+{ awk -F'\t' '$2 != "missed"' "$out/quick.tsv"; cat "$out/slow.tsv"; } | sort -n >"$out/verdicts.tsv"
 
 awk -F'\t' 'NR == FNR { name[FNR] = $0; next } $2 == "missed" { print name[$1] }' \
   "$out/names.txt" "$out/verdicts.tsv" >"$out/missed.txt"

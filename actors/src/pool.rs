@@ -95,9 +95,10 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
     let (found, until) = roster.under_way(now);
     let wanted = missing.saturating_sub(found);
     if let (Some(until), true) = (until, wanted < missing) {
-        // With no listing of the forge, any number of orders may have been under way at the start.
+        // With no whole listing of the forge, any number of orders may have been under way at the start.
         plan.because.push(format!(
-            "{missing} more wanted; {} may be on their way from before the start: waits for them until {}",
+            "{missing} more wanted; {} may be on their way, ordered before and not listed yet: waits for \
+             them until {}",
             missing - wanted,
             moment(until, now),
         ));

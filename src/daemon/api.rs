@@ -59,7 +59,7 @@ impl Part<Door> for Api {
         let renewed = renewed.map_err(|error| Refusal::Invalid(format!("api: {error}")))?;
         let change = async move {
             let is_other = renewed.is_some_and(|put_in_place| put_in_place());
-            Ok(Vec::from_iter(is_other.then(|| "the api's token is renewed".to_owned())))
+            Vec::from_iter(is_other.then(|| "the api's token is renewed".to_owned()))
         };
         Ok(change.boxed())
     }

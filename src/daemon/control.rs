@@ -146,7 +146,7 @@ impl Door {
                 given.join(", ")
             ));
         }
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held.after(was);
         *current = new;
         Ok(done.join("\n"))
     }

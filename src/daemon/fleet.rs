@@ -125,6 +125,9 @@ impl Part<Door> for Fleet {
     }
 
     async fn renew<'a>(&'a self, door: &'a Door, to: &'a Renewal) -> Result<Change<'a>, Refusal> {
+        if !self.address.connected() {
+            return Err(gone(()));
+        }
         let makings = self.setting.makings(&to.new).map_err(Refusal::Invalid)?;
         let change = async move {
             // What pools of a removed scope have left is theirs to tidy: they live on until they are
@@ -133,7 +136,8 @@ impl Part<Door> for Fleet {
             let _left = door.scopes.keep(scopes, door.clock.wall());
             let pools = self.setting.pools(&to.new, &makings);
             let providers = self.setting.ports.providers();
-            self.address.send(Reload { providers, pools }).await.map_err(gone)
+            let told = self.address.send(Reload { providers, pools }).await;
+            told.unwrap_or_else(|_| vec!["the fleet has ended meanwhile".to_owned()])
         };
         Ok(change.boxed())
     }

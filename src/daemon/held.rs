@@ -85,6 +85,17 @@ impl Held {
     }
 }
 
+impl Held {
+    /// What the places of a daemon hold that has taken this over, and had taken over `was` before. A source
+    /// that has left the configuration goes on with what it was made of, until it is there again.
+    pub(super) fn after(mut self, was: Self) -> Self {
+        for (name, mark) in was.sources {
+            self.sources.entry(name).or_insert(mark);
+        }
+        self
+    }
+}
+
 /// What a reload has to renew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changes {

@@ -30,8 +30,8 @@ pub(super) struct Renewal {
     pub changes: Changes,
 }
 
-/// Puts in place what was read and made, and says what changed.
-pub(super) type Change<'a> = BoxFuture<'a, Result<Vec<String>, Refusal>>;
+/// Puts in place what was read and made, which cannot fail, and says what changed.
+pub(super) type Change<'a> = BoxFuture<'a, Vec<String>>;
 
 /// A part of a daemon, which is a `D`. It is prepared when it is made: whatever the start needs is
 /// had, and nothing that others could see is begun.
@@ -52,7 +52,7 @@ pub(super) trait Part<D: Send + Sync>: Send + Sync {
     /// What cannot be used, or not be had.
     async fn renew<'a>(&'a self, daemon: &'a D, to: &'a Renewal) -> Result<Change<'a>, Refusal> {
         let _same = (daemon, to);
-        Ok(async { Ok(Vec::new()) }.boxed())
+        Ok(async { Vec::new() }.boxed())
     }
 
     /// Ends, within a bound of its own. Only a part that was started is stopped.
@@ -101,18 +101,25 @@ impl<D: Send + Sync> Life<D> {
     /// # Errors
     /// What cannot be used, and then nothing has changed; or the daemon is stopping.
     pub(super) async fn renew(&self, daemon: &D, to: &Renewal) -> Result<Vec<String>, Refusal> {
-        if self.over.load(Ordering::Acquire) {
-            return Err(Refusal::Unavailable("the daemon is stopping".to_owned()));
-        }
         let mut changes = Vec::new();
         for part in &self.parts {
+            self.goes_on()?;
             changes.push(part.renew(daemon, to).await?);
         }
         let mut done = Vec::new();
         for change in changes {
-            done.extend(change.await?);
+            // The stop may have come while somebody was asked; nobody may begin anything after it.
+            self.goes_on()?;
+            done.extend(change.await);
         }
         Ok(done)
+    }
+
+    fn goes_on(&self) -> Result<(), Refusal> {
+        match self.over.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Refusal::Unavailable("the daemon is stopping".to_owned())),
+        }
     }
 
     /// Stops what is at work, in reverse.

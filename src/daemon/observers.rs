@@ -39,7 +39,7 @@ impl Part<Door> for Journal {
     async fn renew<'a>(&'a self, _: &'a Door, _: &'a Renewal) -> Result<Change<'a>, Refusal> {
         let change = async {
             self.reopen();
-            Ok(Vec::new())
+            Vec::new()
         };
         Ok(change.boxed())
     }

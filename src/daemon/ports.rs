@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use crate::{
 
 /// All ports of a daemon.
 pub(super) struct Ports {
-    github: RwLock<Arc<Github>>,
+    github: Renewable<Github>,
     pub forge: Arc<Renewable<dyn Forge>>,
     pub catalogue: Arc<Renewable<dyn Catalogue>>,
     pub records: Arc<Renewable<dyn Records>>,
@@ -79,7 +79,7 @@ impl Ports {
             forge: Arc::new(Renewable::new(Arc::clone(&github) as Arc<dyn Forge>)),
             catalogue: Arc::new(Renewable::new(Arc::clone(&github) as Arc<dyn Catalogue>)),
             records: Arc::new(Renewable::new(Arc::clone(&github) as Arc<dyn Records>)),
-            github: RwLock::new(github),
+            github: Renewable::new(github),
             names,
             providers: Mutex::new(providers),
             clock: Arc::clone(clock),
@@ -89,7 +89,7 @@ impl Ports {
 
     /// The GitHub of the present configuration.
     pub(super) fn github(&self) -> Arc<Github> {
-        Arc::clone(&self.github.read().unwrap_or_else(PoisonError::into_inner))
+        self.github.now()
     }
 
     fn rotating(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Rotating>>> {
@@ -122,7 +122,7 @@ impl Ports {
         self.forge.renew(Arc::clone(&github) as Arc<dyn Forge>);
         self.records.renew(Arc::clone(&github) as Arc<dyn Records>);
         self.catalogue.renew(Arc::clone(&github) as Arc<dyn Catalogue>);
-        *self.github.write().unwrap_or_else(PoisonError::into_inner) = github;
+        self.github.renew(github);
     }
 }
 
@@ -147,7 +147,6 @@ impl Part<Door> for Ports {
         };
         let change = async move {
             let mut done = Vec::new();
-            self.names.configure(to.new.pools.iter().map(|pool| &pool.scope));
             if let Some(github) = github {
                 self.renew_github(github);
                 done.push("github is renewed".to_owned());
@@ -162,7 +161,7 @@ impl Part<Door> for Ports {
                     }
                 }
             }
-            Ok(done)
+            done
         };
         Ok(change.boxed())
     }

@@ -37,7 +37,7 @@ impl<P: ?Sized> Renewable<P> {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = port;
     }
 
-    fn now(&self) -> Arc<P> {
+    pub(super) fn now(&self) -> Arc<P> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

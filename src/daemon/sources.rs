@@ -56,12 +56,14 @@ pub(super) struct Sources {
     all: Vec<(&'static dyn Kind, Box<dyn Source>)>,
     /// What is to be served once the fleet is there.
     waiting: Mutex<Option<(desk::Serving, own::Keeping)>>,
+    /// Of those who lay news of our own on the desk.
+    own_tasks: Tasks,
     /// Of the desk, which outlives whatever lays news on it.
     tasks: Tasks,
 }
 
-fn serves(config: &Config) -> Vec<Serves> {
-    config.pools.iter().map(served).collect()
+fn serves(config: &Config, kinds: &[&'static dyn Kind]) -> Vec<Serves> {
+    config.pools.iter().map(|pool| served(kinds, pool)).collect()
 }
 
 /// Pools whose jobs nobody names: their runners show what they ran.
@@ -84,7 +86,8 @@ impl Sources {
         house: impl FnOnce(Arc<Desk>) -> House + Send,
     ) -> Result<Self, String> {
         let ledger = Ledger::open_in(folder).await.map_err(|error| error.to_string())?;
-        let (desk, serving) = Desk::open(Arc::new(ledger), serves(config), Arc::clone(clock)).await;
+        let (desk, serving) =
+            Desk::open(Arc::new(ledger), serves(config, kinds), Arc::clone(clock)).await;
         let (own, keeping) = OwnJobs::new(Arc::clone(&desk));
         own.configure(unnamed(config, kinds));
         let house = house(Arc::clone(&desk));
@@ -96,7 +99,8 @@ impl Sources {
             source.configure(config)?();
         }
         let (kinds, waiting) = (kinds.to_vec(), Mutex::new(Some((serving, keeping))));
-        Ok(Self { desk, own, kinds, all, waiting, tasks: Tasks::default() })
+        let (own_tasks, tasks) = (Tasks::default(), Tasks::default());
+        Ok(Self { desk, own, kinds, all, waiting, own_tasks, tasks })
     }
 
     /// Who knows of a pool's demand besides the pool itself.
@@ -135,7 +139,7 @@ impl Sources {
         Ok(move || {
             changes.into_iter().for_each(|change| change());
             self.own.configure(unnamed(config, &self.kinds));
-            self.desk.configure(serves(config));
+            self.desk.configure(serves(config, &self.kinds));
             said
         })
     }
@@ -148,7 +152,7 @@ impl Sources {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((desk, own)) = waiting {
             self.tasks.spawn(desk.run(self.tasks.stop()));
-            self.tasks.spawn(own.run(self.tasks.stop()));
+            self.own_tasks.spawn(own.run(self.own_tasks.stop()));
         }
         for (_, source) in &self.all {
             if let Err(error) = source.start(ears).await {
@@ -164,7 +168,11 @@ impl Sources {
     async fn leave(&self) {
         let ended = join_all(self.all.iter().rev().map(|(_, source)| source.stop()));
         let ended = timeout(LAST_NEWS, ended).await.is_ok();
-        let kept = timeout(LAST_NEWS, self.tasks.end()).await.is_ok();
+        let kept = async {
+            self.own_tasks.end().await;
+            self.tasks.end().await;
+        };
+        let kept = timeout(LAST_NEWS, kept).await.is_ok();
         if !ended || !kept {
             tracing::warn!(
                 "news of jobs were still being kept at the stop; github tells them again"
@@ -180,9 +188,17 @@ impl Part<Door> for Sources {
         self.listen(&(Arc::new(Fleet { fleet, model }) as Arc<dyn JobEars>)).await
     }
 
-    async fn renew<'a>(&'a self, _: &'a Door, to: &'a Renewal) -> Result<Change<'a>, Refusal> {
+    async fn renew<'a>(&'a self, door: &'a Door, to: &'a Renewal) -> Result<Change<'a>, Refusal> {
         let renewed = Self::renew(self, &to.new, &to.changes.sources).map_err(Refusal::Invalid)?;
-        Ok(async { Ok(renewed()) }.boxed())
+        let change = async move {
+            let said = renewed();
+            // Once the desk knows the scopes: what is told of one that it does not know is lost on it, and
+            // what was told of one that has a pool again is not told twice.
+            door.ports.names.configure(to.new.pools.iter().map(|pool| &pool.scope));
+            self.desk.learn(&door.ports.names.book(|book| book.known()));
+            said
+        };
+        Ok(change.boxed())
     }
 
     async fn stop(&self) {

@@ -171,13 +171,17 @@ impl Observer for OwnJobs {
 }
 
 impl Keeping {
-    /// Keeps news until `stop`, or until nobody is left to tell any.
+    /// Keeps news until `stop`, those included that were told before it, or until nobody is left to tell any.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::new();
         loop {
             let received = tokio::select! {
+                biased;
                 received = self.news.recv_many(&mut batch, BATCH) => received,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.news.close();
+                    continue;
+                }
             };
             if received == 0 {
                 return;

@@ -43,7 +43,7 @@ use runner_fleet_actors::{
     port::{Clock, DemandSource, Forge, PortError},
 };
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     admin::{Admin, Current},
@@ -57,6 +57,7 @@ use crate::{
     config,
     demand::JobEars,
     github::{Github, names::Names},
+    tasks::Tasks,
 };
 
 /// After a listener's death, which is a fault of this program.
@@ -189,7 +190,7 @@ pub struct ScaleSets {
     /// By scope, and never fewer: runners of a set that left the configuration are still listed.
     admins: Mutex<BTreeMap<Scope, Arc<Admin>>>,
     demand: Mutex<HashMap<PoolName, watch::Sender<Option<Demand>>>>,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl std::fmt::Debug for ScaleSets {
@@ -215,7 +216,7 @@ impl ScaleSets {
             running: Mutex::default(),
             admins: Mutex::default(),
             demand: Mutex::default(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::default(),
         })
     }
 
@@ -262,7 +263,7 @@ impl ScaleSets {
     fn begin(&self, set: &PoolSet) -> Running {
         let seen = Arc::new(Seen::new(set, self.sender(&set.pool)));
         let (capacity, receiver) = watch::channel(set.max);
-        let stop = CancellationToken::new();
+        let stop = self.tasks.stop().child_token();
         let talk = Talk {
             admin: self.admin(&set.scope),
             set: set.clone(),
@@ -284,9 +285,7 @@ impl ScaleSets {
 
     /// Closes every session and waits until they are closed, however long that takes.
     pub async fn stop(&self) {
-        lock(&self.running).values().for_each(|one| one.stop.cancel());
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.end().await;
     }
 
     /// A forge that takes runners of these pools to the actions service, all others to `rest`.

@@ -39,6 +39,9 @@ use super::{
 /// Between questions about one scope that bring nothing new.
 const AGAIN: Curve = Curve { base: Duration::from_secs(60), cap: Duration::from_secs(3600) };
 
+/// How many scopes without a pool are remembered that are called otherwise than they were.
+const LEFT_MAX: usize = 64;
+
 /// What to ask about a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -51,6 +54,9 @@ pub struct Question {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Row {
     known: Option<Identity>,
+    /// It is a pool's. One that was, and has another name now, is remembered: what its pool has left
+    /// there is still to be listed, ended and deregistered, under the name that it has.
+    configured: bool,
     /// It is to be asked for.
     doubted: bool,
     /// An operator has read the configuration again: what is not found by its number is asked for by name.
@@ -74,9 +80,15 @@ impl Book {
         self.0 = scopes
             .map(|scope| {
                 let row = before.remove(&scope).unwrap_or_default();
-                (scope, Row { doubted: true, anew: true, vain: 0, not_before: None, ..row })
+                let asked = Row { doubted: true, anew: true, vain: 0, not_before: None, ..row };
+                (scope, Row { configured: true, ..asked })
             })
             .collect();
+        let has_left = |(scope, row): &(Scope, Row)| {
+            row.known.as_ref().is_some_and(|known| known.has_left(scope))
+        };
+        let left = before.into_iter().filter(has_left).take(LEFT_MAX);
+        self.0.extend(left.map(|(scope, row)| (scope, Row { configured: false, ..row })));
     }
 
     /// Something says that a scope may be called otherwise. Whether that is a scope of a pool.
@@ -128,7 +140,13 @@ impl Book {
         if let (true, Ok(told)) = (news, &answer) {
             row.known.clone_from(told);
         }
-        row.vain = if news { 0 } else { row.vain.saturating_add(1) };
+        // A doubt a month is none that comes again and again.
+        let rested = row.not_before.is_none_or(|at| now >= at + AGAIN.cap);
+        row.vain = match (news, rested) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => row.vain.saturating_add(1),
+        };
         row.not_before = (row.vain > 0).then(|| now + backoff::delay(row.vain, 0, AGAIN));
         row.doubted = match answer {
             Ok(_) => false,
@@ -141,11 +159,11 @@ impl Book {
         news
     }
 
-    /// Who the scopes are, as far as GitHub has told.
+    /// Who the pools' scopes are, as far as GitHub has told.
     #[must_use]
     pub fn known(&self) -> BTreeMap<Scope, Identity> {
-        let known = |(scope, row): (&Scope, &Row)| Some((scope.clone(), row.known.clone()?));
-        self.0.iter().filter_map(known).collect()
+        let configured = self.0.iter().filter(|(_, row)| row.configured);
+        configured.filter_map(|(scope, row)| Some((scope.clone(), row.known.clone()?))).collect()
     }
 
     /// What a scope is called now: a pool's own, or a repository of an organisation that has pools.

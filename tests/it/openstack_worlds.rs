@@ -200,6 +200,17 @@ async fn where_deleted_vms_are_kept_and_force_is_forbidden_the_quota_says_why() 
 }
 
 #[tokio::test]
+async fn a_vm_that_no_force_deletes_is_deleted_plainly() {
+    let world = World::new().await;
+    world.launch(1).await.unwrap();
+    world.cloud.faults().break_force();
+    let error = world.provider.delete(&name(1), None).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient, "trouble passes as a rule: {error}");
+    gone(&world, 1).await;
+    assert_eq!(world.cloud.vms(), []);
+}
+
+#[tokio::test]
 async fn a_deletion_that_does_not_end_shows_its_task_and_since_when() {
     let world = World::new().await;
     world.launch(1).await.unwrap();
@@ -216,7 +227,8 @@ async fn a_deletion_that_does_not_end_shows_its_task_and_since_when() {
 async fn a_deletion_refused_because_of_a_task_is_busy_and_succeeds_later() {
     let world = World::new().await;
     world.launch(1).await.unwrap();
-    world.cloud.faults().conflict_deletes(2);
+    // By force, by force again, and plainly.
+    world.cloud.faults().conflict_deletes(3);
     for _ in 0..2 {
         let error = world.provider.delete(&name(1), None).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Busy, "{error}");

@@ -138,11 +138,9 @@ impl ThinDisk {
         // 1 = faults were found and mended.
         let checked = Command::new("e2fsck").args(["-f", "-y"]).arg(&copy).output().unwrap();
         assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
-        let beside = self.at.with_extension("anew");
-        fs::create_dir_all(&beside).unwrap();
-        self.attach(text(&copy), &beside).unwrap();
-        // At no moment is there a folder without a file system.
-        may("mount", &["--move", text(&beside), text(&self.at)]).unwrap();
+        let at = self.at.clone();
+        // Over the old one: at no moment is there a folder without a file system.
+        self.attach(text(&copy), &at).unwrap();
     }
 }
 

@@ -90,7 +90,12 @@ impl House {
     /// So many refusals, each by a try at the disk or shortly after one; what the folder says of the last.
     pub async fn refuses(&self, times: usize) -> String {
         let (mut refused, mut said) = (0, String::new());
+        let end = std::time::Instant::now() + PATIENCE;
         while refused < times {
+            assert!(
+                std::time::Instant::now() < end,
+                "{refused} of {times} refused: the rest was taken"
+            );
             if !self.tell().await {
                 refused += 1;
                 let reasons = self.folder.troubles().reasons();
@@ -181,7 +186,12 @@ impl<D> Story<D> {
     /// Delivers until so many were refused; those that were not are `acknowledged`.
     pub async fn refuses(&self, acknowledged: &mut Vec<u64>, next: &mut u64, times: usize) {
         let mut refused = 0;
+        let end = std::time::Instant::now() + PATIENCE;
         while refused < times {
+            assert!(
+                std::time::Instant::now() < end,
+                "{refused} of {times} refused: the rest was taken"
+            );
             *next += 1;
             match self.deliver(*next).await {
                 200 => acknowledged.push(*next),

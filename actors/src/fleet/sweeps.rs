@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a call of a daemon that was killed may take to show.
-const UNDER_WAY: Duration = Duration::from_secs(120);
+const LATE_CALL: Duration = Duration::from_secs(120);
 
 impl FleetActor {
     /// One sweeping loop a provider and a scope; loops that nobody needs any more end.
@@ -253,7 +253,7 @@ impl Handler<SweptForge> for FleetActor {
             }
         }
         // What was under way when the last daemon died may take effect after this one's first look.
-        let late = listing.as_of >= self.begun + UNDER_WAY;
+        let late = listing.as_of >= self.begun + LATE_CALL;
         let clean = late && listing.complete && listing.entries.is_empty();
         if clean && self.setup.remembered.remove(&scope) {
             tracing::info!(%scope, "nothing is left in a scope that no pool has any more");

@@ -319,11 +319,11 @@ impl Roster {
     }
 
     /// How many runners an earlier daemon may have ordered of which no VM is listed yet, and until when
-    /// the first of them is waited for. As long as the forge was not listed, that may be all of them.
+    /// the first of them is waited for. As long as the forge was not listed whole, that may be all of them.
     #[must_use]
     pub fn under_way(&self, now: Time) -> (u32, Option<Time>) {
         let waits = |since: Time| Some(since + UNDER_WAY).filter(|until| now < *until);
-        if self.registrations.is_none()
+        if self.forge_seen.is_none()
             && let Some(until) = self.cloud_since.and_then(waits)
         {
             return (u32::MAX, Some(until));

@@ -95,3 +95,18 @@ fn as_long_as_the_forge_was_not_listed_any_runner_may_be_on_its_way_but_no_outag
     let plan = pool.plan(4, 2);
     assert_eq!(plan.create, 2, "one was on its way: {plan:?}");
 }
+
+#[test]
+fn a_part_of_the_forges_list_shows_only_a_part_of_those_on_their_way() {
+    let mut pool = Started::default();
+    let part = Listing {
+        entries: vec![registration(1)],
+        complete: false,
+        as_of: at(0),
+        faults: vec!["page 2: no answer".to_owned()],
+    };
+    let survey = Survey { vms: Some(listing(Vec::new(), 0)), registrations: Some(Arc::new(part)) };
+    let _adopted = pool.0.survey(&"linux".parse().unwrap(), &survey, at(0));
+    assert_eq!(pool.plan(3, 0).create, 0, "the other two may be there as well");
+    assert_eq!(pool.plan(3, UNDER_WAY.as_secs()).create, 3);
+}

@@ -177,6 +177,23 @@ fn what_was_not_there_before_or_waits_for_a_restart_is_not_called_renewed() {
 }
 
 #[test]
+fn a_source_that_comes_back_into_the_configuration_is_renewed_where_its_secret_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("planner-token");
+    fs::write(&token, "one").unwrap();
+    let path = folder.path().join("fleet.toml");
+    let parse = |text: &str| Config::parse(text, &path, &Env::default()).unwrap();
+    let whole = by_token();
+    let (from, to) = (whole.find("[planner]").unwrap(), whole.find("[providers.nova]").unwrap());
+    let (whole, without) = (parse(&whole), parse(&format!("{}{}", &whole[..from], &whole[to..])));
+    let has = held(&whole);
+    let left = held(&without).after(has.clone());
+    assert_eq!(renewed((&left, &without), (&held(&whole), &whole)), Vec::<String>::new());
+    fs::write(&token, "two").unwrap();
+    assert_eq!(renewed((&left, &without), (&held(&whole), &whole)), ["planner"]);
+}
+
+#[test]
 fn what_only_a_restart_reads_again_is_named() {
     let env: Env = [("APP_KEY", include_str!("../../../tests/data/app-keys/pkcs1.pem"))]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

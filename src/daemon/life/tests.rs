@@ -47,7 +47,7 @@ impl Part<Log> for Noting {
         log.note(self.name, "read");
         let change = async move {
             log.note(self.name, "renewed");
-            Ok(vec![format!("{} is renewed", self.name)])
+            vec![format!("{} is renewed", self.name)]
         };
         Ok(change.boxed())
     }
@@ -152,4 +152,31 @@ async fn a_daemon_that_has_been_stopped_takes_over_no_other_configuration() {
     let refused = life.renew(&log, &renewal()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Unavailable(_)), "{refused}");
     assert_eq!(log.news(), Vec::<String>::new());
+}
+
+/// A part whose reading takes so long that the daemon is stopped meanwhile.
+struct Slow(Mutex<Option<Arc<Life<Log>>>>);
+
+#[async_trait]
+impl Part<Log> for Slow {
+    async fn renew<'a>(&'a self, _: &'a Log, _: &'a Renewal) -> Result<Change<'a>, Refusal> {
+        let life = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(life) = life {
+            life.stop().await;
+        }
+        Ok(async { Vec::new() }.boxed())
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_the_stop_overtakes_puts_nothing_into_what_is_stopped() {
+    let (log, mut life) = daemon(|_| {});
+    let slow = life.add(Slow(Mutex::default()));
+    let life = Arc::new(life);
+    *slow.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&life));
+    life.start(&log).await.unwrap();
+    let refused = life.renew(&log, &renewal()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Unavailable(_)), "{refused}");
+    let renewed = log.news().into_iter().filter(|line| line.ends_with("renewed")).count();
+    assert_eq!(renewed, 0);
 }

@@ -124,6 +124,23 @@ async fn a_job_is_recorded_from_its_beginning_to_its_end_with_what_its_guest_sai
 }
 
 #[tokio::test]
+async fn what_was_told_before_the_stop_is_kept_for_as_many_jobs_as_there_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let Daemon { own, ledger, keeping, _desk } = {
+        let daemon = Daemon::start(&folder).await;
+        (0..200).for_each(|token| daemon.moves(token, Phase::Busy, 10, Some(job()), None));
+        daemon
+    };
+    let stop = CancellationToken::new();
+    stop.cancel();
+    keeping.run(stop).await;
+    // Whoever could tell is still there: it is the stop that ends the keeping.
+    drop(own);
+    let all = Wanted { pool: None, since: at(0), slow: None, state: None, limit: 1000 };
+    assert_eq!(ledger.history(&all, at(0)).await.unwrap().len(), 200);
+}
+
+#[tokio::test]
 async fn a_job_that_came_and_went_between_two_listings_is_recorded_by_its_guests_last_word() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(&folder).await;

@@ -17,7 +17,7 @@ use super::{Queue, QueueConfig, QueuePool, Surroundings};
 use crate::{
     config::{self, Config, DemandKind, Env, Mark, Marker, Pool, SecretSource},
     demand::{
-        JobEars, served,
+        JobEars, SOURCES, served,
         source::{Change, House, Kind, Source, details, no_change},
     },
     github::Github,
@@ -45,7 +45,7 @@ impl Wanted {
         let fed = |pool: &&Pool| pool.demand.contains(&DemandKind::Queue);
         let pools = config.pools.iter().filter(fed).map(|pool| QueuePool {
             queue: pool.queue.clone(),
-            serves: served(pool),
+            serves: served(SOURCES, pool),
             max: pool.max,
         });
         let (github, held) = (config.github.url.to_string(), OfQueues.held(config));

@@ -113,12 +113,14 @@ struct Listening {
 
 #[async_trait]
 impl Source for Listening {
-    fn renew<'a>(&'a self, config: &Config, _: bool) -> Result<Change<'a>, String> {
+    fn renew<'a>(&'a self, config: &Config, anew: bool) -> Result<Change<'a>, String> {
         let Some((old, new)) = self.listener.as_ref().zip(config.webhooks.as_ref()) else {
             return Ok(no_change());
         };
         let secrets = secrets(new).map_err(|why| format!("webhooks: {why}"))?;
-        let certificate = old.tls.as_ref().map(|tls| tls.renew()).transpose()?;
+        // Where other paths wait for a restart, there may be nothing at the old ones any more.
+        let same = anew && old.config.tls == new.tls;
+        let certificate = old.tls.as_ref().filter(|_| same).map(|tls| tls.renew()).transpose()?;
         Ok(Box::new(|| {
             if let Some(show) = certificate {
                 show();

@@ -34,6 +34,7 @@ pub(super) struct FaultState {
     pub(super) clock_ahead: chrono::TimeDelta,
     pub(super) soft_deletes: bool,
     pub(super) forbid_force: bool,
+    pub(super) break_force: bool,
     pub(super) conflicts: u32,
     pub(super) forbidden_network: Option<String>,
     pub(super) login_answer: Option<(u16, String)>,
@@ -65,6 +66,7 @@ impl FaultState {
             clock_ahead: chrono::TimeDelta::zero(),
             soft_deletes: false,
             forbid_force: false,
+            break_force: false,
             conflicts: 0,
             forbidden_network: None,
             login_answer: None,
@@ -223,6 +225,11 @@ impl Faults {
             f.soft_deletes = on;
             f.forbid_force = !force_allowed;
         });
+    }
+
+    /// Deletions by force fail for ever, plain ones do not.
+    pub fn break_force(&self) {
+        self.set(|f| f.break_force = true);
     }
 
     /// The next `count` deletions are refused with 409 because of a task under way.

@@ -363,6 +363,9 @@ async fn act(
         let what = "Policy doesn't allow os_compute_api:os-deferred-delete:force to be performed.";
         return Err(refusal(403, "forbidden", what));
     }
+    if cloud.with(|state| state.faults.break_force) {
+        return Err(refusal(500, "computeFault", "Unexpected API Error."));
+    }
     end(&cloud, id, true)?;
     Ok(empty(StatusCode::ACCEPTED))
 }

@@ -91,6 +91,37 @@ fn doubts_that_bring_nothing_new_are_looked_into_ever_less_often() {
 }
 
 #[test]
+fn a_doubt_a_day_makes_no_rename_wait_for_an_hour() {
+    let mut book = book(&["acme"]);
+    let (first, mut at) = (asks(&book, now()), now());
+    book.learn(&first, is(7, "acme"), at);
+    let question = Question { id: Some(7), ..first };
+    for _ in 0..10 {
+        at += Duration::from_secs(24 * 3600);
+        book.doubt(&question.scope);
+        assert!(!book.learn(&question, is(7, "acme"), at));
+    }
+    book.doubt(&question.scope);
+    let (_, next) = book.due(at);
+    assert!(next.is_some_and(|next| next <= at + Duration::from_secs(120)), "{next:?}");
+}
+
+#[test]
+fn what_a_removed_pool_has_left_is_still_found_under_the_name_that_its_scope_has_now() {
+    let mut book = book(&["acme"]);
+    let first = asks(&book, now());
+    book.learn(&first, is(7, "acme-labs"), now());
+    // The operator corrects the scope, as he was told to.
+    book.configure([scope("acme-labs")].into_iter());
+    assert_eq!(book.present(&scope("acme")), Some(scope("acme-labs")));
+    assert_eq!(asks(&book, now()).scope, scope("acme-labs"), "nobody asks for it by the old name");
+    assert!(!book.known().contains_key(&scope("acme")), "no pool is told of it");
+    book.configure([scope("other")].into_iter());
+    book.configure([scope("acme")].into_iter());
+    assert!(book.known().contains_key(&scope("acme")), "it is a pool's again");
+}
+
+#[test]
 fn a_question_that_was_not_answered_is_asked_again_and_a_refused_one_is_not() {
     for (class, again) in [
         (ErrorClass::Transient, true),

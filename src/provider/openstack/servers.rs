@@ -1,5 +1,10 @@
 //! Nova's calls on VMs, one function each: create, list, look up, delete.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
@@ -179,11 +184,33 @@ pub(super) async fn is_ours(
 /// its quota; a fleet of short lives soon has none left. `forceDelete` ends a VM at once, there as
 /// everywhere, and project members may use it by Nova's defaults (`os-deferred-delete:force`).
 #[derive(Default)]
-pub(super) struct Force(std::sync::Mutex<Option<String>>);
+pub(super) struct Force {
+    refused: Mutex<Option<String>>,
+    /// VMs of which it has failed once.
+    failed: Mutex<BTreeSet<VmId>>,
+}
+
+/// Of how many VMs is remembered that `forceDelete` failed.
+const FAILED_MAX: usize = 1024;
 
 impl Force {
-    fn refused(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn refused(&self) -> MutexGuard<'_, Option<String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it has failed of this VM before. A lock, a task and a cloud in trouble pass as a rule, and what
+    /// is deleted plainly because of them may keep its quota; but there are clouds where the plain call alone
+    /// goes through (Nova refused `forceDelete` in every task state once), and a VM must not stay for ever.
+    fn fails_again(&self, id: &VmId) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() >= FAILED_MAX {
+            failed.clear();
+        }
+        !failed.insert(id.clone())
+    }
+
+    fn works(&self, id: &VmId) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// What to add to a complaint about quota, where deletions may be what eats it.
@@ -222,11 +249,11 @@ pub(super) async fn delete(
             }
             // A VM that is gone, or a cloud without this action: the plain call tells.
             400 | 404 => {}
-            // Taken on; or a lock, a task, a cloud in trouble, which pass: what is deleted plainly
-            // because of them may keep its quota.
+            // In every other way it may be refused again and again.
+            409 | 500..=599 if force.fails_again(id) => {}
             _ => {
                 let done = answer.success(&call.tried, Purpose::Act);
-                return done.map(|_| true).map_err(advised);
+                return done.map(|_| force.works(id)).map(|()| true).map_err(advised);
             }
         }
     }
