@@ -8,7 +8,7 @@ use runner_fleet_actors::{
     demand::Demand,
     name::{PoolName, RegistrationId, RunnerName, VmId},
     pool::{self, Roster, Survey, plan},
-    port::{Listing, Registration, Time, Vm, VmStatus},
+    port::{Doors, Listing, Registration, Time, Vm, VmStatus},
     runner::{Event, Limits, Observation, Sighting, State, adopt},
     scaler::{self, Target},
 };
@@ -60,6 +60,7 @@ fn survey(as_of: Time) -> Survey {
             as_of,
             faults: vec![],
         })),
+        ..Survey::default()
     }
 }
 
@@ -95,13 +96,13 @@ fn decisions(criterion: &mut Criterion) {
 
     let roster = roster();
     criterion.bench_function("plan: 10,000 runners, nothing to do", |bencher| {
-        bencher.iter(|| plan(black_box(10_000), &roster, &policy(), later));
+        bencher.iter(|| plan(black_box(10_000), &roster, &policy(), &Doors::default(), later));
     });
     criterion.bench_function("plan: 10,000 runners, 1,000 more", |bencher| {
-        bencher.iter(|| plan(black_box(11_000), &roster, &policy(), later));
+        bencher.iter(|| plan(black_box(11_000), &roster, &policy(), &Doors::default(), later));
     });
     criterion.bench_function("plan: 10,000 runners, 1,000 fewer", |bencher| {
-        bencher.iter(|| plan(black_box(9_000), &roster, &policy(), later));
+        bencher.iter(|| plan(black_box(9_000), &roster, &policy(), &Doors::default(), later));
     });
     let listing = survey(later);
     criterion.bench_function("survey: both listings of 10,000 runners", |bencher| {

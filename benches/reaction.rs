@@ -72,7 +72,7 @@ async fn quick(io: &Handle) -> Outside {
 }
 
 fn every(pause: Duration) -> Cadence {
-    Cadence { changing: pause, working: pause, quiet: pause }
+    Cadence { changing: pause, working: pause, quiet: pause, away: pause }
 }
 
 const POOL: u32 = 50;

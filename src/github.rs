@@ -40,9 +40,9 @@ use async_trait::async_trait;
 use runner_fleet_actors::{
     event::Job,
     job::Identity,
-    name::{FleetId, RegistrationId, RunnerName, Scope},
+    name::{FleetId, PoolName, RegistrationId, RunnerName, Scope},
     port::{
-        Clock, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
+        Clock, Door, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
         Registration,
     },
 };
@@ -219,6 +219,10 @@ impl Forge for Github {
 
     fn status(&self) -> PortStatus {
         self.client.status()
+    }
+
+    fn door(&self, _pool: &PoolName) -> Door {
+        self.client.door()
     }
 }
 

@@ -47,13 +47,14 @@ pub fn delay(attempt: u32, seed: u64, curve: Curve) -> Duration {
 /// How failed launches of one class hold a whole pool back.
 ///
 /// Credentials and images are mended by people, in minutes; quota and capacity come back when
-/// something else goes; a hiccup is over in seconds.
+/// something else goes; a hiccup is over in seconds, and what is not shows signs of life when it is over:
+/// the longest wait is for what shows none, four tries a minute.
 #[must_use]
 pub fn launch_curve(class: ErrorClass) -> Curve {
     let (base, cap) = match class {
         ErrorClass::Auth | ErrorClass::Invalid | ErrorClass::NotFound => (30, 600),
         ErrorClass::Quota | ErrorClass::NoCapacity => (15, 300),
-        ErrorClass::Busy | ErrorClass::Transient | ErrorClass::RateLimited { .. } => (3, 120),
+        ErrorClass::Busy | ErrorClass::Transient | ErrorClass::RateLimited { .. } => (3, 15),
     };
     Curve { base: Duration::from_secs(base), cap: Duration::from_secs(cap) }
 }

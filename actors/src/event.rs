@@ -16,9 +16,11 @@ use crate::{
     sight::{Side, Sight},
 };
 
+mod hold;
 mod stuck;
 mod times;
 
+pub use hold::{HoldSnapshot, Place};
 pub use stuck::{SLOW_DELETION, SLOW_LAUNCH, Stuck, may_be_stuck};
 pub use times::GuestTimes;
 
@@ -112,6 +114,8 @@ pub enum DrainReason {
         #[serde(flatten)]
         class: ErrorClass,
     },
+    /// Its launch was held back here before anything was asked: no failure, another one takes its turn.
+    HeldBack,
     /// Its VM ended, or its runner application failed, before it could serve a job; for the pool's
     /// backoff, as a failed launch.
     BootFailed,
@@ -153,6 +157,7 @@ impl DrainReason {
             Self::Forced => "forced",
             Self::PoolRemoved => "pool_removed",
             Self::LaunchFailed { .. } => "launch_failed",
+            Self::HeldBack => "held_back",
             Self::BootFailed => "boot_failed",
             Self::Overdue { .. } => "overdue",
             Self::JobOverdue => "job_overdue",
@@ -416,6 +421,9 @@ pub struct PoolSnapshot {
     pub launch_failures: u32,
     /// The last launch failure.
     pub last_error: Option<PortError>,
+    /// What holds launches back, each with what ends it.
+    #[serde(default)]
+    pub holds: Vec<HoldSnapshot>,
     /// When the cloud was last seen whole.
     pub cloud_seen_at: Option<Time>,
     /// When the forge was last seen whole.

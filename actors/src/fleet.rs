@@ -194,6 +194,7 @@ impl FleetActor {
             shared,
             configure: setup.configure.clone(),
             occupancy: Arc::clone(&occupancy),
+            works: ctx.address().recipient(),
             stir: Arc::clone(&self.stir),
             shadow,
             intensity: self.setup.intensity,

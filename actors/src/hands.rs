@@ -10,7 +10,7 @@ use crate::{
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{
         Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Secret,
-        Shape, UserData,
+        Shape, Stage, UserData,
     },
     runner::{Answer, Effect, LaunchFailure},
 };
@@ -148,6 +148,19 @@ impl Hands {
             group: blueprint.group.clone(),
             labels: blueprint.labels.clone(),
         };
+        // Before the forge is asked: a registration that no VM can follow is one to be removed.
+        let door = self.provider.door();
+        if door.permits == 0 {
+            let until = door.next.unwrap_or_else(|| self.clock.now());
+            let error = PortError::held_back(until, format!("not launched: {}", door.why));
+            return Answer::LaunchFailed(LaunchFailure {
+                error,
+                stage: Stage::Cloud,
+                vm_possible: false,
+                registration_possible: false,
+                registration: None,
+            });
+        }
         // Half of the limit each: a slow forge must leave the cloud its time.
         let half = limit / 2;
         let hands = Arc::clone(&self);
@@ -156,6 +169,7 @@ impl Hands {
             Ok(registered) => registered,
             Err(error) => {
                 return Answer::LaunchFailed(LaunchFailure {
+                    stage: Stage::Forge,
                     vm_possible: false,
                     registration_possible: !error.certain,
                     registration: None,
@@ -169,6 +183,7 @@ impl Hands {
             Ok(user_data) => user_data,
             Err(error) => {
                 return Answer::LaunchFailed(LaunchFailure {
+                    stage: Stage::Cloud,
                     vm_possible: false,
                     registration_possible: true,
                     registration: Some(registration),
@@ -189,6 +204,7 @@ impl Hands {
         match self.bounded("launch the VM", half, call).await {
             Ok(vm) => Answer::Launched { vm, registration },
             Err(error) => Answer::LaunchFailed(LaunchFailure {
+                stage: Stage::Cloud,
                 vm_possible: !error.certain,
                 registration_possible: true,
                 registration: Some(registration),

@@ -63,8 +63,15 @@ pub const IN_ORDER: &str = "an older listing is no news";
 /// from caches.
 pub const LAG: &str = "a listing is believed once it can know";
 
+/// Where launches fail, a handful of them a minute finds out when that is over, whatever the world does.
+pub const FEW_FAILURES: &str = "only a handful of launches fails";
+/// A runner is made when its launch may go: what has to wait is not made, refused and made again.
+pub const ITS_TURN: &str = "a runner is made when its launch may go";
+/// When a side that was away is back, what is missing is asked for at once.
+pub const RECOVERS: &str = "a hold ends with its cause";
+
 /// All names, in the order of this page.
-pub const ALL: [&str; 19] = [
+pub const ALL: [&str; 22] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -84,6 +91,9 @@ pub const ALL: [&str; 19] = [
     ONE_START,
     IN_ORDER,
     LAG,
+    FEW_FAILURES,
+    ITS_TURN,
+    RECOVERS,
 ];
 
 /// An invariant that does not hold.

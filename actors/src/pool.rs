@@ -5,8 +5,10 @@
 //!   twice makes a VM that nobody needs.
 //! - A shrink takes the oldest idle runners first and never a busy one; it waits while a listing is
 //!   missing, partial or old.
-//! - Launches that fail in a row hold the whole pool back, then let one launch probe; they hold no
-//!   other pool.
+//! - Launches that fail hold the next ones back until what failed is there again ([`Failures`]); a few find
+//!   that out before the others follow.
+//! - A runner is made when its launch may go: what the doors of forge and cloud do not let through now waits
+//!   for its turn without being made, refused and counted.
 //! - Planning a planned world changes nothing.
 //!
 //! The plan leaves no choices to its shell and carries its reasons, so that "why are there N
@@ -15,9 +17,9 @@
 use std::time::Duration;
 
 use crate::{
-    event::{DrainReason, Phase},
+    event::{DrainReason, Phase, Place},
     name::RunnerName,
-    port::{ErrorClass, Time},
+    port::{Doors, Time},
     sight::moment,
 };
 
@@ -27,7 +29,7 @@ mod failures;
 mod roster;
 
 pub use doubted::{DOUBTED_FOR, Doubted};
-pub use failures::Failures;
+pub use failures::{Failures, Hold, SIGNS, Stance};
 pub use roster::{Member, Roster, Survey, Surveyed};
 
 /// What a pool may do. From the configuration; can change while the pool runs.
@@ -56,6 +58,13 @@ pub struct Plan {
     pub again_at: Option<Time>,
 }
 
+impl Plan {
+    /// Plan again at `at`, or before.
+    fn wait_until(&mut self, at: Time) {
+        self.again_at = Some(self.again_at.map_or(at, |before| before.min(at)));
+    }
+}
+
 /// A listing older than this leaves its side in doubt: three times the slowest sweep, so that one
 /// lost sweep stops no shrink and an outage does.
 pub const LISTING_MAX_AGE: Duration = Duration::from_secs(240);
@@ -65,14 +74,14 @@ pub const LISTING_MAX_AGE: Duration = Duration::from_secs(240);
 /// its runner this much.
 pub const UNDER_WAY: Duration = Duration::from_secs(10);
 
-/// Plans a pool toward `target` runners that are not draining.
+/// Plans a pool toward `target` runners that are not draining, as far as the doors let launches through.
 #[must_use]
-pub fn plan(target: u32, roster: &Roster, policy: &Policy, now: Time) -> Plan {
+pub fn plan(target: u32, roster: &Roster, policy: &Policy, doors: &Doors, now: Time) -> Plan {
     let mut plan = Plan::default();
     let target = if policy.retiring { 0 } else { target.min(policy.max) };
     let live = roster.live();
     if live < target {
-        grow(&mut plan, target, live, roster, policy, now);
+        grow(&mut plan, (target, live), roster, policy, doors, now);
     } else if live > target {
         let reason = if policy.retiring { DrainReason::PoolRemoved } else { DrainReason::Shrink };
         shrink(&mut plan, live - target, target, &reason, roster, now);
@@ -83,7 +92,14 @@ pub fn plan(target: u32, roster: &Roster, policy: &Policy, now: Time) -> Plan {
     plan
 }
 
-fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Policy, now: Time) {
+fn grow(
+    plan: &mut Plan,
+    (target, live): (u32, u32),
+    roster: &Roster,
+    policy: &Policy,
+    doors: &Doors,
+    now: Time,
+) {
     let missing = target - live;
     if roster.cloud_seen.is_none() {
         // Creating before the cloud was seen whole once would exceed max after a restart.
@@ -102,7 +118,7 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
             missing - wanted,
             moment(until, now),
         ));
-        plan.again_at = Some(until);
+        plan.wait_until(until);
         if wanted == 0 {
             return;
         }
@@ -118,35 +134,69 @@ fn grow(plan: &mut Plan, target: u32, live: u32, roster: &Roster, policy: &Polic
             roster.vms().saturating_sub(live),
         ));
     }
-    let failures = &roster.failures;
-    if let (Some(until), true) = (failures.held_until, create > 0) {
-        let class = failures.last.as_ref().map_or(ErrorClass::Transient, |error| error.class);
-        if now < until {
-            plan.because.push(format!(
-                "{create} launches held until {}: {} failed in a row ({class})",
-                moment(until, now),
-                failures.in_a_row,
-            ));
-            plan.again_at = Some(until);
-            return;
-        }
-        // One launch finds out whether the trouble is over; a crowd would only repeat it.
-        if failures.needs_probe() {
-            let probing = roster.probes();
-            create = u32::from(!probing);
-            plan.because.push(format!(
-                "after {} failed launches ({class}) one launch probes before the others follow",
-                failures.in_a_row
-            ));
-            if probing {
-                return;
-            }
-        }
-    }
+    create = held(plan, create, roster, now);
+    create = turns(plan, create, doors, now);
     if create > 0 {
         plan.because.push(format!("{create} created toward {target}, {live} there"));
     }
     plan.create = create;
+}
+
+/// How many of these launches may go, after launches that failed.
+fn held(plan: &mut Plan, create: u32, roster: &Roster, now: Time) -> u32 {
+    if create == 0 {
+        return 0;
+    }
+    match roster.failures.stance(now) {
+        Stance::Free => create,
+        Stance::Held(place, hold) => {
+            plan.because.push(format!(
+                "{create} launches held by {place} since {}: {} failed in a row ({}); one tries at {}, ends {}",
+                moment(hold.since, now),
+                hold.waves,
+                hold.error.class,
+                moment(hold.until, now),
+                hold.ends(place),
+            ));
+            plan.wait_until(hold.until);
+            0
+        }
+        Stance::Refused(until) => {
+            let until_text = moment(until, now);
+            plan.because.push(format!("{create} launches wait for their turn until {until_text}"));
+            plan.wait_until(until);
+            0
+        }
+        // A few find out whether the trouble is over; a crowd would only repeat it.
+        Stance::Probe(place, hold, at_once) => {
+            let few = create.min(at_once.saturating_sub(roster.probes(hold)));
+            if few < create {
+                plan.because.push(format!(
+                    "after {} failures in a row by {place} ({}) {at_once} at once until one goes well",
+                    hold.waves, hold.error.class,
+                ));
+            }
+            few
+        }
+    }
+}
+
+/// How many of these launches the doors let through now; the others wait for their turn.
+fn turns(plan: &mut Plan, create: u32, doors: &Doors, now: Time) -> u32 {
+    let mut through = create;
+    for (place, door) in [(Place::Forge, &doors.forge), (Place::Cloud, &doors.cloud)] {
+        let waiting = create.saturating_sub(door.permits);
+        if waiting == 0 {
+            continue;
+        }
+        let until = door.next.map_or_else(String::new, |at| format!(" until {}", moment(at, now)));
+        plan.because.push(format!("{waiting} launches wait for {place}{until}: {}", door.why));
+        if let Some(next) = door.next {
+            plan.wait_until(next);
+        }
+        through = through.min(door.permits);
+    }
+    through
 }
 
 /// Why nothing may be drained now, if so.
@@ -204,7 +254,7 @@ fn replace_outdated(plan: &mut Plan, roster: &Roster, policy: &Policy, now: Time
         + roster.count_outdated_draining()
         + plan.create;
     let pace = policy.replace_at_once.max(1).saturating_sub(under_way) as usize;
-    if pace == 0 || roster.failures.in_a_row > 0 {
+    if pace == 0 || roster.failures.any() {
         plan.because.push(format!("{} outdated, replaced step by step", outdated.len()));
         return;
     }

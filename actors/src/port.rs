@@ -16,106 +16,16 @@ use crate::{
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
 };
 
+mod clock;
+mod error;
 mod shape;
 
+pub use clock::{Clock, TokioClock};
+pub use error::{ErrorClass, PortError};
 pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};
 
 /// A point in time. Always handed in; no decision reads a clock.
 pub type Time = chrono::DateTime<chrono::Utc>;
-
-/// What a failure means for the next decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "class")]
-pub enum ErrorClass {
-    /// What was named does not exist. On a delete or deregistration this is success.
-    NotFound,
-    /// The other side refuses because it is in use (GitHub's 422 on a busy runner).
-    Busy,
-    /// A quota or limit of the account is used up; more of the same will fail until something goes.
-    Quota,
-    /// The cloud has no room for this shape at the moment ("No valid host was found").
-    NoCapacity,
-    /// Asked too often. Nothing more may be asked before `until`.
-    RateLimited {
-        /// When the other side takes calls again.
-        until: Time,
-    },
-    /// Credentials missing, wrong, expired or without the permission.
-    Auth,
-    /// Time-out, connection failure, 5xx: the same call may succeed later, and may have taken effect.
-    Transient,
-    /// The other side understood and refuses for good: unknown image, malformed request.
-    Invalid,
-}
-
-impl fmt::Display for ErrorClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotFound => "not found",
-            Self::Busy => "busy",
-            Self::Quota => "quota",
-            Self::NoCapacity => "no capacity",
-            Self::RateLimited { .. } => "rate limited",
-            Self::Auth => "auth",
-            Self::Transient => "transient",
-            Self::Invalid => "invalid",
-        })
-    }
-}
-
-/// A failure of a port: its class for the brain, its text for the person who must act.
-///
-/// `what` says what was tried, on what, what came back and what to do. It never holds a secret. It mostly
-/// quotes the other side, so it is tame and short as every [foreign text](crate::foreign), by its making.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{what}")]
-#[non_exhaustive]
-pub struct PortError {
-    /// Decides what happens next.
-    #[serde(flatten)]
-    pub class: ErrorClass,
-    /// For a person: what was tried, on what, what came back, what to do.
-    #[serde(deserialize_with = "tame")]
-    pub what: String,
-    /// Whether it is certain that the call left nothing behind. `false` after a time-out or a lost
-    /// answer of a creating call.
-    pub certain: bool,
-}
-
-impl PortError {
-    /// A failure that certainly left nothing behind.
-    #[must_use]
-    pub fn certain(class: ErrorClass, what: impl Into<String>) -> Self {
-        Self { class, what: Words::from(what.into()).into(), certain: true }
-    }
-
-    /// A failure after which the other side may have acted all the same.
-    #[must_use]
-    pub fn doubtful(class: ErrorClass, what: impl Into<String>) -> Self {
-        Self { certain: false, ..Self::certain(class, what) }
-    }
-
-    /// The same failure of another class.
-    #[must_use]
-    pub fn classed(self, class: ErrorClass) -> Self {
-        Self { class, ..self }
-    }
-
-    /// There is more to say, such as what to do about it: tamed and bounded as the rest is.
-    pub fn add(&mut self, more: &str) {
-        self.what = Words::from(format!("{}{more}", self.what)).into();
-    }
-
-    /// The same failure, and whether it certainly left nothing behind.
-    #[must_use]
-    pub fn leaving_nothing(self, certain: bool) -> Self {
-        Self { certain, ..self }
-    }
-}
-
-fn tame<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Words::deserialize(deserializer).map(Into::into)
-}
 
 /// A text that is shown nowhere: `Debug` and `Display` hide it, and it cannot be serialized.
 #[derive(Clone, PartialEq, Eq)]
@@ -272,6 +182,56 @@ pub struct PortStatus {
     pub last_error_at: Option<Time>,
 }
 
+/// Which side a launch stood at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It was to be registered.
+    Forge,
+    /// Its VM was to be made.
+    Cloud,
+}
+
+/// What a port would do with launches that came now, by what the other side has said and by its own limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// So many would be asked for at once.
+    pub permits: u32,
+    /// When more would be.
+    pub next: Option<Time>,
+    /// Why not more now, for a person.
+    pub why: String,
+}
+
+impl Door {
+    /// Nothing is in the way.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { permits: u32::MAX, next: None, why: String::new() }
+    }
+
+    /// Nothing goes through before `until`.
+    #[must_use]
+    pub fn shut(until: Time, why: impl Into<String>) -> Self {
+        Self { permits: 0, next: Some(until), why: Words::from(why.into()).into() }
+    }
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self::open()
+    }
+}
+
+/// The doors that a launch goes through, one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// Registrations.
+    pub forge: Door,
+    /// VMs.
+    pub cloud: Door,
+}
+
 /// What makes VMs.
 ///
 /// - Every call is bounded in time and makes at most one attempt per call of the trait, except that
@@ -303,6 +263,11 @@ pub trait Provider: Send + Sync {
 
     /// What the provider says of itself. Never blocks.
     fn status(&self) -> PortStatus;
+
+    /// Whether launches would be asked for now. Never blocks, never asks.
+    fn door(&self) -> Door {
+        Door::open()
+    }
 
     /// Somebody says that what failed is mended: a pause of this side's own judgement ends, and the
     /// next call finds out. A pause that the cloud asked for goes on. Never blocks.
@@ -419,6 +384,11 @@ pub trait Forge: Send + Sync {
     /// What the forge's client says of itself. Never blocks.
     fn status(&self) -> PortStatus;
 
+    /// Whether registrations of that pool would be asked for now. Never blocks, never asks.
+    fn door(&self, _pool: &PoolName) -> Door {
+        Door::open()
+    }
+
     /// As [`Provider::end_hold`]: a rate limit goes on.
     fn end_hold(&self) {}
 }
@@ -476,115 +446,6 @@ pub trait DemandSource: Send + Sync {
 pub trait Observer: Send + Sync {
     /// Called on the fleet's own thread: must not block and must not fail.
     fn observe(&self, event: &FleetEvent);
-}
-
-/// The one way to the time of day. It has two faces, and which one is asked depends on whose clock the
-/// answer is compared with.
-///
-/// - *The timeline* ([`Clock::now`]) begins at the wall's time and then only runs: it never jumps and
-///   never goes back, whatever is done to the system's clock. For everything that is measured here:
-///   deadlines, pauses, ages of listings, all of the brain.
-/// - *The wall* ([`Clock::wall`]) is the system's clock as it is set now. For what is compared with other
-///   people's clocks: a JWT's `iat` and `exp`, when a token expires, the reset of a rate limit; and for what
-///   is written down for a later process, as a VM's tag and a job's record are.
-///
-/// What the outside names by its clock and the brain waits for is taken over by
-/// [`Clock::on_timeline`], what was written down by [`Clock::ahead`]. A clock that was wrong at the start
-/// is wrong only until it is mended.
-pub trait Clock: Send + Sync {
-    /// Now, on the timeline.
-    fn now(&self) -> Time;
-
-    /// Now, by the system's clock. The timeline's where there is no other.
-    fn wall(&self) -> Time {
-        self.now()
-    }
-
-    /// Where on the timeline a point of the wall's time lies.
-    fn on_timeline(&self, wall: Time) -> Time {
-        let ahead = wall.signed_duration_since(self.wall());
-        self.now().checked_add_signed(ahead).unwrap_or(wall)
-    }
-
-    /// How far the wall is ahead of the timeline. In whole seconds, so that what is written down twice is
-    /// the same both times.
-    fn ahead(&self) -> chrono::TimeDelta {
-        let ahead = self.wall().signed_duration_since(self.now()).num_seconds();
-        chrono::TimeDelta::try_seconds(ahead).unwrap_or_default()
-    }
-}
-
-/// The wall's time may differ so much from the timeline before it counts as set anew: clocks that are
-/// slewed drift by less in weeks (adjtimex(2)).
-const STEP: Duration = Duration::from_secs(5);
-
-type Wall = std::sync::Arc<dyn Fn() -> Time + Send + Sync>;
-
-/// The system's clock. Its timeline is advanced by tokio's, so that a test that pauses tokio's time
-/// pauses this one as well, and a step of the wall clock never makes a deadline jump.
-pub struct TokioClock {
-    origin: Time,
-    started: tokio::time::Instant,
-    wall: Option<Wall>,
-    /// How far the wall was ahead of the timeline when that was last said, in milliseconds.
-    apart: std::sync::atomic::AtomicI64,
-}
-
-impl fmt::Debug for TokioClock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokioClock").field("origin", &self.origin).finish_non_exhaustive()
-    }
-}
-
-impl TokioClock {
-    /// A clock that shows `origin` now, and whose wall is its timeline: for tests and demos.
-    #[must_use]
-    pub fn starting_at(origin: Time) -> Self {
-        Self { origin, started: tokio::time::Instant::now(), wall: None, apart: 0.into() }
-    }
-
-    /// The clock of the system.
-    #[must_use]
-    pub fn of_system() -> Self {
-        Self::with_wall(chrono::Utc::now)
-    }
-
-    /// A clock on such a wall.
-    #[must_use]
-    pub fn with_wall(wall: impl Fn() -> Time + Send + Sync + 'static) -> Self {
-        let clock = Self::starting_at(wall());
-        Self { wall: Some(std::sync::Arc::new(wall)), ..clock }
-    }
-
-    /// How far the wall is ahead of the timeline, where it has been set anew since that was last said.
-    fn step(&self, wall: Time) -> Option<chrono::TimeDelta> {
-        let apart = wall.signed_duration_since(self.now());
-        let said = self.apart.load(std::sync::atomic::Ordering::Acquire);
-        let moved = apart.num_milliseconds().abs_diff(said);
-        if u128::from(moved) < STEP.as_millis() {
-            return None;
-        }
-        self.apart.store(apart.num_milliseconds(), std::sync::atomic::Ordering::Release);
-        Some(apart)
-    }
-}
-
-impl Clock for TokioClock {
-    fn now(&self) -> Time {
-        self.origin + self.started.elapsed()
-    }
-
-    fn wall(&self) -> Time {
-        let Some(wall) = &self.wall else { return self.now() };
-        let wall = wall();
-        if let Some(apart) = self.step(wall) {
-            tracing::warn!(
-                ahead_seconds = apart.num_seconds(), %wall,
-                "the system's clock was set; what is compared with others' clocks follows it, deadlines do not"
-            );
-        }
-        wall
-    }
 }
 
 /// A duration in whole milliseconds, for texts and log lines.

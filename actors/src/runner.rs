@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{DrainReason, Job, Phase},
-    port::{ErrorClass, Time},
+    port::{ErrorClass, PortError, Stage, Time},
 };
 
 pub mod actor;
@@ -333,6 +333,25 @@ impl State {
         }
     }
 
+    /// What its launch failed with, and where, while nobody can say yet whether it left a VM: it takes a place,
+    /// and is nobody to count on.
+    #[must_use]
+    pub fn in_doubt(&self) -> Option<(Stage, &PortError)> {
+        match self {
+            Self::Creating { known, .. } if known.vm.is_none() && known.in_flight.is_none() => {
+                known.failed_at.zip(known.last_error.as_ref())
+            }
+            _ => None,
+        }
+    }
+
+    /// What of it the pool reckons with besides its phase.
+    pub(crate) fn weighs(&self) -> impl PartialEq + use<'_> {
+        let known = self.known();
+        let known = known.map(|known| (known.vm.is_some(), &known.shape, &known.last_error));
+        (self.holds_vm(), self.in_doubt().is_some(), self.reason(), known)
+    }
+
     /// Whether a VM may exist for it, and so a place below `max` is taken.
     #[must_use]
     pub fn holds_vm(&self) -> bool {
@@ -381,6 +400,7 @@ impl Known {
                             self.number_is(number);
                         }
                         self.last_error = Some(failure.error.clone());
+                        self.failed_at = Some(failure.stage);
                         self.blind(now + limits.listing_lag);
                     }
                     Answer::LookedUp(Err(error)) => {

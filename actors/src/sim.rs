@@ -27,6 +27,7 @@ mod judge;
 mod listener;
 mod mutants;
 mod orders;
+mod outages;
 mod pools;
 mod shell;
 mod sweep;
@@ -85,6 +86,12 @@ pub enum Mutant {
     LaunchBlindsNothing,
     /// Takes every start of a job for the first.
     EveryStart,
+    /// Takes no listing for a sign that a side is back.
+    DeafToSigns,
+    /// Sends the crowd where one should find out whether launches work again.
+    Crowds,
+    /// Plans as if the doors of forge and cloud were always open.
+    OpenDoors,
     /// Tells a guest that stands down neither to go on nor to end.
     NeverSaysMore,
 }

@@ -38,6 +38,8 @@ pub struct Cadence {
     pub working: Duration,
     /// When all is quiet.
     pub quiet: Duration,
+    /// While the side is away and something is awaited.
+    pub away: Duration,
 }
 
 impl Cadence {
@@ -47,6 +49,7 @@ impl Cadence {
         changing: Duration::from_secs(3),
         working: Duration::from_secs(5),
         quiet: Duration::from_secs(60),
+        away: Duration::from_secs(2),
     };
 
     /// For the forge: 100 runners a page, and an unchanged page is free (ETag), but each changed one
@@ -55,6 +58,7 @@ impl Cadence {
         changing: Duration::from_secs(8),
         working: Duration::from_secs(20),
         quiet: Duration::from_secs(60),
+        away: Duration::from_secs(2),
     };
 
     /// All pauses divided by `factor`, for a demo in which time runs faster.
@@ -65,6 +69,7 @@ impl Cadence {
             changing: self.changing / factor,
             working: self.working / factor,
             quiet: self.quiet / factor,
+            away: self.away / factor,
         }
     }
 }
@@ -95,15 +100,39 @@ pub fn pause(expectation: Expectation, means: Means, cadence: &Cadence) -> Durat
 }
 
 /// When to sweep again after `failures` sweeps in a row failed, the last one with `error`.
+///
+/// While something is awaited, a side that is away is asked every few seconds: a listing is the cheapest way
+/// to learn that it is back, and whoever waits longer is the last one there. Who was refused is not asked
+/// so often.
 #[must_use]
-pub fn after_failure(error: &PortError, failures: u32, cadence: &Cadence, now: Time) -> Time {
-    let curve = Curve { base: cadence.changing, cap: cadence.quiet.max(cadence.changing) };
+pub fn after_failure(
+    error: &PortError,
+    failures: u32,
+    expectation: Expectation,
+    cadence: &Cadence,
+    now: Time,
+) -> Time {
     let class = match error.class {
+        ErrorClass::Transient if expectation == Expectation::Changing => {
+            return now + cadence.away;
+        }
         // An hour's hold by the rate limit is obeyed; anything longer is a clock that disagrees.
         ErrorClass::RateLimited { until } => {
-            ErrorClass::RateLimited { until: until.min(now + Duration::from_secs(3600)) }
+            let until = until.min(now + Duration::from_secs(3600));
+            if error.local {
+                return until.max(now + cadence.away / 4);
+            }
+            ErrorClass::RateLimited { until }
         }
         class => class,
     };
+    let curve = Curve { base: cadence.changing, cap: cadence.quiet.max(cadence.changing) };
     backoff::retry_at(class, failures, u64::from(failures), curve, now)
+}
+
+/// After how long another listing is begun beside one that has not come back, where the last good one took
+/// `usual`: what hangs with its side hangs on when that is back.
+#[must_use]
+pub fn beside(usual: Duration, cadence: &Cadence) -> Duration {
+    usual.saturating_mul(3).max(cadence.away + cadence.away / 2)
 }

@@ -4,17 +4,26 @@
 
 use runner_fleet_actors::{
     invariant::{
-        BUSY, CONVERGES, FOREIGN, IN_ORDER, LAG, MAX, NO_JOB_LOST, ONE_EFFECT, ONE_START,
-        PROVEN_QUIET, STAYS_DEAD, UNKNOWN_HOLDS, UNLISTED,
+        BUSY, CONVERGES, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG, MAX, NO_JOB_LOST,
+        ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS, STAYS_DEAD, UNKNOWN_HOLDS, UNLISTED,
     },
     sim::{self, Faults, Mutant},
 };
 
 /// Whether one of the first `seeds` worlds shows that `mutant` breaks `invariant`.
 fn caught(mutant: Mutant, invariant: &str, seeds: u64) {
+    caught_in(Faults::drawn, mutant, invariant, seeds);
+}
+
+/// Worlds in which nothing is wrong but that sides are away.
+fn outages(_seed: u64) -> Faults {
+    Faults { forge_away: 8.0, cloud_away: 8.0, registrations_limited: 8.0, ..Faults::default() }
+}
+
+fn caught_in(faults: fn(u64) -> Faults, mutant: Mutant, invariant: &str, seeds: u64) {
     let mut others = Vec::new();
     for seed in 0..seeds {
-        let report = sim::run_mutant(seed, 2.0, &Faults::drawn(seed), mutant);
+        let report = sim::run_mutant(seed, 2.0, &faults(seed), mutant);
         if report.violations.iter().any(|broken| broken.invariant == invariant) {
             return;
         }
@@ -121,4 +130,19 @@ fn a_deletion_takes_a_moment_to_show() {
 #[test]
 fn a_launch_takes_a_moment_to_show() {
     caught(Mutant::LaunchBlindsNothing, LAG, 20);
+}
+
+#[test]
+fn a_side_that_is_back_is_noticed() {
+    caught_in(outages, Mutant::DeafToSigns, RECOVERS, 20);
+}
+
+#[test]
+fn one_launch_finds_out_whether_launches_work_again() {
+    caught_in(outages, Mutant::Crowds, FEW_FAILURES, 20);
+}
+
+#[test]
+fn what_has_to_wait_for_its_turn_is_not_made() {
+    caught_in(outages, Mutant::OpenDoors, ITS_TURN, 20);
 }

@@ -131,3 +131,38 @@ fn a_world_without_faults_serves_every_job_and_loses_none() {
     }
     assert!(served > 500, "only {served} jobs ran");
 }
+
+#[test]
+fn when_a_side_that_was_away_is_back_what_is_missing_is_asked_for_at_once() {
+    let rate = 12.0;
+    let none = Faults::default();
+    let outages = [
+        ("forge away", Faults { forge_away: rate, ..none }),
+        ("cloud away", Faults { cloud_away: rate, ..none }),
+        ("cloud hangs", Faults { cloud_hangs: rate, ..none }),
+        ("registrations limited", Faults { registrations_limited: rate, ..none }),
+        (
+            "all",
+            Faults {
+                forge_away: 4.0,
+                cloud_away: 4.0,
+                cloud_hangs: 4.0,
+                registrations_limited: 4.0,
+                ..none
+            },
+        ),
+    ];
+    for (what, faults) in outages {
+        if let Some(seed) = number("RUNNER_FLEET_SIM_OUTAGE") {
+            let report = sim::traced(seed, 3.0, &faults, None, 400);
+            println!("{}", report.trace.join("\n"));
+            return;
+        }
+        let broken: Vec<_> = (0..20)
+            .map(|seed| sim::run(seed, 3.0, &faults))
+            .filter(|report| !report.violations.is_empty())
+            .collect();
+        println!("{what}: {} of 20 worlds", broken.len());
+        assert!(broken.is_empty(), "{what}: {}", broken.iter().map(failure).collect::<String>());
+    }
+}

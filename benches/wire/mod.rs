@@ -32,8 +32,8 @@ use runner_fleet_actors::{
     name::{FleetId, PoolName, RunnerName, Scope, VmId},
     pool::{Policy, actor::Configure},
     port::{
-        Clock, Deletion, Forge, LaunchOrder, Listing, Observer, PortError, PortStatus, Provider,
-        Secret, Shape, Time, TokioClock, Vm, VmStatus,
+        Clock, Deletion, Door, Forge, LaunchOrder, Listing, Observer, PortError, PortStatus,
+        Provider, Secret, Shape, Time, TokioClock, Vm, VmStatus,
     },
     runner, scaler,
     supervision::Intensity,
@@ -158,6 +158,9 @@ impl Provider for Watched {
     }
     fn status(&self) -> PortStatus {
         self.inner.status()
+    }
+    fn door(&self) -> Door {
+        self.inner.door()
     }
 }
 

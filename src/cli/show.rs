@@ -156,12 +156,7 @@ fn pool_why(pool: &PoolSnapshot, now: Time) -> String {
         why.push(pool.target_because.clone());
     }
     why.extend(pool.because.iter().cloned());
-    if let Some(until) = pool.launches_held_until.filter(|until| *until > now) {
-        let failures = pool.launch_failures;
-        let until = moment(until, now);
-        why.push(format!("no launch until {until} after {failures} failures"));
-    }
-    why.extend(pool.last_error.as_ref().map(|error| format!("last error: {error}")));
+    why.extend(pool.holds.iter().map(|hold| hold.said(now)));
     why.join("; ")
 }
 

@@ -43,11 +43,8 @@ pub(super) fn readiness(model: &ReadModel, bound: Duration, now: Time) -> Readin
                     .push(format!("pool {}: the {side} was not listed whole yet", pool.name));
             }
         }
-        if let Some(until) = pool.launches_held_until.filter(|until| *until > now) {
-            let why = pool.last_error.as_ref().map_or(String::new(), |e| format!(": {e}"));
-            let until = moment(until, now);
-            told.reasons.push(format!("pool {}: launches are held until {until}{why}", pool.name));
-        }
+        let held = pool.holds.iter().filter(|hold| hold.until > now);
+        told.reasons.extend(held.map(|hold| format!("pool {}: {}", pool.name, hold.said(now))));
         let own: Vec<_> =
             stuck.iter().filter(|(name, _)| *name == pool.name).map(|(_, stuck)| stuck).collect();
         of_vms(pool, &own, &mut told);

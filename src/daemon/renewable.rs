@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use runner_fleet_actors::{
     event::Job,
     job::{Identity, JobNews},
-    name::{RegistrationId, RunnerName, Scope},
+    name::{PoolName, RegistrationId, RunnerName, Scope},
     port::{
-        Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered, Registration,
+        Door, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
+        Registration,
     },
 };
 
@@ -107,6 +108,10 @@ impl Forge for Renewable<dyn Forge> {
 
     fn status(&self) -> PortStatus {
         self.now().status()
+    }
+
+    fn door(&self, pool: &PoolName) -> Door {
+        self.now().door(pool)
     }
 
     fn end_hold(&self) {

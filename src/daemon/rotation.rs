@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
-        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
-        Time, Vm,
+        Change, Clock, Deletion, Door, ErrorClass, LaunchOrder, Listing, PortError, PortStatus,
+        Provider, Time, Vm,
     },
 };
 use tokio::sync::Mutex;
@@ -197,6 +197,10 @@ impl Provider for Rotating {
 
     fn status(&self) -> PortStatus {
         self.now().0.status()
+    }
+
+    fn door(&self) -> Door {
+        self.now().0.door()
     }
 
     fn end_hold(&self) {

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use runner_fleet_actors::port::Time;
+use runner_fleet_actors::port::{Door, Time};
 
 use crate::pause;
 
@@ -204,6 +204,22 @@ impl Budget {
         }
         self.created.push_back(now);
         Ok(())
+    }
+
+    /// How many creating calls may be made now, and when the next one may.
+    #[must_use]
+    pub fn door(&self, now: Time) -> Door {
+        let recent = self.created.iter().filter(|at| **at + self.minute > now);
+        let (count, first) = (recent.clone().count(), recent.min());
+        match first.filter(|_| !self.windows.is_empty()) {
+            Some(first) => Door {
+                permits: u32::try_from(CREATIONS_A_MINUTE.saturating_sub(count))
+                    .unwrap_or(u32::MAX),
+                next: Some(*first + self.minute),
+                why: format!("it takes {CREATIONS_A_MINUTE} registrations a minute"),
+            },
+            None => Door::open(),
+        }
     }
 
     /// Calls left in the tightest live window, if GitHub says.

@@ -13,7 +13,7 @@ use std::{
 use http::{Method, StatusCode, header};
 use runner_fleet_actors::{
     name::Scope,
-    port::{Clock, ErrorClass, PortError, PortStatus, Secret, Time},
+    port::{Clock, Door, ErrorClass, PortError, PortStatus, Secret, Time},
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -36,6 +36,9 @@ use crate::{
 /// Calls under way at once. GitHub's secondary limit is 100 for all that share the credentials
 /// (GitHub docs, "About secondary rate limits").
 const AT_ONCE: usize = 50;
+
+/// When a call that got no turn is worth trying again.
+const TURN: Duration = Duration::from_secs(1);
 
 /// One call, as the forge wants it.
 #[derive(Debug)]
@@ -74,6 +77,11 @@ impl<'a> Call<'a> {
     /// A failure of this call that certainly left nothing behind.
     pub fn failed(&self, class: ErrorClass, came_back: &str) -> PortError {
         PortError::certain(class, format!("{}: {came_back}", self.what))
+    }
+
+    /// This call, held back here until then.
+    fn held_back(&self, until: Time, why: &str) -> PortError {
+        PortError::held_back(until, format!("{}: {why}", self.what))
     }
 
     /// A failure of this call after which a POST may have taken effect all the same.
@@ -149,8 +157,8 @@ impl Client {
     pub async fn call(&self, call: &Call<'_>) -> Result<Answer, PortError> {
         let now = self.clock.now();
         budget::allow(call.kind, &lock(&self.budget), now).map_err(|until| {
-            call.failed(
-                ErrorClass::RateLimited { until },
+            call.held_back(
+                until,
                 &format!(
                     "not tried, the rate limit of GitHub leaves no room before {until}; \
                      it goes on by itself"
@@ -159,8 +167,8 @@ impl Client {
         })?;
         if call.method == Method::POST {
             lock(&self.budget).create(now).map_err(|until| {
-                call.failed(
-                    ErrorClass::RateLimited { until },
+                call.held_back(
+                    until,
                     &format!(
                         "not tried, {} were made within a minute and GitHub takes no more; it goes \
                          on by itself at {until}",
@@ -171,10 +179,8 @@ impl Client {
         }
         let turn = tokio::time::timeout(self.patience, self.at_once.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
-            return Err(call.failed(
-                ErrorClass::Transient,
-                "not tried, too many calls are under way; GitHub answers slowly",
-            ));
+            let why = "not tried, too many calls are under way; GitHub answers slowly";
+            return Err(call.held_back(self.clock.now() + TURN, why));
         };
         let token = self.token(call, None).await?;
         let mut answer = self.follow(call, &token.secret, Counts::ForUs).await?;
@@ -202,9 +208,7 @@ impl Client {
         })?;
         let now = self.clock.now();
         if call.method == Method::POST {
-            lock(&self.budget)
-                .create(now)
-                .map_err(|until| call.failed(ErrorClass::RateLimited { until }, "not tried"))?;
+            lock(&self.budget).create(now).map_err(|until| call.held_back(until, "not tried"))?;
         }
         // By the wall: GitHub compares it with its own clock.
         let answer = self.as_app(call, key, self.clock.wall()).await?;
@@ -408,6 +412,16 @@ impl Client {
             held_until: budget.held_until(now),
             remaining: budget.remaining(now),
             ..self.calls.status()
+        }
+    }
+
+    /// Whether registrations would be asked for now.
+    pub fn door(&self) -> Door {
+        let now = self.clock.now();
+        let budget = lock(&self.budget);
+        match budget::allow(CallKind::Launch, &budget, now) {
+            Err(until) => Door::shut(until, "its rate limit leaves no room"),
+            Ok(()) => budget.door(now),
         }
     }
 

@@ -20,8 +20,8 @@ use chrono::TimeDelta;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
     port::{
-        Change, Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider,
-        Time, Vm,
+        Change, Clock, Deletion, Door, ErrorClass, LaunchOrder, Listing, PortError, PortStatus,
+        Provider, Time, Vm,
     },
 };
 use tokio::sync::Semaphore;
@@ -122,7 +122,7 @@ struct Probe<'a>(&'a Mutex<State>);
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).history.probing = false;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).history.probing = None;
     }
 }
 
@@ -166,7 +166,7 @@ impl<P: Provider + ?Sized> Limited<P> {
                 self.limits.concurrency,
                 self.limits.patience.as_secs()
             );
-            return Err(PortError::certain(ErrorClass::RateLimited { until }, what));
+            return Err(PortError::held_back(until, what));
         };
         let _probe = self.pass(what)?;
         let outcome = call.await;
@@ -203,7 +203,7 @@ impl<P: Provider + ?Sized> Limited<P> {
         }
         if let Some((until, why)) = &state.pause {
             let what = format!("{what}: not asked, because the cloud wants a pause: {}", why.what);
-            return Err(PortError::certain(ErrorClass::RateLimited { until: *until }, what));
+            return Err(PortError::held_back(*until, what));
         }
         let decision = breaker::decide(&state.history, now, &self.limits.breaker);
         if let Decision::Open { until } = decision {
@@ -211,7 +211,7 @@ impl<P: Provider + ?Sized> Limited<P> {
                 "{what}: not asked, because the last {} calls failed, the last one with: {}",
                 state.history.failures, state.cause.what
             );
-            return Err(PortError::certain(ErrorClass::RateLimited { until }, what));
+            return Err(PortError::held_back(until, what));
         }
         Ok(decision)
     }
@@ -222,10 +222,12 @@ impl<P: Provider + ?Sized> Limited<P> {
         }
         let mut state = self.state();
         // Between the look and this lock another call may have become the probe.
-        if std::mem::replace(&mut state.history.probing, true) {
+        let now = self.clock.now();
+        if breaker::decide(&state.history, now, &self.limits.breaker) != Decision::Probe {
             drop(state);
             return self.look(what).map(|_| None);
         }
+        state.history.probing = Some(now);
         Ok(Some(Probe(&self.state)))
     }
 
@@ -245,7 +247,7 @@ impl<P: Provider + ?Sized> Limited<P> {
             }
             ErrorClass::Transient | ErrorClass::Auth => {
                 state.cause = Met { what: error.what.clone(), at: now };
-                if let Some(pause) = breaker::pause(state.history.failures, &self.limits.breaker) {
+                if let Some(pause) = breaker::pause(&state.history, &self.limits.breaker) {
                     let (failures, pause) = (state.history.failures, pause.as_secs());
                     tracing::warn!(failures, pause, error = %error, "cloud is left alone");
                 }
@@ -293,6 +295,22 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
             status.last_error_at = Some(met.at);
         }
         status
+    }
+
+    fn door(&self) -> Door {
+        let now = self.clock.now();
+        let state = self.state();
+        if let Some((until, why)) = state.pause.as_ref().filter(|(until, _)| now < *until) {
+            return Door::shut(*until, format!("it wants a pause: {}", why.what));
+        }
+        match breaker::decide(&state.history, now, &self.limits.breaker) {
+            Decision::Open { until } => {
+                let failures = state.history.failures;
+                Door::shut(until, format!("its last {failures} calls failed: {}", state.cause.what))
+            }
+            Decision::Probe => Door { permits: 1, ..Door::open() },
+            Decision::Closed => Door::open(),
+        }
     }
 
     fn end_hold(&self) {

@@ -63,6 +63,7 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         launches_held_until: None,
         launch_failures: 0,
         last_error: None,
+        holds: Vec::new(),
         cloud_seen_at: Some(then()),
         forge_seen_at: Some(then()),
         retiring: false,

@@ -81,9 +81,9 @@ impl FleetActor {
                             let (forge, scope) = (Arc::clone(&forge), asked.clone());
                             async move { forge.list(&scope).await }
                         },
-                        move |listing| {
+                        move |listing, back| {
                             let means = purse.pay(&listing, expect_now());
-                            fleet.do_send(SweptForge { scope: scope.clone(), listing });
+                            fleet.do_send(SweptForge { scope: scope.clone(), listing, back });
                             means
                         },
                         expect,
@@ -97,8 +97,8 @@ impl FleetActor {
                             let provider = Arc::clone(&provider);
                             async move { provider.list().await }
                         },
-                        move |listing| {
-                            fleet.do_send(SweptCloud { provider: name.clone(), listing });
+                        move |listing, back| {
+                            fleet.do_send(SweptCloud { provider: name.clone(), listing, back });
                             Means::Enough
                         },
                         move || expected(&model, |pool| pool.provider == concerned),
@@ -143,12 +143,15 @@ pub struct SweptCloud {
     pub provider: String,
     /// What was seen.
     pub listing: Arc<Listing<Vm>>,
+    /// Whether it could not be listed the time before.
+    pub back: bool,
 }
 
 impl Handler<SweptCloud> for FleetActor {
     type Result = ();
 
-    fn handle(&mut self, SweptCloud { provider, listing }: SweptCloud, ctx: &mut Self::Context) {
+    fn handle(&mut self, swept: SweptCloud, ctx: &mut Self::Context) {
+        let SweptCloud { provider, listing, back } = swept;
         if self.stopping.is_some() {
             return;
         }
@@ -180,7 +183,11 @@ impl Handler<SweptCloud> for FleetActor {
                 as_of: listing.as_of,
                 faults: Vec::new(),
             };
-            child.addr.do_send(Survey { vms: Some(Arc::new(share)), registrations: None });
+            child.addr.do_send(Survey {
+                vms: Some(Arc::new(share)),
+                cloud_back: back,
+                ..Survey::default()
+            });
         }
         self.clouds.insert(provider, listing);
     }
@@ -194,12 +201,15 @@ pub struct SweptForge {
     pub scope: Scope,
     /// What was seen.
     pub listing: Arc<Listing<Registration>>,
+    /// Whether it could not be listed the time before.
+    pub back: bool,
 }
 
 impl Handler<SweptForge> for FleetActor {
     type Result = ();
 
-    fn handle(&mut self, SweptForge { scope, listing }: SweptForge, ctx: &mut Self::Context) {
+    fn handle(&mut self, swept: SweptForge, ctx: &mut Self::Context) {
+        let SweptForge { scope, listing, back } = swept;
         if self.stopping.is_some() {
             return;
         }
@@ -245,7 +255,11 @@ impl Handler<SweptForge> for FleetActor {
                 as_of: listing.as_of,
                 faults: Vec::new(),
             };
-            child.addr.do_send(Survey { vms: None, registrations: Some(Arc::new(share)) });
+            child.addr.do_send(Survey {
+                registrations: Some(Arc::new(share)),
+                forge_back: back,
+                ..Survey::default()
+            });
         }
         for key in homeless {
             if !self.pools.contains_key(&key) {

@@ -183,14 +183,12 @@ fn of_pool(pool: &PoolSnapshot, around: Around<'_>, now: Time) -> Vec<Reason> {
         );
         add(Reason::new(Because::Fixed, text));
     }
-    if let Some(until) = pool.launches_held_until.filter(|until| *until > now) {
-        let error = pool.last_error.as_ref().map(|error| format!(": {}", error.what));
+    for hold in pool.holds.iter().filter(|hold| hold.until > now) {
         let text = format!(
-            "launches are held after {} failures in a row{}",
-            pool.launch_failures,
-            error.unwrap_or_default()
+            "launches are held by {} after {} failures in a row: {}; one tries at that time, or {}",
+            hold.place, hold.failures, hold.error.what, hold.ends
         );
-        add(Reason::new(Because::LaunchesHeld, text).until(until));
+        add(Reason::new(Because::LaunchesHeld, text).since(Some(hold.since)).until(hold.until));
     }
     let scope = format!("GitHub ({})", pool.scope);
     let ports = [

@@ -18,11 +18,11 @@ use actix::{
 use super::{Roster, Survey, plan};
 use crate::{
     demand::Demand,
-    event::{FleetEvent, Phase, PoolSnapshot},
+    event::{FleetEvent, Phase, Place, PoolSnapshot},
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
-    port::{Change, Time},
+    port::{Change, Doors, Time},
     runner::{
         Event, State,
         actor::{Apply, Beginning, Halt, RunnerActor, Transitioned},
@@ -80,6 +80,27 @@ pub struct PoolActor {
     crashed: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
+}
+
+/// A launch of this pool was taken on: forge and cloud work. Other pools' launches may wait for that.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Works(pub PoolKey);
+
+/// A launch of another pool was taken on, in the same scope or at the same cloud.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Sign(pub Place);
+
+impl Handler<Sign> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Sign(place): Sign, ctx: &mut Self::Context) {
+        let now = self.now();
+        if self.roster.failures.sign(place, now) {
+            self.plan_soon(ctx);
+        }
+    }
 }
 
 /// A retiring pool has no runner left.
@@ -190,7 +211,9 @@ impl PoolActor {
         let live = self.roster.live();
         let Some(target) = self.target.as_ref().map(|target| target.over(live)) else { return };
         let policy = &self.outfit.configure.policy;
-        let plan = plan(target, &self.roster, policy, now);
+        let hands = &self.outfit.shared.hands;
+        let doors = Doors { forge: hands.forge.door(self.name()), cloud: hands.provider.door() };
+        let plan = plan(target, &self.roster, policy, &doors, now);
         let broken = invariant::plan(&plan, &self.roster, policy);
         if !broken.is_empty() {
             // A defect in the brain must not reach a cloud: this plan is not carried out.
@@ -275,6 +298,7 @@ impl PoolActor {
         });
         let Configure { blueprint, policy, scaling, provider, .. } = &self.outfit.configure;
         let failures = &self.roster.failures;
+        let longest = failures.longest();
         let snapshot = PoolSnapshot {
             name: self.name().clone(),
             scope: blueprint.scope.clone(),
@@ -291,9 +315,10 @@ impl PoolActor {
             demand_unknown: self.target.as_ref().is_none_or(|target| target.unknown),
             counts,
             because: self.because.clone(),
-            launches_held_until: failures.held_until.filter(|until| *until > now),
-            launch_failures: failures.in_a_row,
-            last_error: failures.last.clone(),
+            launches_held_until: longest.map(|hold| hold.until).filter(|until| *until > now),
+            launch_failures: longest.map_or(0, |hold| hold.waves),
+            last_error: longest.map(|hold| hold.error.clone()),
+            holds: failures.shown(),
             cloud_seen_at: self.roster.cloud_seen,
             forge_seen_at: self.roster.forge_seen,
             retiring: policy.retiring,
@@ -408,7 +433,15 @@ impl Handler<Transitioned> for PoolActor {
             }
         }
         let busy = self.roster.count(Phase::Busy);
+        let taken = |roster: &Roster| {
+            let member = roster.get(&name)?;
+            member.state.known().map(|known| known.vm.is_some())
+        };
+        let before = taken(&self.roster);
         self.roster.transitioned(&name, state, now);
+        if before == Some(false) && taken(&self.roster) == Some(true) {
+            self.outfit.works.do_send(Works(self.key.clone()));
+        }
         if self.roster.count(Phase::Busy) < busy && !self.halting {
             self.plan_with_new_target(ctx);
         } else {

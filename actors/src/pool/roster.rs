@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Doubted, Failures, UNDER_WAY};
+use super::{Doubted, Failures, Hold, UNDER_WAY};
 use crate::{
-    event::{Counts, DrainReason, Phase},
+    event::{Counts, DrainReason, Phase, Place},
     name::{PoolName, RunnerName},
     port::{Change, Listing, Registration, Time, Vm, VmStatus, is_outdated},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
@@ -34,6 +34,10 @@ pub struct Survey {
     pub vms: Option<Arc<Listing<Vm>>>,
     /// The forge's registrations of the pool's scope.
     pub registrations: Option<Arc<Listing<Registration>>>,
+    /// Whether the cloud could not be listed the time before.
+    pub cloud_back: bool,
+    /// Whether the forge could not be listed the time before.
+    pub forge_back: bool,
 }
 
 /// What a survey means for a pool.
@@ -107,10 +111,11 @@ impl Roster {
         }
     }
 
-    /// Whether a launch is under way that will tell whether the trouble is over.
+    /// Launches under way that will tell whether the trouble behind `hold` is over.
     #[must_use]
-    pub fn probes(&self) -> bool {
-        self.members.values().any(|m| self.failures.probed_by(&m.state, m.created_at))
+    pub fn probes(&self, hold: &Hold) -> u32 {
+        let probes = self.members.values().filter(|m| hold.probed_by(&m.state, m.created_at));
+        u32::try_from(probes.count()).unwrap_or(u32::MAX)
     }
 
     /// Whether a runner's new state means that it was lost: it, its VM or its launch failed. Once in a
@@ -148,6 +153,9 @@ impl Roster {
                 self.cloud_seen = Some(listing.as_of);
                 self.cloud_since.get_or_insert(now);
             }
+            if survey.cloud_back {
+                self.failures.sign(Place::Cloud, now);
+            }
             self.vms = Some(Arc::clone(listing));
             self.note_lingering(pool, listing, self.cloud_whole);
         }
@@ -157,6 +165,10 @@ impl Roster {
             self.forge_whole = listing.complete && !self.doubt_registrations(listing);
             if self.forge_whole {
                 self.forge_seen = Some(listing.as_of);
+            }
+            if survey.forge_back {
+                self.failures.sign(Place::Forge, now);
+                self.failures.sign(Place::Scope, now);
             }
             self.registrations = Some(Arc::clone(listing));
         }
@@ -297,10 +309,11 @@ impl Roster {
         counts
     }
 
-    /// Runners that serve or will serve a job.
+    /// Runners that serve or will serve a job, as far as anybody can say.
     #[must_use]
     pub fn live(&self) -> u32 {
-        self.counts().live()
+        let doubtful = self.members.values().filter(|m| m.state.in_doubt().is_some()).count();
+        self.counts().live().saturating_sub(u32::try_from(doubtful).unwrap_or(u32::MAX))
     }
 
     /// Runners in one state.

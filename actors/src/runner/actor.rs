@@ -256,7 +256,7 @@ impl RunnerActor {
         } else if from != to || visible(before) != visible(&self.state) {
             self.show();
         }
-        if from != to || weighs(before) != weighs(&self.state) {
+        if from != to || before.weighs() != self.state.weighs() {
             self.pool.do_send(Transitioned { name: self.name.clone(), state: self.state.clone() });
         }
     }
@@ -345,13 +345,6 @@ fn visible(state: &State) -> impl PartialEq + use<'_> {
             )
         }),
     )
-}
-
-/// What of a state the pool reckons with besides its phase.
-fn weighs(state: &State) -> impl PartialEq + use<'_> {
-    let known = state.known();
-    let known = known.map(|known| (known.vm.is_some(), &known.shape, &known.last_error));
-    (state.holds_vm(), state.reason(), known)
 }
 
 impl Actor for RunnerActor {

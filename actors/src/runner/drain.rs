@@ -269,12 +269,19 @@ impl Drain {
             // it is to go whatever it does.
             self.vm_gone = false;
             self.delete_taken = false;
+            self.not_before = self.not_before.min(seen.vm_as_of);
             self.enter(if self.forced { Step::Delete } else { Step::Ask }, seen.vm_as_of);
         }
         let over = self.vm_gone || self.vm_dead(known) || self.step == Step::Delete;
         // While the VM lives, its runner application may still be at work, and lost where the VM goes.
         if seen.registration == Sighting::Absent && over && known.registration_absent.repeated() {
             self.registration_gone = true;
+        }
+        if let (Sighting::Seen(_), DrainReason::LaunchFailed { .. }, 0) =
+            (&seen.registration, &self.reason, self.tries)
+        {
+            // The forge has it after all, and a listing has told its number.
+            self.not_before = self.not_before.min(seen.registration_as_of);
         }
         if matches!(seen.registration, Sighting::Seen(_)) && known.registration.is_some() {
             // It is there after all (or again): it must go before this runner is done.
@@ -392,7 +399,10 @@ pub(super) fn next(
             }
             // Where the drain went on meanwhile (the job ended, an operator forced it), it stays there.
             if drain.step == Step::Deregister {
-                drain.failed(&error, backoff::EFFECT, seed, now);
+                // Without its number it is looked for by its name, in listings.
+                let known = known.registration.is_some();
+                let curve = if known { backoff::EFFECT } else { backoff::LOOK_UP };
+                drain.failed(&error, curve, seed, now);
             }
             if alive && drain.step == Step::Deregister {
                 // An order to stand down may have lapsed meanwhile, and a proof grown old.

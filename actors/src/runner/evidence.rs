@@ -14,7 +14,7 @@ use super::{Doubt, Effect, Hearsay, Limits, Told};
 use crate::{
     event::{GuestTimes, JobEnd},
     name::{RegistrationId, VmId},
-    port::{PortError, Registration, Time, Vm, VmStatus, VmTask},
+    port::{PortError, Registration, Stage, Time, Vm, VmStatus, VmTask},
 };
 
 /// What one side's listing says about one name.
@@ -143,6 +143,9 @@ pub struct Known {
     pub in_flight: Option<super::Flight>,
     /// The last error met on its way.
     pub last_error: Option<PortError>,
+    /// Which side its launch failed at.
+    #[serde(default)]
+    pub failed_at: Option<Stage>,
 }
 
 /// What an observation changes at once.

@@ -8,7 +8,7 @@ use super::{Limits, Observation, Sighting};
 use crate::{
     event::{DrainReason, GuestTimes, Job, JobEnd},
     name::{RegistrationId, VmId},
-    port::{Deletion, Finding, PortError, StandDown},
+    port::{Deletion, Finding, PortError, Stage, StandDown},
 };
 
 /// What the shell is asked to do. By name, so that repeating one is harmless.
@@ -59,6 +59,8 @@ impl Effect {
 pub struct LaunchFailure {
     /// What failed.
     pub error: PortError,
+    /// Which side it stood at.
+    pub stage: Stage,
     /// Whether a VM may exist.
     pub vm_possible: bool,
     /// Whether a registration may exist.

@@ -100,9 +100,16 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
                 // The next listings tell whether there is a VM; until then nothing is known.
                 return stay(phase, since, wish, known);
             }
-            let reason = DrainReason::LaunchFailed { class: failure.error.class };
+            let reason = match failure.error {
+                PortError { local: true, .. } => DrainReason::HeldBack,
+                PortError { class, .. } => DrainReason::LaunchFailed { class },
+            };
             let mut drain = Drain::new(reason, now).vm_gone();
             drain.registration_gone = !failure.registration_possible;
+            if known.registration.is_none() {
+                // Listings tell whether there is one at all, for nothing, and by which number it goes.
+                drain.not_before = now + limits.registration_grace;
+            }
             drain.with(known).deregister(now, limits)
         }
         // Force outlasts a milder wish.

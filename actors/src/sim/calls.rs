@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     name::RunnerName,
-    port::{ErrorClass, PortError},
+    port::{ErrorClass, PortError, Stage},
     runner::{Answer, Effect, LaunchFailure},
 };
 
@@ -46,10 +46,24 @@ impl World {
             Effect::DeleteVm => Call::Delete { forced, silent },
             Effect::LookUp => Call::LookUp { job },
         };
+        let limited = self.process.as_ref().and_then(|process| process.limited);
+        if let (Call::Register, Some(until)) = (call, limited.filter(|until| self.now < *until)) {
+            let error = PortError::held_back(until, "the forge says so");
+            let answer = Answer::LaunchFailed(LaunchFailure {
+                error,
+                stage: Stage::Forge,
+                vm_possible: false,
+                registration_possible: false,
+                registration: None,
+            });
+            let name = name.clone();
+            return self.after(0.0, Happening::Answer { epoch, op, name, answer });
+        }
         // A call that is held up somewhere still ends before the shell stops waiting for it. An order is
         // kept in the process itself, in the order in which it was given.
         let most = match call {
             Call::Order { .. } => 0.0,
+            _ if self.strict => 0.2,
             _ if self.chance(0.05) => 60.0,
             _ => 2.0,
         };
@@ -67,7 +81,8 @@ impl World {
     /// An answer on its way back.
     pub fn reply(&mut self, epoch: u32, op: u64, name: &RunnerName, answer: Answer) {
         let name = name.clone();
-        self.between(0.05, 3.0, Happening::Answer { epoch, op, name, answer });
+        let most = if self.strict { 0.2 } else { 3.0 };
+        self.between(0.05, most, Happening::Answer { epoch, op, name, answer });
     }
 
     /// An answer that the knob may lose.
@@ -89,6 +104,7 @@ impl World {
         let answer = match effect {
             Effect::Launch => Answer::LaunchFailed(LaunchFailure {
                 error,
+                stage: Stage::Cloud,
                 vm_possible: true,
                 registration_possible: true,
                 registration: None,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     demand::Sure,
     name::{RunnerName, VmId},
-    port::{Change, Deletion, ErrorClass, PortError, Time, Vm, VmStatus},
+    port::{Change, Deletion, ErrorClass, PortError, Stage, Time, Vm, VmStatus},
     runner::{Answer, Event, LaunchFailure},
 };
 
@@ -64,6 +64,7 @@ impl World {
             };
             Answer::LaunchFailed(LaunchFailure {
                 error,
+                stage: Stage::Cloud,
                 vm_possible: possible,
                 registration_possible: true,
                 registration,
@@ -241,6 +242,7 @@ impl World {
         let per_minute = |rate: f64| rate / 60.0;
         let faults = self.faults;
         self.lists_go_wrong();
+        self.outages_begin();
         let unknown = self.chance(per_minute(faults.demand_unknown));
         let vanish = self.chance(per_minute(faults.vms_vanish));
         let stop = self.chance(per_minute(faults.vms_stop));
@@ -342,6 +344,9 @@ impl World {
     }
 
     pub fn perform(&mut self, epoch: u32, op: u64, name: &RunnerName, call: Call) {
+        if self.meets_outage(epoch, op, name, call) {
+            return;
+        }
         match call {
             Call::LookUp { job } => self.look_up(epoch, op, name, job),
             Call::Register => self.register(epoch, op, name),

@@ -25,6 +25,15 @@ macro_rules! knobs {
                 Self { $($name: knob($most),)+ }
             }
 
+            /// Whether nothing but outages of whole sides is wrong.
+            #[must_use]
+            pub fn are_outages(&self) -> bool {
+                let outages = ["forge_away", "cloud_away", "cloud_hangs", "registrations_limited"];
+                let (some, rest): (Vec<_>, Vec<_>) =
+                    self.list().into_iter().partition(|(name, _)| outages.contains(name));
+                some.iter().any(|(_, rate)| *rate > 0.0) && rest.iter().all(|(_, rate)| *rate <= 0.0)
+            }
+
             /// All knobs by name, for a person.
             #[must_use]
             pub fn list(&self) -> Vec<(&'static str, f64)> {
@@ -128,6 +137,14 @@ knobs! {
     foreign_words: 6.0,
     /// The forge's words on jobs bear no number.
     words_unnumbered: 0.3,
+    /// The forge is away for minutes: its calls and listings fail, an hour.
+    forge_away: 2.0,
+    /// The cloud is away for minutes: its calls and listings fail, an hour.
+    cloud_away: 2.0,
+    /// The cloud is not heard for half a minute or longer: its answers come once that is over, an hour.
+    cloud_hangs: 2.0,
+    /// The forge refuses every registration until a time that it names, minutes away, an hour.
+    registrations_limited: 2.0,
     /// Jobs that let their guest repeat that a job has started, long after its end.
     start_repeated: 0.3,
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     event::{Job, JobEnd},
     name::{RegistrationId, RunnerName},
-    port::{ErrorClass, Finding, PortError, Registration, Time},
+    port::{ErrorClass, Finding, PortError, Registration, Stage, Time},
     runner::{Answer, Event, LaunchFailure, Report},
 };
 
@@ -73,6 +73,7 @@ impl World {
             };
             Answer::LaunchFailed(LaunchFailure {
                 error,
+                stage: Stage::Forge,
                 vm_possible: false,
                 registration_possible: possible,
                 registration: None,

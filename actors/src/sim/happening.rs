@@ -25,6 +25,8 @@ pub(super) enum Happening {
     Start,
     /// All faults end, and no more jobs come.
     Calm,
+    /// A side was away until `since`: what is missing must have been asked for, or all of it.
+    Returned { since: Time, all: bool },
     /// After the calm: has the world converged?
     Look,
 

@@ -6,7 +6,7 @@ use crate::{
     invariant,
     name::RunnerName,
     port::Time,
-    runner::{Effect, Event, Observation, Report, Sighting, State, Step},
+    runner::{Answer, Effect, Event, Observation, Report, Sighting, State, Step},
 };
 
 /// What ended a VM or a registration.
@@ -285,6 +285,33 @@ impl World {
         }
     }
 
+    /// Judges an answer to a launch: where launches fail, only a handful of them is tried until one goes well.
+    pub fn judge_answer(&mut self, pool: usize, name: &RunnerName, answer: &Answer) {
+        let now = self.now;
+        let begun = self.process.as_ref().and_then(|process| process.since(name));
+        let Some(config) = self.pools.get_mut(pool) else { return };
+        match (answer, begun) {
+            (Answer::Launched { .. }, _) => config.failing.clear(),
+            (Answer::LaunchFailed(failure), _) if failure.error.local => {
+                let detail = format!("{name} was made, and refused before anything was asked");
+                self.violated(invariant::ITS_TURN, detail);
+            }
+            (Answer::LaunchFailed(_), Some(begun)) => {
+                // What was under way when the first failed could not know.
+                if config.failing.first().is_none_or(|first| begun >= *first) {
+                    config.failing.push(now);
+                }
+                config.failing.retain(|at| *at + std::time::Duration::from_secs(60) > now);
+                let failed = config.failing.len();
+                if failed > HANDFUL {
+                    let detail = format!("{failed} launches of pool {pool} failed within a minute");
+                    self.violated(invariant::FEW_FAILURES, detail);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Judges an adoption: a runner of which nothing was left does not come back.
     pub fn judge_adoption(&mut self, name: &RunnerName) {
         let gone = !self.vms.contains_key(name) && !self.registrations.contains_key(name);
@@ -364,6 +391,8 @@ impl World {
     }
 }
 
+/// So many launches may fail within a minute one after the other.
+const HANDFUL: usize = 9;
 /// So many good looks in a row are rest.
 const GOOD_LOOKS: u32 = 5;
 /// Minutes after which a quiet world must have converged: a job that never ends meets its limit of

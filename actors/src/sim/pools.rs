@@ -8,6 +8,7 @@ use crate::{
     event::DrainReason,
     invariant::{self, Broken},
     pool::plan,
+    port::Doors,
     runner::Event,
     scaler,
 };
@@ -106,13 +107,13 @@ impl World {
     fn plan_now(&mut self, pool: usize) {
         let now = self.now;
         let (epoch, mutant) = (self.epoch, self.mutant);
-        let Some(shell) = self.process.as_mut().and_then(|process| process.pools.get_mut(pool))
-        else {
-            return;
-        };
+        let Some(process) = &mut self.process else { return };
+        let doors = process.doors(now);
+        let Some(shell) = process.pools.get_mut(pool) else { return };
         let live = shell.roster.live();
         let target = shell.target.over(live);
-        let mut plan = plan(target, &shell.roster, &shell.policy, now);
+        let doors = if mutant == Some(Mutant::OpenDoors) { Doors::default() } else { doors };
+        let mut plan = plan(target, &shell.roster, &shell.policy, &doors, now);
         let mut broken = invariant::plan(&plan, &shell.roster, &shell.policy);
         let shrinks = plan.drain.iter().any(|(_, reason)| *reason == DrainReason::Shrink);
         if shrinks && !shell.heard && live <= shell.policy.max {
@@ -121,6 +122,9 @@ impl World {
         }
         if mutant == Some(Mutant::ForgetMax) && shell.roster.cloud_seen.is_some() {
             plan.create = target.saturating_sub(live);
+        }
+        if mutant == Some(Mutant::Crowds) && plan.create > 0 {
+            plan.create = target.min(shell.policy.max - shell.roster.vms()).saturating_sub(live);
         }
         let replan = plan.again_at.filter(|at| shell.replan_at != Some(*at));
         if replan.is_some() {

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Mutant, calls::Grounds, happening::Happening, judge::Evidence, mutants, world::World};
+use super::{
+    Mutant, calls::Grounds, happening::Happening, judge::Evidence, mutants, sweep::Listed,
+    world::World,
+};
 use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
     name::RunnerName,
     pool::{Policy, Roster},
-    port::{Change, Deletion, StandDown, Time},
+    port::{Change, Deletion, Door, Doors, ErrorClass, Stage, StandDown, Time},
     runner::{Answer, Effect, Event, State},
     scaler::Target,
 };
@@ -22,6 +25,11 @@ pub(super) struct Process {
     pub buried: BTreeSet<RunnerName>,
     /// When each runner of this process ended.
     pub ended: BTreeMap<RunnerName, Time>,
+    /// How the listings of the cloud and of the forge go.
+    pub cloud: Listed,
+    pub forge: Listed,
+    /// What the forge's client knows of a limit: until when it asks for no registration.
+    pub limited: Option<Time>,
 }
 
 /// A pool's actor and its scaler's.
@@ -69,6 +77,11 @@ impl Process {
         self.runners.get(name).map(|runner| runner.state.phase())
     }
 
+    /// Since when a runner is in its state.
+    pub fn since(&self, name: &RunnerName) -> Option<Time> {
+        self.runners.get(name).map(|runner| runner.state.since())
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
         self.runners.keys()
     }
@@ -84,6 +97,13 @@ impl Process {
 
     pub fn expects_change(&self) -> bool {
         self.pools.iter().any(|pool| pool.roster.expects_change())
+    }
+
+    /// What the doors of forge and cloud let through.
+    pub fn doors(&self, now: Time) -> Doors {
+        let limited = self.limited.filter(|until| now < *until);
+        let forge = limited.map_or_else(Door::open, |until| Door::shut(until, "the forge says so"));
+        Doors { forge, ..Doors::default() }
     }
 
     pub fn is_op(&self, name: &RunnerName, op: u64) -> bool {
@@ -111,8 +131,15 @@ impl World {
             })
             .collect();
         let runners = BTreeMap::new();
-        self.process =
-            Some(Process { pools, runners, buried: BTreeSet::new(), ended: BTreeMap::new() });
+        self.process = Some(Process {
+            pools,
+            runners,
+            buried: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            cloud: Listed::default(),
+            forge: Listed::default(),
+            limited: None,
+        });
         let epoch = self.epoch;
         self.note(|| format!("process {epoch} starts"));
         self.after(0.1, Happening::SweepBegins { epoch });
@@ -149,6 +176,10 @@ impl World {
         let name = RunnerName::new(&self.fleet, &config.name, token);
         let (state, effects) = State::start(self.now, &config.believed);
         self.counters.launches += 1;
+        let now = self.now;
+        if let Some(config) = self.pools.get_mut(pool) {
+            config.launched_at = Some(now);
+        }
         self.seat(pool, &name, state);
         self.judge_launch(pool);
         self.do_effects(&name, &effects);
@@ -219,7 +250,7 @@ impl World {
         }
         let pool = runner.pool;
         let before = Before::of(&runner.state, &event, now);
-        let (phase, held) = (runner.state.phase(), runner.state.holds_vm());
+        let phase = runner.state.phase();
         let words = (traces && !matches!(event, Event::Observed(_))).then(|| event.words());
         let gone = State::Deleted { since: now, reason: DrainReason::Orphan };
         let old = std::mem::replace(&mut runner.state, gone);
@@ -230,7 +261,7 @@ impl World {
             effects.extend_from_within(..);
         }
         let after = state.phase();
-        let changed = (phase, held) != (after, state.holds_vm());
+        let changed = phase != after || was.weighs() != state.weighs();
         if phase != Phase::Draining && after == Phase::Draining {
             runner.evidence.drain_began(now);
             self.counters.drains += 1;
@@ -391,6 +422,15 @@ impl World {
             return;
         }
         runner.op = None;
+        let pool = runner.pool;
+        if let Answer::LaunchFailed(failure) = &answer
+            && let (Stage::Forge, false, ErrorClass::RateLimited { until }) =
+                (failure.stage, failure.error.local, failure.error.class)
+            && let Some(process) = &mut self.process
+        {
+            process.limited = Some(until);
+        }
+        self.judge_answer(pool, name, &answer);
         let answer = match (self.mutant, answer) {
             (Some(Mutant::BlindShrink), Answer::StoodDown(Ok(_))) => {
                 Answer::StoodDown(Ok(StandDown::StandingDown))

@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::Rng;
 
-use super::{happening::Happening, world::World};
+use super::{Mutant, happening::Happening, outages::Outage, world::World};
 use crate::{
     name::RunnerName,
     pool::Survey,
-    port::{Listing, Registration, Time, Vm},
+    port::{ErrorClass, Listing, PortError, Registration, Time, Vm},
     runner::Event,
+    sweep::{self, Cadence, Expectation, Means},
 };
 
 /// The last listings, for the stale ones, and what was left out of them.
@@ -28,20 +29,51 @@ pub(super) struct Snapshots {
     missed_again: BTreeSet<RunnerName>,
 }
 
+/// How the listings of one side go, as the loop that lists it knows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Listed {
+    /// How many failed in a row.
+    failures: u32,
+}
+
+impl Listed {
+    /// Another one went well or not. Whether the side is back by it.
+    fn listed(&mut self, well: bool) -> bool {
+        let failures = if well { 0 } else { self.failures.saturating_add(1) };
+        std::mem::replace(&mut self.failures, failures) > 0 && well
+    }
+}
+
 impl World {
     /// Takes the snapshots; they arrive some seconds later.
     pub fn sweep_begins(&mut self, epoch: u32) {
         if epoch != self.epoch || self.process.is_none() {
             return;
         }
-        let survey = Survey { vms: self.list_vms(), registrations: self.list_registrations() };
-        let slow = self.chance(0.05);
-        self.between(0.3, if slow { 30.0 } else { 4.0 }, Happening::SweepEnds { epoch, survey });
+        let mut survey = Survey {
+            vms: self.list_vms(),
+            registrations: self.list_registrations(),
+            ..Survey::default()
+        };
+        if let Some(process) = &mut self.process {
+            let hears = self.mutant != Some(Mutant::DeafToSigns);
+            survey.cloud_back = process.cloud.listed(survey.vms.is_some()) && hears;
+            survey.forge_back = process.forge.listed(survey.registrations.is_some()) && hears;
+        }
+        let most = match self.chance(0.05) {
+            _ if self.strict => 0.5,
+            true => 30.0,
+            false => 4.0,
+        };
+        let hangs = self.outages.until(Outage::CloudHangs, self.now);
+        let held = hangs.map_or(0.0, |until| (until - self.now).as_seconds_f64());
+        self.between(held + 0.3, held + most, Happening::SweepEnds { epoch, survey });
     }
 
     fn list_vms(&mut self) -> Option<Arc<Listing<Vm>>> {
         self.counters.cloud_calls += 1;
-        if self.chance(self.faults.listing_fails) {
+        let away = self.outages.until(Outage::CloudAway, self.now).is_some();
+        if away || self.chance(self.faults.listing_fails) {
             self.note(|| "listing: fails".to_owned());
             return None;
         }
@@ -71,7 +103,8 @@ impl World {
 
     fn list_registrations(&mut self) -> Option<Arc<Listing<Registration>>> {
         self.counters.forge_calls += 1;
-        if self.chance(self.faults.listing_fails) {
+        let away = self.outages.until(Outage::ForgeAway, self.now).is_some();
+        if away || self.chance(self.faults.listing_fails) {
             self.note(|| "listing: fails".to_owned());
             return None;
         }
@@ -181,7 +214,17 @@ impl World {
             }
             self.plan_pool(pool);
         }
-        let soon = self.process.as_ref().is_some_and(|process| process.expects_change());
-        self.after(if soon { 10.0 } else { 60.0 }, Happening::SweepBegins { epoch });
+        let Some(process) = &self.process else { return };
+        let expectation = match process.expects_change() {
+            true => Expectation::Changing,
+            false => Expectation::Quiet,
+        };
+        let cadence = Cadence { changing: Duration::from_secs(10), ..Cadence::FORGE };
+        let error = PortError::certain(ErrorClass::Transient, "it was not listed");
+        let due = match process.cloud.failures.max(process.forge.failures) {
+            0 => now + sweep::pause(expectation, Means::Enough, &cadence),
+            failures => sweep::after_failure(&error, failures, expectation, &cadence, now),
+        };
+        self.at(due, Happening::SweepBegins { epoch });
     }
 }

@@ -14,6 +14,7 @@ use super::{
     forge::{TrueJob, TrueRegistration},
     happening::Happening,
     orders::Slot,
+    outages::Outages,
     shell::Process,
     sweep::Snapshots,
 };
@@ -65,6 +66,10 @@ pub(super) struct Pool {
     /// What is known of it all the same; never `Exact`.
     pub known: Option<Sure>,
     pub shape: u32,
+    /// When launches failed since one went well, within a minute.
+    pub failing: Vec<Time>,
+    /// When its last launch was decided.
+    pub launched_at: Option<Time>,
     /// Whether its VMs are gone once their guests power off.
     pub vanishes: bool,
 }
@@ -85,6 +90,10 @@ pub(super) struct World {
     pub process: Option<Process>,
     pub epoch: u32,
     pub snapshots: Snapshots,
+    pub outages: Outages,
+    /// Whether nothing but outages is wrong with this world, and its calls are quick: then it is judged how
+    /// soon they are over for the fleet.
+    pub strict: bool,
     /// The newest order for each guest; the process's own, lost with it.
     pub hub: BTreeMap<RunnerName, Slot>,
     pub foreign: BTreeSet<RunnerName>,
@@ -161,6 +170,8 @@ impl World {
             process: None,
             epoch: 0,
             snapshots: Snapshots::default(),
+            outages: Outages::default(),
+            strict: faults.are_outages(),
             hub: BTreeMap::new(),
             foreign: BTreeSet::new(),
             calm_since: None,
@@ -221,6 +232,7 @@ impl World {
             Happening::Crash => self.crash(),
             Happening::Start => self.start_process(),
             Happening::Calm => self.calm(),
+            Happening::Returned { since, all } => self.returned(since, all),
             Happening::Look => self.look(),
             Happening::Built(name) => self.built(&name),
             Happening::Appears { name, epoch, late } => self.make_vm(&name, epoch, late),
@@ -403,6 +415,8 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
         unknown_until: None,
         known: None,
         shape: 0,
+        failing: Vec::new(),
+        launched_at: None,
         vanishes: rng.random_bool(0.5),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
-use super::{Cadence, Expectation, Means, after_failure, pause};
+use super::{Cadence, Expectation, Means, after_failure, beside, pause};
 use crate::{
     event::{FleetEvent, SharedModel},
     pool::actor::Stir,
-    port::{Clock, Listing, Observer, PortError, PortStatus, Time},
+    port::{Clock, ErrorClass, Listing, Observer, PortError, PortStatus, Time},
     sight::{Side, Sight},
 };
 
@@ -46,12 +46,12 @@ impl Sweeper {
         self.model.ports.insert(name.clone(), status());
     }
 
-    /// Lists for ever: `list` asks, `deliver` hands out and tells what may be spent on the next one,
-    /// `expect` tells how soon it is wanted.
+    /// Lists for ever: `list` asks, `deliver` hands out, together with whether the side is back after a
+    /// failure, and tells what may be spent on the next one, `expect` tells how soon it is wanted.
     pub(crate) async fn run<T, F>(
         mut self,
         list: impl Fn() -> F,
-        mut deliver: impl FnMut(Arc<Listing<T>>) -> Means,
+        mut deliver: impl FnMut(Arc<Listing<T>>, bool) -> Means,
         expect: impl Fn() -> Expectation,
     ) where
         F: Future<Output = Result<Listing<T>, PortError>> + Send + 'static,
@@ -59,55 +59,51 @@ impl Sweeper {
     {
         let mut failures = 0;
         let mut means = Means::Enough;
+        let mut usual = Duration::ZERO;
         self.tell(self.clock.now(), |_| {});
         loop {
             let urgent = self.stir.borrow_and_update().at_once;
-            let swept = match tokio::time::timeout(SWEEP_LIMIT, self.io.spawn(list())).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_panic)) => Err(PortError::certain(
-                    crate::port::ErrorClass::Transient,
-                    format!("could not list {}: the adapter failed", self.side),
-                )),
-                Err(_elapsed) => Err(PortError::certain(
-                    crate::port::ErrorClass::Transient,
-                    format!(
-                        "could not list {}: no answer in {} s",
-                        self.side,
-                        SWEEP_LIMIT.as_secs()
-                    ),
-                )),
-            };
+            let begun = tokio::time::Instant::now();
+            let swept = self.list(&list, usual).await;
             let now = self.clock.now();
-            let mut due = match swept {
+            let mut failed = None;
+            let mut due: Option<Time> = match swept {
                 Ok(listing) => {
-                    failures = 0;
+                    let back = std::mem::take(&mut failures) > 0;
+                    usual = begun.elapsed();
                     if !listing.complete {
                         tracing::warn!(side = %self.side, faults = ?listing.faults, "a listing is partial");
                     }
                     self.tell(now, |sight| {
                         sight.listed(listing.complete, listing.as_of, &listing.faults);
                     });
-                    means = deliver(Arc::new(listing));
+                    means = deliver(Arc::new(listing), back);
                     None
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(side = %self.side, failures, %error, "a listing failed");
-                    let due = after_failure(&error, failures, &self.cadence, now);
+                    let due = after_failure(&error, failures, expect(), &self.cadence, now);
                     self.tell(now, |sight| sight.failed(&error, due, now));
-                    self.observer.observe(&FleetEvent::Fault {
-                        at: now,
-                        pool: None,
-                        runner: None,
-                        error,
-                    });
-                    Some(due)
+                    if !error.local && is_worth_a_line(failures) {
+                        tracing::warn!(side = %self.side, failures, %error, "a listing failed");
+                        self.observer.observe(&FleetEvent::Fault {
+                            at: now,
+                            pool: None,
+                            runner: None,
+                            error: error.clone(),
+                        });
+                    }
+                    failed = Some(error);
+                    None
                 }
             };
             // The pause is measured from here and recomputed whenever something stirs, so that a
             // plan made during a long pause shortens it.
             loop {
-                let at = due.unwrap_or_else(|| now + pause(expect(), means, &self.cadence));
+                let at = due.unwrap_or_else(|| match &failed {
+                    Some(error) => after_failure(error, failures, expect(), &self.cadence, now),
+                    None => now + pause(expect(), means, &self.cadence),
+                });
                 let wait = (at - self.clock.now()).to_std().unwrap_or_default();
                 if wait.is_zero() {
                     break;
@@ -127,4 +123,63 @@ impl Sweeper {
             }
         }
     }
+
+    /// One listing. Where it takes far longer than the last good one did, others are begun beside it, and the
+    /// first good one counts: what hangs together with its side may hang on when that is back. The first is
+    /// left its time, in case the side has only grown slow; the others follow each other.
+    async fn list<T, F>(
+        &self,
+        list: &impl Fn() -> F,
+        usual: Duration,
+    ) -> Result<Listing<T>, PortError>
+    where
+        F: Future<Output = Result<Listing<T>, PortError>> + Send + 'static,
+        T: Send + Sync + 'static,
+    {
+        let failed = |what: String| {
+            PortError::certain(
+                ErrorClass::Transient,
+                format!("could not list {}: {what}", self.side),
+            )
+        };
+        let pause = beside(usual, &self.cadence);
+        let mut first = self.io.spawn(list());
+        // What is dropped is ended.
+        let mut others = JoinSet::new();
+        let mut asked = 1;
+        let limit = tokio::time::sleep(SWEEP_LIMIT);
+        tokio::pin!(limit);
+        let mut next = tokio::time::interval_at(tokio::time::Instant::now() + pause, pause);
+        let outcome = loop {
+            tokio::select! {
+                done = &mut first => break done,
+                Some(done) = others.join_next() => {
+                    if let Ok(Ok(listing)) = done {
+                        first.abort();
+                        return Ok(listing);
+                    }
+                }
+                _ = next.tick() => {
+                    asked += 1;
+                    if asked % BESIDE == 0 {
+                        others.abort_all();
+                    }
+                    others.spawn_on(list(), &self.io);
+                }
+                () = &mut limit => {
+                    first.abort();
+                    return Err(failed(format!("no answer in {} s", SWEEP_LIMIT.as_secs())));
+                }
+            }
+        };
+        outcome.unwrap_or_else(|_panic| Err(failed("the adapter failed".to_owned())))
+    }
+}
+
+/// How many listings beside one that hangs before the older ones are given up.
+const BESIDE: u32 = 3;
+
+/// A side that is away for long is told of ever more rarely.
+fn is_worth_a_line(failures: u32) -> bool {
+    failures <= 3 || failures.is_power_of_two()
 }

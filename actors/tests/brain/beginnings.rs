@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::RegistrationId,
-    port::{ErrorClass, Registration, VmStatus},
+    port::{ErrorClass, Registration, Stage, VmStatus},
     runner::{
         Answer, Effect, Event, LaunchFailure, Report, Sighting, State, Step, Told, adopt, revive,
     },
@@ -19,6 +19,7 @@ fn a_launch_that_fails_for_good_under_a_look_up_waits_for_no_answer() {
     let asked = run(launched(), events);
     assert!(asked.known().unwrap().in_flight.is_some());
     let failed = Event::Answered(Answer::LaunchFailed(LaunchFailure {
+        stage: Stage::Cloud,
         error: no_answer(),
         vm_possible: false,
         registration_possible: false,

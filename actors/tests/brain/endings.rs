@@ -7,7 +7,8 @@ use runner_fleet_actors::{
     name::{RegistrationId, RunnerName, VmId},
     pool::{Policy, Roster, Survey, plan},
     port::{
-        Change, Deletion, ErrorClass, Finding, Listing, PortError, Registration, Time, Vm, VmStatus,
+        Change, Deletion, Doors, ErrorClass, Finding, Listing, PortError, Registration, Stage,
+        Time, Vm, VmStatus,
     },
     runner::{
         Answer, Effect, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State,
@@ -167,7 +168,11 @@ fn pool_of(many: u64) -> Roster {
 }
 
 fn survey(roster: &mut Roster, second: u64) {
-    let whole = Survey { vms: Some(listing(second)), registrations: Some(listing(second)) };
+    let whole = Survey {
+        vms: Some(listing(second)),
+        registrations: Some(listing(second)),
+        ..Survey::default()
+    };
     let _nobody = roster.survey(&"linux".parse().unwrap(), &whole, at(second));
 }
 
@@ -188,17 +193,25 @@ fn boots_that_fail_together_count_once_and_are_followed_by_one_probe() {
     for number in 0..5 {
         roster.transitioned(&name(number), failed_boot(), at(60 + 10 * number));
     }
-    assert_eq!(roster.failures.in_a_row, 1, "they were launched before the first of them failed");
-    let held = plan(5, &roster, &POLICY, at(61));
+    assert_eq!(
+        roster.failures.longest().map(|hold| hold.waves),
+        Some(1),
+        "they were launched before the first of them failed"
+    );
+    let held = plan(5, &roster, &POLICY, &Doors::default(), at(61));
     assert_eq!(held.create, 0, "{held:?}");
-    let later = plan(5, &roster, &POLICY, at(200));
+    let later = plan(5, &roster, &POLICY, &Doors::default(), at(200));
     assert_eq!(later.create, 1, "{later:?}");
     roster.transitioned(&name(9), State::start(at(200), &limits()).0, at(200));
     roster.transitioned(&name(9), registering(), at(240));
-    let open = plan(5, &roster, &POLICY, at(300));
+    let open = plan(5, &roster, &POLICY, &Doors::default(), at(300));
     assert_eq!(open.create, 0, "a VM that runs proves nothing: {open:?}");
     roster.transitioned(&name(9), idle(), at(310));
-    assert_eq!(plan(5, &roster, &POLICY, at(310)).create, 4, "a runner that is online does");
+    assert_eq!(
+        plan(5, &roster, &POLICY, &Doors::default(), at(310)).create,
+        4,
+        "a runner that is online does"
+    );
 }
 
 #[test]
@@ -206,7 +219,7 @@ fn boots_that_fail_again_and_again_are_tried_ever_less_often() {
     let mut roster = pool_of(0);
     let (mut now, mut tried) = (100, 0);
     while now < 100 + 4 * 3600 {
-        if plan(1, &roster, &POLICY, at(now)).create > 0 {
+        if plan(1, &roster, &POLICY, &Doors::default(), at(now)).create > 0 {
             tried += 1;
             roster.transitioned(&name(tried), State::start(at(now), &limits()).0, at(now));
             roster.transitioned(&name(tried), registering(), at(now + 30));
@@ -233,7 +246,7 @@ fn a_runner_is_counted_as_lost_once() {
 #[test]
 fn a_pool_knows_its_busy_runners_once_each_has_judged_a_listing_of_both_sides() {
     let mut roster = Roster::default();
-    let clouds = Survey { vms: Some(listing(10)), registrations: None };
+    let clouds = Survey { vms: Some(listing(10)), registrations: None, ..Survey::default() };
     let _nobody = roster.survey(&"linux".parse().unwrap(), &clouds, at(10));
     assert!(!roster.occupancy_known());
     survey(&mut roster, 20);
@@ -366,6 +379,7 @@ fn a_finished_guest_that_powers_off_is_deleted_without_more_proof() {
 /// Its create failed, and may have made a VM all the same.
 fn unsure() -> State {
     let failed = Answer::LaunchFailed(LaunchFailure {
+        stage: Stage::Cloud,
         error: PortError::doubtful(ErrorClass::Transient, "503"),
         vm_possible: true,
         registration_possible: true,

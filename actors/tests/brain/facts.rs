@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    port::{ErrorClass, Finding, PortError, Registration, Time, Vm, VmStatus},
+    port::{ErrorClass, Finding, PortError, Registration, Stage, Time, Vm, VmStatus},
     runner::{
         Answer, Effect, Event, Hearsay, LaunchFailure, Limits, Observation, Report, Sighting,
         State, Step, adopt,
@@ -203,6 +203,7 @@ fn a_word_that_came_before_its_number_was_known_is_ours_once_the_number_is() {
     let hearsay = |state: &State| state.known().unwrap().hearsay.is_some();
     let launching = State::start(at(0), &limits()).0;
     let failed = Event::Answered(Answer::LaunchFailed(LaunchFailure {
+        stage: Stage::Cloud,
         error: PortError::doubtful(ErrorClass::Transient, "no answer"),
         vm_possible: true,
         registration_possible: true,
@@ -418,6 +419,7 @@ fn a_launch_that_left_no_vm_failed_with_what_the_cloud_said_last() {
         }
         let answer = match class {
             Some(class) => Event::Answered(Answer::LaunchFailed(LaunchFailure {
+                stage: Stage::Cloud,
                 error: PortError::doubtful(class, "no answer"),
                 vm_possible: true,
                 registration_possible: true,

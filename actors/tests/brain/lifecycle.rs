@@ -8,7 +8,7 @@ use std::time::Duration;
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase, Phase::*},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Deletion, ErrorClass, PortError, Registration, StandDown, Time, Vm, VmStatus},
+    port::{Deletion, ErrorClass, PortError, Registration, Stage, StandDown, Time, Vm, VmStatus},
     runner::{
         Answer, Effect, Effect::*, Event, LaunchFailure, Limits, Observation, Report, Sighting,
         State, Step, adopt,
@@ -83,6 +83,7 @@ fn refused() -> PortError {
 
 fn failure(vm_possible: bool) -> Answer {
     Answer::LaunchFailed(LaunchFailure {
+        stage: Stage::Cloud,
         error: PortError::certain(ErrorClass::Quota, "no quota"),
         vm_possible,
         registration_possible: true,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_fleet_actors::{
     event::{DrainReason, Job, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Deletion, Registration, Time, Vm, VmStatus},
+    port::{Deletion, Registration, Stage, Time, Vm, VmStatus},
     runner::{Answer, Effect, Event, Limits, Observation, Sighting, State, adopt},
 };
 
@@ -106,6 +106,7 @@ fn a_launch_takes_half_a_minute_to_show() {
 #[test]
 fn a_launch_that_failed_and_may_have_made_a_vm_blinds_as_well() {
     let failure = runner_fleet_actors::runner::LaunchFailure {
+        stage: Stage::Cloud,
         error: runner_fleet_actors::port::PortError::doubtful(
             runner_fleet_actors::port::ErrorClass::Transient,
             "503",

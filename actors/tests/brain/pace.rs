@@ -9,14 +9,14 @@ use runner_fleet_actors::{
     port::{ErrorClass, PortError, Time},
     scaler::{self, Target},
     supervision::{Intensity, Restart, decide, forget_old},
-    sweep::{Cadence, Expectation, Means, after_failure, expectation, pause},
+    sweep::{Cadence, Expectation, Means, after_failure, beside, expectation, pause},
 };
 
 fn at(seconds: u64) -> Time {
     Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
 }
 
-fn seconds(seconds: u64) -> Duration {
+const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -37,6 +37,7 @@ fn pool(counts: Counts, target: u32) -> PoolSnapshot {
         launches_held_until: None,
         launch_failures: 0,
         last_error: None,
+        holds: Vec::new(),
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         retiring: false,
@@ -69,34 +70,63 @@ fn a_change_is_expected_while_runners_come_or_go_or_are_not_as_many_as_wanted() 
     assert_eq!(expectation(&unseen), Expectation::Changing);
 }
 
+const CADENCE: Cadence =
+    Cadence { changing: seconds(8), working: seconds(20), quiet: seconds(60), away: seconds(2) };
+
 #[test]
 fn the_next_look_is_as_soon_as_what_is_expected_and_what_it_may_cost() {
-    let cadence = Cadence { changing: seconds(8), working: seconds(20), quiet: seconds(60) };
-    let after = |expected, means| pause(expected, means, &cadence);
+    let after = |expected, means| pause(expected, means, &CADENCE);
     assert_eq!(after(Expectation::Changing, Means::Enough), seconds(8));
     assert_eq!(after(Expectation::Working, Means::Enough), seconds(20));
     assert_eq!(after(Expectation::Quiet, Means::Enough), seconds(60));
     assert_eq!(after(Expectation::Changing, Means::Spent), seconds(60));
     assert_eq!(after(Expectation::Working, Means::Spent), seconds(60));
-    let fast = Cadence { changing: seconds(2), working: seconds(5), quiet: seconds(15) };
-    assert_eq!(cadence.faster(4), fast);
-    assert_eq!(cadence.faster(0), cadence, "no factor is none");
+    let fast = Cadence {
+        changing: seconds(2),
+        working: seconds(5),
+        quiet: seconds(15),
+        away: Duration::from_millis(500),
+    };
+    assert_eq!(CADENCE.faster(4), fast);
+    assert_eq!(CADENCE.faster(0), CADENCE, "no factor is none");
 }
 
 #[test]
-fn a_listing_that_failed_is_tried_again_later_and_later_and_when_a_limit_ends() {
-    let cadence = Cadence { changing: seconds(8), working: seconds(20), quiet: seconds(60) };
-    let again = |class, failures| {
-        let error = PortError::certain(class, "it failed");
-        after_failure(&error, failures, &cadence, at(0))
+fn a_side_that_is_away_is_asked_every_other_second_while_something_is_awaited() {
+    let error = PortError::certain(ErrorClass::Transient, "502");
+    let again =
+        |expectation, failures| after_failure(&error, failures, expectation, &CADENCE, at(0));
+    for failures in [1, 9, u32::MAX] {
+        assert_eq!(again(Expectation::Changing, failures), at(2));
+    }
+    for calm in [Expectation::Quiet, Expectation::Working] {
+        let (first, last) = (again(calm, 1), again(calm, 9));
+        assert!(first >= at(7) && first <= at(9), "{first}");
+        assert!(last >= at(52) && last <= at(60), "{last}");
+    }
+}
+
+#[test]
+fn who_is_refused_or_limited_is_not_asked_so_often() {
+    let again = |error: &PortError, failures| {
+        after_failure(error, failures, Expectation::Changing, &CADENCE, at(0))
     };
-    let first = again(ErrorClass::Transient, 1);
-    assert!(first >= at(7) && first <= at(9), "{first}");
-    let last = again(ErrorClass::Transient, 9);
-    assert!(last >= at(52) && last <= at(60), "{last}");
-    assert_eq!(again(ErrorClass::RateLimited { until: at(1000) }, 1), at(1000));
-    let far = again(ErrorClass::RateLimited { until: at(90_000) }, 1);
-    assert_eq!(far, at(3600), "anything beyond an hour is a clock that disagrees");
+    let refused = PortError::certain(ErrorClass::Auth, "401");
+    assert!(again(&refused, 9) >= at(52));
+    let limited = |until| PortError::certain(ErrorClass::RateLimited { until: at(until) }, "429");
+    assert_eq!(again(&limited(1000), 1), at(1000));
+    assert_eq!(again(&limited(90_000), 1), at(3600), "anything beyond is a clock that disagrees");
+    let here = PortError::held_back(at(5), "left alone");
+    assert_eq!(again(&here, 9), at(5), "nobody was asked, so that it is no failure");
+    let over = PortError::held_back(at(0), "left alone");
+    assert!(again(&over, 1) > at(0));
+}
+
+#[test]
+fn another_listing_is_begun_beside_one_that_takes_far_longer_than_usual() {
+    assert_eq!(beside(Duration::ZERO, &CADENCE), seconds(3));
+    assert_eq!(beside(seconds(1), &CADENCE), seconds(3));
+    assert_eq!(beside(seconds(40), &CADENCE), seconds(120));
 }
 
 #[test]

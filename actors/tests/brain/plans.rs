@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{DrainReason, Job, Phase},
+    event::{DrainReason, Job},
     name::{RunnerName, VmId},
     pool::{self, Plan, Policy, Roster},
-    port::{ErrorClass, PortError, Time},
+    port::{Doors, ErrorClass, PortError, Stage, Time},
     runner::{Answer, Event, Known, LaunchFailure, Limits, State},
 };
 
@@ -61,7 +61,7 @@ fn roster(states: impl IntoIterator<Item = State>) -> Roster {
 
 /// What is planned at second 100.
 fn plan(target: u32, roster: &Roster, policy: &Policy) -> Plan {
-    pool::plan(target, roster, policy, at(100))
+    pool::plan(target, roster, policy, &Doors::default(), at(100))
 }
 
 fn drained(plan: &Plan) -> Vec<RunnerName> {
@@ -99,49 +99,6 @@ fn nothing_is_made_before_the_cloud_was_seen_whole() {
     assert_eq!(plan(1, &unseen, &policy(9)), Plan::default(), "there is nothing to wait for");
 }
 
-/// Launches that failed, the last one with this.
-fn failing(mut roster: Roster, in_a_row: u32, class: ErrorClass, until: u64) -> Roster {
-    roster.failures.in_a_row = in_a_row;
-    roster.failures.held_until = Some(at(until));
-    roster.failures.last = Some(PortError::certain(class, "it failed"));
-    roster
-}
-
-#[test]
-fn failed_launches_hold_the_pool_and_it_looks_again_when_the_hold_ends() {
-    let held = plan(3, &failing(roster([idle()]), 3, ErrorClass::Quota, 101), &policy(9));
-    let why = "2 launches held until 08:01:41Z: 3 failed in a row (quota)";
-    assert_eq!((held.create, held.because), (0, vec![why.to_owned()]));
-    assert_eq!(held.again_at, Some(at(101)));
-    let full = failing(roster([draining(DrainReason::Shrink)]), 3, ErrorClass::Quota, 101);
-    let full = plan(1, &full, &policy(1));
-    assert_eq!((full.because.len(), full.again_at), (1, None), "there is no room in any case");
-}
-
-#[test]
-fn after_a_hold_one_launch_probes_before_the_others_follow() {
-    let probes = plan(3, &failing(roster([idle()]), 3, ErrorClass::Quota, 100), &policy(9));
-    let why = "after 3 failed launches (quota) one launch probes before the others follow";
-    let made = "1 created toward 3, 1 there";
-    assert_eq!((probes.create, probes.because), (1, vec![why.to_owned(), made.to_owned()]));
-    let under_way = failing(roster([idle(), creating()]), 3, ErrorClass::Quota, 100);
-    let waits = plan(3, &under_way, &policy(9));
-    assert_eq!((waits.create, waits.because), (0, vec![why.to_owned()]));
-}
-
-#[test]
-fn a_single_hiccup_is_not_probed() {
-    let again = |class, boots| {
-        let mut roster = failing(roster([]), 1, class, 100);
-        roster.failures.boots = boots;
-        plan(3, &roster, &policy(9)).create
-    };
-    assert_eq!(again(ErrorClass::Transient, false), 3);
-    assert_eq!(again(ErrorClass::RateLimited { until: at(50) }, false), 3);
-    assert_eq!(again(ErrorClass::Transient, true), 1, "a VM that does not boot is none");
-    assert_eq!(again(ErrorClass::Auth, false), 1);
-}
-
 #[test]
 fn a_shrink_takes_the_oldest_idle_runners_and_never_a_busy_one() {
     let three = roster([busy(), idle(), idle(), idle(), creating()]);
@@ -165,13 +122,13 @@ fn who_was_asked_to_drain_is_not_asked_again_for_half_a_minute() {
     let drained_at = |second| {
         let mut two = two.clone();
         (two.cloud_seen, two.forge_seen) = (Some(at(second)), Some(at(second)));
-        drained(&pool::plan(1, &two, &policy(9), at(second)))
+        drained(&pool::plan(1, &two, &policy(9), &Doors::default(), at(second)))
     };
     assert_eq!(drained_at(100), [name(2)]);
     assert_eq!(drained_at(129), [name(2)]);
     assert_eq!(drained_at(130), [name(1)], "its answer was lost");
     two.transitioned(&name(1), idle(), at(101));
-    let again = drained(&pool::plan(1, &two, &policy(9), at(101)));
+    let again = drained(&pool::plan(1, &two, &policy(9), &Doors::default(), at(101)));
     assert_eq!(again, [name(1)], "it has answered, and is idle");
 }
 
@@ -180,7 +137,7 @@ fn a_shrink_waits_while_either_side_is_in_doubt() {
     let waits = |change: fn(&mut Roster), second| {
         let mut two = roster([idle(), idle()]);
         change(&mut two);
-        let plan = pool::plan(1, &two, &policy(9), at(second));
+        let plan = pool::plan(1, &two, &policy(9), &Doors::default(), at(second));
         (!plan.drain.is_empty(), plan.because.concat())
     };
     let ok = |_: &mut Roster| {};
@@ -246,8 +203,16 @@ fn who_comes_in_and_who_goes_out_count_for_the_pace_of_a_replacement() {
 
 #[test]
 fn nobody_is_replaced_while_launches_fail_or_a_side_is_in_doubt_or_too_many_are_there() {
-    let mut fails = roster([of_shape("old")]);
-    fails.failures.in_a_row = 1;
+    let mut fails = roster([of_shape("old"), creating()]);
+    let failed = Answer::LaunchFailed(LaunchFailure {
+        error: PortError::certain(ErrorClass::Quota, "no"),
+        stage: Stage::Cloud,
+        vm_possible: false,
+        registration_possible: false,
+        registration: None,
+    });
+    let failed = creating().next(Event::Answered(failed), at(50), &Limits::default()).0;
+    fails.transitioned(&name(2), failed, at(50));
     let step = "1 outdated, replaced step by step";
     assert_eq!(replacing(1, &fails, 1).because, [step]);
     let mut doubtful = roster([of_shape("old")]);
@@ -257,30 +222,4 @@ fn nobody_is_replaced_while_launches_fail_or_a_side_is_in_doubt_or_too_many_are_
     assert_eq!((waits.drain, waits.because), (vec![], vec![why.to_owned()]));
     let shrunk = replacing(1, &roster([of_shape("old"), of_shape("old")]), 1);
     assert_eq!(shrunk.drain, [(name(1), DrainReason::Shrink)], "a shrink alone");
-}
-
-#[test]
-fn launches_that_fail_together_count_once_and_a_runner_online_ends_the_hold() {
-    let failed = |class| {
-        let answer = Answer::LaunchFailed(LaunchFailure {
-            error: PortError::certain(class, "no"),
-            vm_possible: false,
-            registration_possible: false,
-            registration: None,
-        });
-        creating().next(Event::Answered(answer), at(20), &Limits::default()).0
-    };
-    let mut three = roster([creating(), creating(), creating()]);
-    three.transitioned(&name(1), failed(ErrorClass::Quota), at(20));
-    three.transitioned(&name(2), failed(ErrorClass::Quota), at(21));
-    assert_eq!(three.failures.in_a_row, 1);
-    assert_eq!(three.failures.last.as_ref().map(|error| error.class), Some(ErrorClass::Quota));
-    let until = three.failures.held_until.unwrap();
-    assert!(until > at(32) && until < at(38), "15 s, spread: {until}");
-    three.transitioned(&name(4), creating(), at(60));
-    three.transitioned(&name(4), failed(ErrorClass::Quota), at(61));
-    assert_eq!(three.failures.in_a_row, 2, "that was decided after the first had failed");
-    three.transitioned(&name(3), idle(), at(62));
-    assert_eq!((three.failures.in_a_row, three.failures.held_until), (0, None));
-    assert_eq!(three.count(Phase::Idle), 1);
 }

@@ -11,8 +11,8 @@ use runner_fleet_actors::{
     name::{FleetId, PoolName, RegistrationId, RunnerName, Scope, VmId},
     pool::{self, Roster, Survey, plan},
     port::{
-        Deletion, ErrorClass, Finding, Listing, PortError, Registration, StandDown, Time, Vm,
-        VmStatus,
+        Deletion, Doors, ErrorClass, Finding, Listing, PortError, Registration, Stage, StandDown,
+        Time, Vm, VmStatus,
     },
     runner::{
         Answer, Effect, Event, LaunchFailure, Limits, Observation, Report, Sighting, State, adopt,
@@ -106,6 +106,7 @@ fn active() -> Vm {
 fn answer() -> impl Strategy<Value = Answer> {
     let failure = (error(), any::<bool>(), any::<bool>()).prop_map(|(error, vm, registration)| {
         Answer::LaunchFailed(LaunchFailure {
+            stage: if vm { Stage::Cloud } else { Stage::Forge },
             error,
             vm_possible: vm,
             registration_possible: registration,
@@ -352,7 +353,7 @@ proptest! {
         }
         let shape = outdated.then(|| "new".to_owned());
         let policy = pool::Policy { max, replace_at_once: 1, shape, retiring };
-        let first = plan(target, &roster, &policy, now);
+        let first = plan(target, &roster, &policy, &Doors::default(), now);
         prop_assert_eq!(invariant::plan(&first, &roster, &policy), vec![]);
         for token in 0..u64::from(first.create) {
             let (state, _) = State::start(now, &limits);
@@ -364,7 +365,7 @@ proptest! {
             prop_assert_eq!(state.phase(), Phase::Draining);
             roster.transitioned(name, state, now);
         }
-        let again = plan(target, &roster, &policy, now);
+        let again = plan(target, &roster, &policy, &Doors::default(), now);
         prop_assert_eq!((again.create, again.drain), (0, vec![]));
     }
 
@@ -459,6 +460,7 @@ fn seen_whole(now: Time) -> Roster {
             as_of: now,
             faults: vec![],
         })),
+        ..Survey::default()
     };
     roster.survey(&pool_name(), &survey, now);
     roster

@@ -1,14 +1,14 @@
 //! What a pool makes of its runners' transitions and of listings: places taken, names that nobody owns,
-//! lists that lack too much, and launches that fail.
+//! lists that lack too much.
 
 use std::{sync::Arc, time::Duration};
 
 use runner_fleet_actors::{
-    event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
+    event::{DrainReason, Job, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    pool::{Failures, Roster, Survey, Surveyed},
-    port::{ErrorClass, Listing, PortError, Registration, Time, Vm, VmStatus},
-    runner::{Answer, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State},
+    pool::{Roster, Survey, Surveyed},
+    port::{Listing, Registration, Time, Vm, VmStatus},
+    runner::{Event, Known, Limits, Observation, Sighting, State},
 };
 
 fn at(seconds: u64) -> Time {
@@ -29,10 +29,6 @@ fn idle() -> State {
 
 fn busy() -> State {
     State::Busy { since: at(0), job: Job::default(), known: known() }
-}
-
-fn creating() -> State {
-    State::start(at(0), &Limits::default()).0
 }
 
 fn registering() -> State {
@@ -80,7 +76,11 @@ fn survey(
     registrations: Option<Arc<Listing<Registration>>>,
     second: u64,
 ) -> Surveyed {
-    roster.survey(&"linux".parse().unwrap(), &Survey { vms, registrations }, at(second))
+    roster.survey(
+        &"linux".parse().unwrap(),
+        &Survey { vms, registrations, ..Survey::default() },
+        at(second),
+    )
 }
 
 fn adopted(surveyed: &Surveyed) -> Vec<RunnerName> {
@@ -277,166 +277,4 @@ fn one_that_a_whole_list_lacked_is_not_expected_of_the_next() {
     survey(&mut two, vms(&[1, 2], true, 20), forges(&[2], true, 20), 20);
     let seen = survey(&mut two, vms(&[1, 2], true, 30), forges(&[], true, 30), 30);
     assert_eq!(sightings(&seen), [(false, true); 2]);
-}
-
-fn launch_failed(class: ErrorClass) -> State {
-    let answer = Answer::LaunchFailed(LaunchFailure {
-        error: PortError::certain(class, "no"),
-        vm_possible: false,
-        registration_possible: false,
-        registration: None,
-    });
-    next(creating(), Event::Answered(answer), 20)
-}
-
-fn stopped(exit_code: i32) -> Event {
-    let end = JobEnd { exit_code: Some(exit_code), conclusion: None };
-    Event::Guest(Report::Stopped(end), GuestTimes::default())
-}
-
-/// A pool with one failure of this class, counted at second 20.
-fn failed_once(class: ErrorClass) -> Failures {
-    let mut failures = Failures::default();
-    failures.transitioned(&name(1), at(1), &creating(), &launch_failed(class), at(20));
-    assert_eq!(failures.in_a_row, 1);
-    failures
-}
-
-/// The same, after its VM ended before its runner was online.
-fn boot_failed_once() -> Failures {
-    let mut failures = Failures::default();
-    failures.transitioned(
-        &name(1),
-        at(1),
-        &registering(),
-        &next(registering(), stopped(1), 20),
-        at(20),
-    );
-    assert_eq!((failures.in_a_row, failures.boots), (1, true));
-    failures
-}
-
-#[test]
-fn each_way_in_which_a_launch_fails_is_one() {
-    let limits = Limits::default();
-    let online = State::Registering { since: at(0), known: Known { was_online: true, ..known() } };
-    let of = |before: State, after: State| {
-        let mut failures = Failures::default();
-        failures.transitioned(&name(1), at(1), &before, &after, at(2000));
-        let what = failures.last.map(|error| error.what.to_string()).unwrap_or_default();
-        (failures.in_a_row, failures.boots, what)
-    };
-    let overdue = |state: State, limit: Duration| {
-        let after = state.clone().next(Event::Tick, at(5) + limit, &limits).0;
-        of(state, after)
-    };
-    assert_eq!(of(creating(), launch_failed(ErrorClass::Quota)), (1, false, "no".into()));
-    let (count, boots, what) = overdue(creating(), limits.launch);
-    assert!(count == 1 && !boots && what.contains("launch limit"), "{what}");
-    let (count, boots, what) = overdue(registering(), limits.register);
-    assert!(count == 1 && boots && what.contains("register limit"), "{what}");
-    assert_eq!(overdue(online, limits.register).0, 0, "it was online");
-    let (count, boots, _) = of(registering(), next(registering(), stopped(1), 20));
-    assert!(count == 1 && boots);
-    assert_eq!(overdue(idle(), limits.idle).0, 0);
-    assert_eq!(of(idle(), draining()).0, 0);
-}
-
-#[test]
-fn a_wave_of_failures_is_what_was_launched_before_its_first_or_fails_while_it_holds() {
-    let until = failed_once(ErrorClass::Quota).held_until.unwrap();
-    let again = |launched: u64, now: Time| {
-        let mut failures = failed_once(ErrorClass::Quota);
-        let after = launch_failed(ErrorClass::Auth);
-        failures.transitioned(&name(2), at(launched), &creating(), &after, now);
-        assert_eq!(failures.last.as_ref().map(|error| error.class), Some(ErrorClass::Auth));
-        failures.in_a_row
-    };
-    assert_eq!(again(19, at(900)), 1, "it was under way when the first one failed");
-    assert_eq!(again(20, at(900)), 2);
-    assert_eq!(again(21, until - Duration::from_secs(1)), 1, "the hold has not ended");
-    assert_eq!(again(21, until), 2);
-    assert_eq!(again(21, at(900)), 2);
-}
-
-#[test]
-fn pools_whose_launches_fail_together_do_not_try_again_together() {
-    let until = |number| {
-        let mut failures = Failures::default();
-        let after = launch_failed(ErrorClass::Quota);
-        failures.transitioned(&name(number), at(1), &creating(), &after, at(20));
-        failures.held_until.unwrap()
-    };
-    assert!(until(1) != until(2) && until(2) != until(3) && until(1) != until(3));
-}
-
-#[test]
-fn what_shows_that_the_trouble_is_over_ends_it() {
-    let ends = |failures: &Failures, before: State, after: State| {
-        let mut failures = failures.clone();
-        failures.transitioned(&name(2), at(30), &before, &after, at(40));
-        failures == Failures::default()
-    };
-    let ordered = || State::Creating { since: at(0), wish: None, known: known() };
-    let word = || Event::JobCompleted { end: JobEnd::default(), registration: None };
-    let served = || next(registering(), stopped(0), 20);
-    let (order, boot) = (failed_once(ErrorClass::Quota), boot_failed_once());
-    for failures in [&order, &boot] {
-        for before in [creating(), registering()] {
-            for after in [idle(), busy(), served()] {
-                assert!(ends(failures, before.clone(), after));
-            }
-        }
-        assert!(!ends(failures, idle(), busy()), "that says nothing of launches");
-        assert!(!ends(failures, registering(), draining()), "nor does a wish");
-        assert!(!ends(failures, creating(), creating()), "nothing was ordered yet");
-    }
-    assert!(ends(&order, creating(), registering()) && ends(&order, creating(), ordered()));
-    assert!(!ends(&boot, creating(), registering()), "its VM ran, as did the last one's");
-    assert!(!ends(&boot, creating(), ordered()));
-    let no_room = failed_once(ErrorClass::NoCapacity);
-    assert!(!ends(&no_room, creating(), ordered()), "that is said after the order was taken");
-    assert!(ends(&no_room, creating(), registering()));
-    assert_eq!(next(registering(), word(), 20).phase(), Phase::Registering);
-}
-
-#[test]
-fn a_probe_is_a_launch_whose_outcome_will_tell() {
-    let suspect = || {
-        let off = vm(name(1), VmStatus::Stopped);
-        let seen = Observation {
-            vm: Sighting::Seen(off),
-            registration: Sighting::Unknown,
-            vm_as_of: at(15),
-            registration_as_of: at(15),
-        };
-        next(registering(), Event::Observed(seen), 15)
-    };
-    let (order, boot) = (failed_once(ErrorClass::Quota), boot_failed_once());
-    for failures in [&order, &boot] {
-        assert!(failures.probed_by(&creating(), at(1)));
-        assert!(!failures.probed_by(&idle(), at(30)) && !failures.probed_by(&draining(), at(30)));
-        assert!(failures.probed_by(&suspect(), at(20)), "what its end means is not said yet");
-        assert!(!failures.probed_by(&suspect(), at(19)), "it belongs to the wave");
-    }
-    assert!(boot.probed_by(&registering(), at(20)));
-    assert!(!boot.probed_by(&registering(), at(19)));
-    assert!(
-        !order.probed_by(&registering(), at(20)),
-        "its order was taken, and that was the trouble"
-    );
-}
-
-#[test]
-fn trouble_is_probed_unless_it_was_a_single_hiccup() {
-    let probes = |class, in_a_row, boots| {
-        let mut failures = failed_once(class);
-        (failures.in_a_row, failures.boots) = (in_a_row, boots);
-        failures.needs_probe()
-    };
-    assert!(!probes(ErrorClass::Transient, 1, false));
-    assert!(probes(ErrorClass::Transient, 2, false));
-    assert!(probes(ErrorClass::Transient, 1, true));
-    assert!(probes(ErrorClass::Quota, 1, false));
-    assert!(!Failures::default().needs_probe());
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{Counts, Phase, PoolSnapshot, ReadModel, RunnerSnapshot},
+    event::{Counts, HoldSnapshot, Phase, Place, PoolSnapshot, ReadModel, RunnerSnapshot},
     job::{
         JobFacts, JobRecord, JobWord, Way,
         why::{Around, Because, why},
     },
     name::{RunnerName, VmId},
-    port::{Time, short_digest},
+    port::{ErrorClass, PortError, Time, short_digest},
 };
 
 fn at(seconds: u64) -> Time {
@@ -69,6 +69,14 @@ fn a_hold_that_ends_now_keeps_no_job_waiting() {
         launches_held_until: Some(at(until)),
         launch_failures: 2,
         last_error: None,
+        holds: vec![HoldSnapshot {
+            place: Place::Cloud,
+            since: at(50),
+            until: at(until),
+            failures: 2,
+            error: PortError::certain(ErrorClass::Transient, "503"),
+            ends: String::new(),
+        }],
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,

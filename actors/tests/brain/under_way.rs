@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use runner_fleet_actors::{
     name::{PoolName, RegistrationId, RunnerName, VmId},
     pool::{Plan, Policy, Roster, Survey, UNDER_WAY, plan},
-    port::{Listing, Registration, Time, Vm, VmStatus},
+    port::{Doors, Listing, Registration, Time, Vm, VmStatus},
 };
 
 const POLICY: Policy = Policy { max: 100, replace_at_once: 1, shape: None, retiring: false };
@@ -60,6 +60,7 @@ impl Started {
         let survey = Survey {
             vms: vms.map(|vms| listing(vms, second)),
             registrations: registrations.map(|all| listing(all, second)),
+            ..Survey::default()
         };
         for (name, state) in self.0.survey(&pool, &survey, at(second)).adopt {
             self.0.transitioned(&name, state, at(second));
@@ -67,7 +68,7 @@ impl Started {
     }
 
     fn plan(&self, target: u32, second: u64) -> Plan {
-        plan(target, &self.0, &POLICY, at(second))
+        plan(target, &self.0, &POLICY, &Doors::default(), at(second))
     }
 }
 
@@ -105,7 +106,11 @@ fn a_part_of_the_forges_list_shows_only_a_part_of_those_on_their_way() {
         as_of: at(0),
         faults: vec!["page 2: no answer".to_owned()],
     };
-    let survey = Survey { vms: Some(listing(Vec::new(), 0)), registrations: Some(Arc::new(part)) };
+    let survey = Survey {
+        vms: Some(listing(Vec::new(), 0)),
+        registrations: Some(Arc::new(part)),
+        ..Survey::default()
+    };
     let _adopted = pool.0.survey(&"linux".parse().unwrap(), &survey, at(0));
     assert_eq!(pool.plan(3, 0).create, 0, "the other two may be there as well");
     assert_eq!(pool.plan(3, UNDER_WAY.as_secs()).create, 3);

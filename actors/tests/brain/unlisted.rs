@@ -6,7 +6,7 @@ use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
     pool::{DOUBTED_FOR, Doubted, Policy, Roster, Survey, plan},
-    port::{ErrorClass, Finding, Listing, PortError, Registration, Time, Vm, VmStatus},
+    port::{Doors, ErrorClass, Finding, Listing, PortError, Registration, Time, Vm, VmStatus},
     runner::{Answer, Effect, Event, Limits, Observation, Report, Sighting, State, Step, adopt},
 };
 
@@ -361,7 +361,7 @@ fn clouds(
     second: u64,
 ) -> Vec<Observation> {
     let vms = listing(shown.map(|number| vm(number, VmStatus::Active)).collect(), second);
-    survey(roster, &Survey { vms: Some(vms), registrations: None }, second)
+    survey(roster, &Survey { vms: Some(vms), registrations: None, ..Survey::default() }, second)
 }
 
 fn forges(
@@ -371,7 +371,11 @@ fn forges(
 ) -> Vec<Observation> {
     let of = |number| registration(number, true, Some(false));
     let registrations = listing(shown.map(of).collect(), second);
-    survey(roster, &Survey { vms: None, registrations: Some(registrations) }, second)
+    survey(
+        roster,
+        &Survey { vms: None, registrations: Some(registrations), ..Survey::default() },
+        second,
+    )
 }
 
 fn survey(roster: &mut Roster, survey: &Survey, second: u64) -> Vec<Observation> {
@@ -395,7 +399,11 @@ fn a_list_that_lacks_all_at_once_proves_nothing_for_ten_minutes() {
     for second in [10, 300, 609] {
         let seen = clouds(&mut roster, nobody.clone(), second);
         assert!(seen.iter().all(|one| one.vm == Sighting::Unknown), "at {second}");
-        assert_eq!(plan(8, &roster, &POLICY, at(second)).create, 4, "its VMs count");
+        assert_eq!(
+            plan(8, &roster, &POLICY, &Doors::default(), at(second)).create,
+            4,
+            "its VMs count"
+        );
     }
     let seen = clouds(&mut roster, nobody, 610);
     assert!(seen.iter().all(|one| one.vm == Sighting::Absent));
@@ -420,7 +428,7 @@ fn one_of_several_may_vanish_and_so_may_two_of_many() {
 fn runners_that_the_other_side_ended_may_vanish_all_at_once() {
     let mut roster = pool_of(4);
     let off = listing((1..=4).map(|number| vm(number, VmStatus::Stopped)).collect(), 8);
-    survey(&mut roster, &Survey { vms: Some(off), registrations: None }, 8);
+    survey(&mut roster, &Survey { vms: Some(off), registrations: None, ..Survey::default() }, 8);
     #[allow(clippy::reversed_empty_ranges, reason = "nobody")]
     let seen = forges(&mut roster, 1..=0, 10);
     assert!(seen.iter().all(|one| one.registration == Sighting::Absent));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use runner_fleet_actors::{
-    event::{Counts, Phase},
+    event::{Counts, HoldSnapshot, Phase, Place},
     name::RunnerName,
     port::{ErrorClass, PortError, PortStatus},
 };
@@ -36,10 +36,18 @@ fn pool() -> PoolSnapshot {
         because: vec!["3 launches held".into()],
         launches_held_until: Some(ago(-90)),
         launch_failures: 4,
-        last_error: Some(PortError::certain(
-            ErrorClass::Quota,
-            "launch on east: quota of 480 cores is used up; raise it or lower max",
-        )),
+        last_error: None,
+        holds: vec![HoldSnapshot {
+            place: Place::Shape,
+            since: ago(200),
+            until: ago(-90),
+            failures: 4,
+            error: PortError::certain(
+                ErrorClass::Quota,
+                "launch on east: quota of 480 cores is used up; raise it or lower max",
+            ),
+            ends: "as soon as a VM goes".into(),
+        }],
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,
@@ -134,17 +142,22 @@ fn in_a_pipe_each_entry_is_one_line_with_everything_on_it() {
     assert_eq!(lines.len(), 2, "{text}");
     let words: Vec<_> = lines[1].split_whitespace().take(7).collect();
     assert_eq!(words, ["large", "120", "3", "4", "118", "3", "1000"]);
-    for part in ["118 busy and 2 spare", "no launch until 06:14:50Z after 4 failures", "480 cores"]
-    {
+    for part in [
+        "118 busy and 2 spare",
+        "no launches because of its kind of VM since 06:10:00Z (4 in a row: ",
+        "480 cores",
+        "one tries at 06:14:50Z, or as soon as a VM goes",
+    ] {
         assert!(lines[1].contains(part), "{part} is missing in {text}");
     }
 }
 
 #[test]
-fn a_hold_that_is_over_is_not_shown() {
+fn a_hold_whose_time_is_over_says_that_one_finds_out() {
     let mut pool = pool();
-    pool.launches_held_until = Some(ago(1));
-    assert!(!pools_at(&[pool], now(), None).contains("no launch until"));
+    pool.holds[0].until = ago(1);
+    let text = pools_at(&[pool], now(), None);
+    assert!(text.contains("one finds out now whether it is over"), "{text}");
 }
 
 fn status() -> Status {
@@ -210,7 +223,7 @@ fn an_error_of_yesterday_is_history() {
 #[test]
 fn a_hold_beyond_today_is_shown_with_its_date() {
     let mut pool = pool();
-    pool.launches_held_until = Some(now() + TimeDelta::days(40));
+    pool.holds[0].until = now() + TimeDelta::days(40);
     let text = pools_at(&[pool], now(), None);
-    assert!(text.contains("no launch until 2024-07-20 06:13:20Z after 4 failures"), "{text}");
+    assert!(text.contains("one tries at 2024-07-20 06:13:20Z"), "{text}");
 }

@@ -35,6 +35,7 @@ fn pool() -> PoolSnapshot {
         launches_held_until: None,
         launch_failures: 0,
         last_error: None,
+        holds: Vec::new(),
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         retiring: false,

@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use runner_fleet_actors::{
     backoff::{self, Curve},
     name::Scope,
-    port::{ErrorClass, PortError, Secret, Time},
+    port::{Door, ErrorClass, PortError, Secret, Time},
     sight::moment,
 };
 use serde_json::{Value, json};
@@ -56,6 +56,9 @@ pub struct Admin {
     /// Somebody says that what failed is mended.
     mended: AtomicBool,
 }
+
+/// How soon launches ask again whether their scale set is known.
+const UNKNOWN: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Held {
@@ -113,6 +116,20 @@ impl Admin {
     /// Somebody says that what failed is mended: the next call tries, also during a hold.
     pub fn end_hold(&self) {
         self.mended.store(true, Ordering::Release);
+    }
+
+    /// Whether registrations would be asked for now; `known`: their scale set is.
+    pub fn door(&self, known: bool) -> Door {
+        let now = self.github().client.clock.now();
+        // Somebody connects just now: who comes after that is answered by it.
+        let Ok(held) = self.held.try_lock() else { return Door::open() };
+        match (&held.failure, held.until.filter(|until| now < *until)) {
+            (Some(failure), Some(until)) if !self.mended.load(Ordering::Acquire) => {
+                Door::shut(until, failure.what.clone())
+            }
+            _ if !known => Door::shut(now + UNKNOWN, "its scale set is not known yet"),
+            _ => Door::open(),
+        }
     }
 
     /// The scope.
@@ -194,7 +211,7 @@ impl Admin {
             let error = on_the_way(failure);
             let until = moment(until, now);
             let what = format!("{}; not tried before {until}", error.what);
-            return Err(PortError::certain(error.class, what));
+            return Err(PortError::certain(error.class, what).here());
         }
         let got = self.connect(github, held.failures == 0).await;
         self.tries.fetch_add(1, Ordering::AcqRel);

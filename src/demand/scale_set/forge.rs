@@ -14,10 +14,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use runner_fleet_actors::{
     event::Job,
-    name::{FleetId, RegistrationId, RunnerName, Scope},
+    name::{FleetId, PoolName, RegistrationId, RunnerName, Scope},
     port::{
-        ErrorClass, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder, Registered,
-        Registration, Time,
+        Door, ErrorClass, Finding, Forge, Listing, PortError, PortStatus, RegisterOrder,
+        Registered, Registration, Time,
     },
 };
 
@@ -105,6 +105,13 @@ impl Forge for Routed {
 
     fn status(&self) -> PortStatus {
         self.rest.status()
+    }
+
+    fn door(&self, pool: &PoolName) -> Door {
+        match self.sets.route(pool) {
+            Some((admin, set)) => admin.door(set.is_some()),
+            None => self.rest.door(pool),
+        }
     }
 
     fn end_hold(&self) {

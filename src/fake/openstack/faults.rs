@@ -10,6 +10,7 @@ use super::cloud::Cloud;
 /// The faults in force.
 pub(super) struct FaultState {
     pub(super) outage: bool,
+    pub(super) hang_logins: bool,
     pub(super) error_rate_before: f64,
     pub(super) error_rate_after: f64,
     pub(super) lost_creates: u32,
@@ -44,6 +45,7 @@ impl FaultState {
     pub(super) fn new(quota: u32) -> Self {
         Self {
             outage: false,
+            hang_logins: false,
             error_rate_before: 0.0,
             error_rate_after: 0.0,
             lost_creates: 0,
@@ -103,6 +105,11 @@ impl Faults {
     /// Every call is answered with 503.
     pub fn outage(&self, on: bool) {
         self.set(|f| f.outage = on);
+    }
+
+    /// Log-ins are never answered: those that come meanwhile hang on when this is over.
+    pub fn hang_logins(&self, on: bool) {
+        self.set(|f| f.hang_logins = on);
     }
 
     /// That share (0 to 1) of all calls fails with 503 without having done anything.

@@ -64,6 +64,7 @@ fn unavailable() -> Response {
 
 enum Gate {
     Pass,
+    Silent,
     Unavailable,
     Limited(u64),
     NoToken,
@@ -83,6 +84,9 @@ async fn gate(Shared(cloud): Here, request: Request, next: Next) -> Response {
         if state.faults.outage || state.rng.random_bool(state.faults.error_rate_before) {
             return Gate::Unavailable;
         }
+        if login && state.faults.hang_logins {
+            return Gate::Silent;
+        }
         if state.faults.limited > 0 {
             state.faults.limited -= 1;
             return Gate::Limited(state.faults.retry_after.as_secs());
@@ -94,6 +98,7 @@ async fn gate(Shared(cloud): Here, request: Request, next: Next) -> Response {
     });
     match verdict {
         Gate::Pass => {}
+        Gate::Silent => std::future::pending().await,
         Gate::Unavailable => return unavailable(),
         Gate::Limited(seconds) => {
             let mut response =

@@ -124,7 +124,7 @@ async fn a_probe_that_is_dropped_frees_its_place() {
     let policy = breaker::Policy { failures: 1, ..breaker::Policy::default() };
     let (slow, limited, clock) = limited(Limits { breaker: policy, ..Limits::default() });
     limited.list().await.unwrap_err();
-    *clock.0.lock().unwrap() += policy.first;
+    *clock.0.lock().unwrap() += policy.pause;
     let probe = tokio::spawn({
         let limited = limited.clone();
         async move { limited.launch(order(1)).await }
@@ -143,8 +143,8 @@ async fn the_error_that_calls_are_held_back_for_is_as_old_as_it_is() {
     let (_, limited, clock) = limited(Limits { breaker: policy, ..Limits::default() });
     let met = clock.now();
     limited.list().await.unwrap_err();
-    *clock.0.lock().unwrap() += policy.first / 2;
+    *clock.0.lock().unwrap() += policy.pause / 2;
     let status = limited.status();
-    assert_eq!(status.held_until, Some(met + policy.first));
+    assert_eq!(status.held_until, Some(met + policy.pause));
     assert_eq!(status.last_error_at, Some(met));
 }

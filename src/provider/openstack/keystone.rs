@@ -17,14 +17,17 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use futures::future::{Either, select};
 use openstack::{EndpointFilters, ErrorKind, auth::AuthType};
 use reqwest::{Client, RequestBuilder, header::HeaderValue};
 use runner_fleet_actors::port::{Clock, ErrorClass, PortError, Time};
@@ -44,6 +47,8 @@ use crate::redirect;
 
 /// A token is renewed when less than this is left of it, or a tenth of its life where that is less.
 const EARLY: TimeDelta = TimeDelta::minutes(5);
+/// After so long without an answer another log-in is tried beside the one that may hang.
+const HANGS: Duration = Duration::from_secs(3);
 /// How long Keystone is left alone that refuses a log-in for something else than the log-in.
 const PAUSE: TimeDelta = TimeDelta::seconds(30);
 /// What a token is taken to live where Keystone's times make no sense: it is used until it is refused,
@@ -142,7 +147,7 @@ impl Keystone {
         renewals.tried += 1;
         // Should this future be dropped half-way, nobody may take an older failure for this one.
         renewals.failed = None;
-        let asked = self.ask(renewals.tried).await;
+        let asked = self.ask_twice(renewals.tried).await;
         renewals.failed = asked.as_ref().err().cloned();
         let token = Arc::new(asked?);
         tracing::debug!(cloud = %self.0.cloud.name, epoch = token.epoch, "token renewed");
@@ -153,6 +158,24 @@ impl Keystone {
     async fn usable(&self, dead: Option<u64>) -> Option<Arc<Token>> {
         let token = self.0.token.read().await.clone()?;
         (dead != Some(token.epoch) && self.0.clock.now() < token.renew_at).then_some(token)
+    }
+
+    /// Asks, and where no answer comes for a while asks anew beside it: everybody waits for this one call,
+    /// and a connection that hangs hangs on when Keystone is back.
+    async fn ask_twice(&self, epoch: u64) -> Result<Token, PortError> {
+        let mut first = pin!(self.ask(epoch));
+        if let Ok(answer) = tokio::time::timeout(HANGS, &mut first).await {
+            return answer;
+        }
+        loop {
+            // The first has all its time, should Keystone only be slow.
+            let beside = pin!(self.ask(epoch));
+            let either = select(&mut first, beside);
+            if let Ok(answered) = tokio::time::timeout(HANGS, either).await {
+                let (Either::Left((answer, _)) | Either::Right((answer, _))) = answered;
+                return answer;
+            }
+        }
     }
 
     async fn ask(&self, epoch: u64) -> Result<Token, PortError> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    event::Counts,
+    event::{Counts, HoldSnapshot, Place},
     job::{JobFacts, Way},
     port::{ErrorClass, PortError},
 };
@@ -42,6 +42,7 @@ fn pool() -> PoolSnapshot {
         launches_held_until: None,
         launch_failures: 0,
         last_error: None,
+        holds: Vec::new(),
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,
@@ -89,15 +90,18 @@ fn a_pool_that_is_gone_or_leaving_starts_nothing() {
     assert_eq!(kinds(&reasons(&leaving)), [Because::PoolGone]);
 }
 
+fn held(error: PortError, until: Time) -> HoldSnapshot {
+    let ends = "as soon as a VM goes".to_owned();
+    HoldSnapshot { place: Place::Shape, since: at(20), until, failures: 4, error, ends }
+}
+
 #[test]
 fn everything_in_the_way_is_told_the_nearest_to_the_job_first() {
     let error = PortError::certain(ErrorClass::Quota, "quota of 480 cores is used up");
     let mut crowded = pool();
     crowded.counts = Counts { busy: 1, registering: 1, draining: 1, ..Counts::default() };
     crowded.target_override = Some(2);
-    crowded.launches_held_until = Some(at(90));
-    crowded.launch_failures = 4;
-    crowded.last_error = Some(error);
+    crowded.holds = vec![held(error, at(90))];
     crowded.demand_unknown = true;
     crowded.because = vec!["1 more wanted; room for 0".into()];
     let down = PortStatus {
@@ -128,6 +132,8 @@ fn everything_in_the_way_is_told_the_nearest_to_the_job_first() {
     );
     assert!(told[1].text.contains("max of 3: 1 busy, 1 draining"), "{}", told[1]);
     assert!(told[3].text.contains("4 failures") && told[3].text.contains("480 cores"));
+    assert!(told[3].text.ends_with("or as soon as a VM goes"), "{}", told[3]);
+    assert_eq!(told[3].since, Some(at(20)));
     assert_eq!((told[3].until, told[4].until), (Some(at(90)), Some(at(75))));
     assert!(told[4].text.starts_with("east takes no calls") && told[4].text.contains("503"));
 }
@@ -135,7 +141,8 @@ fn everything_in_the_way_is_told_the_nearest_to_the_job_first() {
 #[test]
 fn what_is_over_is_not_in_the_way() {
     let mut well = pool();
-    well.launches_held_until = Some(at(59));
+    let mended = PortError::certain(ErrorClass::Quota, "it was full");
+    well.holds = vec![held(mended, at(59))];
     let port = PortStatus { held_until: Some(at(60)), ..PortStatus::default() };
     let around = Around {
         pool: Some(&well),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use actix::Message;
+use actix::{Message, Recipient};
 use tokio::sync::watch;
 
+use super::Works;
 use crate::{
     demand::Demand,
     hands::Blueprint,
@@ -66,6 +67,8 @@ pub struct Outfit {
     pub configure: Configure,
     /// Where its busy runners are published, the part of demand that every pool knows.
     pub occupancy: Arc<watch::Sender<Option<Demand>>>,
+    /// Who is told that a launch was taken on.
+    pub works: Recipient<Works>,
     /// Wakes the sweeps when a change is on its way.
     pub stir: Arc<watch::Sender<Stir>>,
     /// Whether another pool of that name is the one that people look at.

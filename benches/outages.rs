@@ -1,0 +1,168 @@
+//! How soon a fleet is back after an outage, over the wire: real actors and adapters against a GitHub and a
+//! cloud on loopback, in this process.
+//!
+//! Twenty runners are wanted while one side is away: GitHub, the cloud, Keystone (which hangs, and what hung
+//! hangs on), GitHub's registrations (a limit that names its time). Measured from the moment in which it is
+//! back: the first VM that is asked for, and the last of the twenty. Beside it, in the same world, a plain loop
+//! that lists both sides every two seconds and asks for whatever is missing.
+//!
+//! `cargo bench --bench outages [-- SECONDS]`; ends with 1 where a bound is broken.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a bench reports to the person who runs it, and stops where its set-up fails"
+)]
+
+mod wire;
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use futures::{StreamExt, stream};
+use runner_fleet_actors::{
+    fleet::Fix,
+    name::RunnerName,
+    port::{Clock, Forge, LaunchOrder, Provider, RegisterOrder, TokioClock, UserData},
+    sweep::Cadence,
+};
+use tokio::runtime::Handle;
+use wire::{AT_ONCE, LABEL, Outside, Running, fleet_id, pool_name, scope, shape, until};
+
+const FIRST_BOUND: Duration = Duration::from_secs(3);
+const ALL_BOUND: Duration = Duration::from_secs(5);
+const RUNNERS: u32 = 20;
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+#[derive(Debug, Clone, Copy)]
+enum Away {
+    Github,
+    Cloud,
+    Keystone,
+    Registrations,
+}
+
+impl Away {
+    fn begin(self, outside: &Outside, lasts: Duration) {
+        match self {
+            Self::Github => outside.github.faults().outage(true),
+            Self::Cloud => outside.cloud.faults().outage(true),
+            Self::Keystone => {
+                outside.cloud.faults().hang_logins(true);
+                outside.cloud.faults().revoke_tokens();
+            }
+            Self::Registrations => outside.github.faults().secondary_limit(lasts, true),
+        }
+    }
+
+    fn end(self, outside: &Outside) {
+        match self {
+            Self::Github => outside.github.faults().outage(false),
+            Self::Cloud => outside.cloud.faults().outage(false),
+            Self::Keystone => outside.cloud.faults().hang_logins(false),
+            Self::Registrations => {}
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let io = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(60);
+    let lasts = Duration::from_secs(seconds);
+    let good = actix::System::new().block_on(async {
+        let mut good = true;
+        for away in [Away::Github, Away::Cloud, Away::Keystone, Away::Registrations] {
+            let ours = ours(io.handle(), away, lasts).await;
+            let plain = plain(io.handle(), away, lasts).await;
+            println!(
+                "{away:?} away for {seconds} s: first VM asked for after {:.2?} (bound {FIRST_BOUND:?}), \
+                 all {RUNNERS} after {:.2?} (bound {ALL_BOUND:?}); a plain loop {:.2?}, {:.2?}",
+                ours.0, ours.1, plain.0, plain.1
+            );
+            good &= ours.0 <= FIRST_BOUND && ours.1 <= ALL_BOUND;
+        }
+        good
+    });
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn outside(io: &Handle) -> Outside {
+    io.spawn(Outside::start(MS(20), [MS(2000), MS(4000)], [MS(300), MS(600)])).await.unwrap()
+}
+
+/// When the first VM, and when all are there, after the side is back.
+async fn back(outside: &Outside, away: Away, lasts: Duration) -> (Duration, Duration) {
+    tokio::time::sleep(lasts).await;
+    away.end(outside);
+    let began = Instant::now();
+    let there = |many: u32| outside.cloud.vms().len() >= many as usize;
+    let first = until("the first VM", || there(1)).await;
+    let all = until("all VMs", || there(RUNNERS)).await;
+    (first - began, all - began)
+}
+
+async fn ours(io: &Handle, away: Away, lasts: Duration) -> (Duration, Duration) {
+    let outside = outside(io).await;
+    let fleet = Running::start(io, &outside, 0, RUNNERS, [Cadence::CLOUD, Cadence::FORGE]).await;
+    let seen = || {
+        let pool = fleet.model.pools.get(&pool_name());
+        pool.is_some_and(|p| p.cloud_seen_at.is_some() && p.forge_seen_at.is_some())
+    };
+    until("the first listing", seen).await;
+    away.begin(&outside, lasts);
+    let fix = Fix { pool: pool_name(), runners: Some(RUNNERS) };
+    fleet.fleet.send(fix).await.unwrap().unwrap();
+    let took = back(&outside, away, lasts).await;
+    fleet.stop().await;
+    took
+}
+
+async fn plain(io: &Handle, away: Away, lasts: Duration) -> (Duration, Duration) {
+    let outside = Arc::new(outside(io).await);
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(Utc::now()));
+    let forge = Arc::new(outside.forge(io, Arc::clone(&clock)));
+    let provider = Arc::new(outside.provider(io, Arc::clone(&clock)).await);
+    away.begin(&outside, lasts);
+    let looping = io.spawn(async move {
+        let mut token = 0;
+        loop {
+            let (vms, registrations) = tokio::join!(provider.list(), forge.list(&scope()));
+            if let (Ok(vms), Ok(_)) = (vms, registrations) {
+                let missing = u64::from(RUNNERS).saturating_sub(vms.entries.len() as u64);
+                let launches = stream::iter(token..token + missing);
+                token += missing;
+                let launch = |token| launch(&*forge, &*provider, token, clock.wall());
+                launches.for_each_concurrent(AT_ONCE, launch).await;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    });
+    let took = back(&outside, away, lasts).await;
+    looping.abort();
+    took
+}
+
+async fn launch(
+    forge: &impl Forge,
+    provider: &impl Provider,
+    token: u64,
+    created_at: chrono::DateTime<Utc>,
+) {
+    let name = RunnerName::new(&fleet_id(), &pool_name(), token);
+    let (group, labels) = (None, vec![LABEL.to_owned()]);
+    let order = RegisterOrder { name: name.clone(), scope: scope(), group, labels };
+    let Ok(registered) = forge.register(&order).await else { return };
+    let user_data = runner_fleet::guest::Guest::default().render(&name, &registered.jit_config);
+    let user_data = user_data.unwrap();
+    let (pool, scope, shape) = (pool_name(), scope(), shape());
+    // What a plain loop does about a failure: the next round sees that it is missing.
+    let _failed =
+        provider.launch(LaunchOrder { name, pool, scope, shape, user_data, created_at }).await;
+}
