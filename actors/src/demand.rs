@@ -70,43 +70,58 @@ pub fn combine(parts: &[Option<Demand>]) -> Option<Demand> {
 /// source needs to tell that a job has begun.
 pub const NEWS_LAG: Duration = Duration::from_secs(45);
 
-/// Which of a pool's busy runners became so a moment ago.
+/// What has just happened to a pool's busy runners, and not every source may have heard of yet.
 #[derive(Debug, Clone, Default)]
-pub struct Rises {
+pub struct News {
     running: u32,
-    /// When, the oldest first; those that every source has heard of by now are left out.
-    at: VecDeque<Time>,
+    /// When jobs began and ended, the oldest first; those that every source has heard of by now are left out.
+    begun: VecDeque<Time>,
+    ended: VecDeque<Time>,
 }
 
-impl Rises {
-    /// So many runners are busy now: how many of them are so since less than [`NEWS_LAG`].
-    pub fn fresh(&mut self, running: u32, now: Time) -> u32 {
+/// Jobs that began or ended within [`NEWS_LAG`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fresh {
+    /// Runners that are busy since then: a source may count their jobs among those that wait.
+    pub begun: u32,
+    /// Runners that are busy no more: a source may count their jobs among those that run.
+    pub ended: u32,
+}
+
+impl News {
+    /// So many runners are busy now.
+    pub fn fresh(&mut self, running: u32, now: Time) -> Fresh {
         for _ in self.running..running {
-            self.at.push_back(now);
+            self.begun.push_back(now);
         }
         // The job that ended may be any; the oldest news is the first that everybody has.
         for _ in running..self.running {
-            self.at.pop_front();
+            self.begun.pop_front();
+            self.ended.push_back(now);
         }
         self.running = running;
-        while self.at.front().is_some_and(|at| *at + NEWS_LAG <= now) {
-            self.at.pop_front();
+        for news in [&mut self.begun, &mut self.ended] {
+            while news.front().is_some_and(|at| *at + NEWS_LAG <= now) {
+                news.pop_front();
+            }
         }
-        u32::try_from(self.at.len()).unwrap_or(u32::MAX)
+        let count = |news: &VecDeque<Time>| u32::try_from(news.len()).unwrap_or(u32::MAX);
+        Fresh { begun: count(&self.begun), ended: count(&self.ended) }
     }
 
-    /// When the number of fresh ones changes by itself.
+    /// When something of it stops being news.
     #[must_use]
     pub fn again_at(&self) -> Option<Time> {
-        self.at.front().map(|at| *at + NEWS_LAG)
+        let fronts = self.begun.front().into_iter().chain(self.ended.front());
+        fronts.min().map(|at| *at + NEWS_LAG)
     }
 }
 
-/// What the sources of a pool and the pool itself say together. `fresh` of its busy runners became so
-/// within [`NEWS_LAG`]: a runner knows of its job before any source does, and until the source follows,
-/// the same job waits in one number and runs in the other.
+/// What the sources of a pool and the pool itself say together. A runner knows of its job before any source
+/// does: until the source follows, the same job waits in one number and runs in the other, and one that is
+/// over runs in the source's number still. Neither is a job that wants a runner.
 #[must_use]
-pub fn join(busy: Option<Demand>, sources: &[Option<Demand>], fresh: u32) -> Option<Demand> {
+pub fn join(busy: Option<Demand>, sources: &[Option<Demand>], fresh: Fresh) -> Option<Demand> {
     if sources.is_empty() {
         return busy;
     }
@@ -116,8 +131,13 @@ pub fn join(busy: Option<Demand>, sources: &[Option<Demand>], fresh: u32) -> Opt
         return told.map(|told| Demand { sure: told.sure.min(Sure::AtLeast), ..told });
     };
     let told = told.map(|told| {
-        let beyond = busy.running.saturating_sub(told.running);
-        Demand { waiting: told.waiting.saturating_sub(beyond.min(fresh)), ..told }
+        let begun = busy.running.saturating_sub(told.running).min(fresh.begun);
+        let ended = told.running.saturating_sub(busy.running).min(fresh.ended);
+        Demand {
+            waiting: told.waiting.saturating_sub(begun),
+            running: told.running - ended,
+            ..told
+        }
     });
     combine(&[Some(busy), told])
 }
@@ -128,6 +148,10 @@ mod tests {
 
     fn at(seconds: i64) -> Time {
         Time::from_timestamp(1_800_000_000 + seconds, 0).unwrap_or_default()
+    }
+
+    fn begun(begun: u32) -> Fresh {
+        Fresh { begun, ended: 0 }
     }
 
     #[test]
@@ -149,35 +173,47 @@ mod tests {
     #[test]
     fn a_job_that_a_runner_has_just_taken_does_not_wait_as_well() {
         let (busy, told) = (Demand::exact(0, 3, at(5)), Demand::exact(2, 2, at(4)));
-        assert_eq!(join(Some(busy), &[Some(told)], 1), Some(Demand::exact(1, 3, at(4))));
-        assert_eq!(join(Some(busy), &[Some(told)], 0), Some(Demand::exact(2, 3, at(4))));
-        assert_eq!(join(Some(busy), &[Some(told)], 9), Some(Demand::exact(1, 3, at(4))));
+        assert_eq!(join(Some(busy), &[Some(told)], begun(1)), Some(Demand::exact(1, 3, at(4))));
+        assert_eq!(join(Some(busy), &[Some(told)], begun(0)), Some(Demand::exact(2, 3, at(4))));
+        assert_eq!(join(Some(busy), &[Some(told)], begun(9)), Some(Demand::exact(1, 3, at(4))));
     }
 
     #[test]
     fn runners_busy_with_jobs_that_no_source_knows_starve_nobody_that_waits() {
         let (busy, told) = (Demand::exact(0, 5, at(5)), Demand::exact(2, 0, at(4)));
-        assert_eq!(join(Some(busy), &[Some(told)], 0), Some(Demand::exact(2, 5, at(4))));
+        assert_eq!(join(Some(busy), &[Some(told)], begun(0)), Some(Demand::exact(2, 5, at(4))));
     }
 
     #[test]
     fn a_pool_without_sources_has_the_demand_that_it_sees() {
         let busy = Demand::exact(0, 5, at(5));
-        assert_eq!(join(Some(busy), &[], 3), Some(busy));
-        assert_eq!(join(None, &[], 0), None);
-        assert_eq!(join(None, &[Some(busy)], 0), Some(Demand::at_least(0, 5, at(5))));
+        assert_eq!(join(Some(busy), &[], begun(3)), Some(busy));
+        assert_eq!(join(None, &[], begun(0)), None);
+        assert_eq!(join(None, &[Some(busy)], begun(0)), Some(Demand::at_least(0, 5, at(5))));
     }
 
     #[test]
     fn a_runner_is_news_for_as_long_as_the_slowest_source_needs() {
-        let mut rises = Rises::default();
-        assert_eq!(rises.again_at(), None);
-        assert_eq!(rises.fresh(2, at(0)), 2);
-        assert_eq!(rises.fresh(3, at(10)), 3);
-        assert_eq!(rises.again_at(), Some(at(45)));
-        assert_eq!(rises.fresh(3, at(45)), 1);
-        assert_eq!(rises.fresh(1, at(50)), 0, "two have ended, and the one left may be any");
-        assert_eq!(rises.fresh(0, at(51)), 0);
+        let mut news = News::default();
+        assert_eq!(news.again_at(), None);
+        assert_eq!(news.fresh(2, at(0)), begun(2));
+        assert_eq!(news.fresh(3, at(10)), begun(3));
+        assert_eq!(news.again_at(), Some(at(45)));
+        assert_eq!(news.fresh(3, at(45)), begun(1));
+        let ended = |ended| Fresh { begun: 0, ended };
+        assert_eq!(news.fresh(1, at(50)), ended(2), "and the one left may be any");
+        assert_eq!(news.fresh(0, at(51)), ended(3));
+        assert_eq!(news.again_at(), Some(at(95)));
+        assert_eq!(news.fresh(0, at(96)), Fresh::default());
+    }
+
+    #[test]
+    fn a_job_whose_end_the_pool_knows_and_its_source_does_not_yet_wants_no_runner() {
+        let (busy, told) = (Demand::exact(0, 2, at(5)), Demand::exact(1, 4, at(4)));
+        let joined = |ended| join(Some(busy), &[Some(told)], Fresh { begun: 0, ended });
+        assert_eq!(joined(2), Some(Demand::exact(1, 2, at(4))));
+        assert_eq!(joined(9), Some(Demand::exact(1, 2, at(4))), "never fewer than are busy");
+        assert_eq!(joined(0), Some(Demand::exact(1, 4, at(4))), "it has had the time to tell");
     }
 
     #[test]

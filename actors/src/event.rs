@@ -20,7 +20,7 @@ mod hold;
 mod stuck;
 mod times;
 
-pub use hold::{HoldSnapshot, Place};
+pub use hold::{BootSnapshot, HoldSnapshot, Place};
 pub use stuck::{SLOW_DELETION, SLOW_LAUNCH, Stuck, may_be_stuck};
 pub use times::GuestTimes;
 
@@ -424,6 +424,12 @@ pub struct PoolSnapshot {
     /// What holds launches back, each with what ends it.
     #[serde(default)]
     pub holds: Vec<HoldSnapshot>,
+    /// How long its boots take, once one is known.
+    #[serde(default)]
+    pub boots: Option<BootSnapshot>,
+    /// Runners that take far longer to come online than others did: nobody counts on them.
+    #[serde(default)]
+    pub late: u32,
     /// When the cloud was last seen whole.
     pub cloud_seen_at: Option<Time>,
     /// When the forge was last seen whole.

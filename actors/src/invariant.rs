@@ -42,7 +42,7 @@ pub const PROGRESS: &str = "ticks make progress";
 pub const ONE_EFFECT: &str = "one effect in flight";
 /// A state changes along the arrows of a life only.
 pub const ARROWS: &str = "states change along the arrows";
-/// A plan stays within the policy and drains idle runners only.
+/// A plan stays within the policy and drains nobody who has a job or goes already.
 pub const PLAN: &str = "a plan keeps to its policy";
 /// Unknown demand neither lowers a target nor shrinks a pool.
 pub const UNKNOWN_HOLDS: &str = "unknown demand holds";
@@ -219,12 +219,15 @@ pub fn within_max(vms: u32, create: u32, max: u32) -> Option<Broken> {
 /// What is broken about a plan.
 #[must_use]
 pub fn plan(plan: &Plan, roster: &Roster, policy: &pool::Policy) -> Vec<Broken> {
-    let not_idle = plan.drain.iter().find(|(name, _)| {
-        roster.get(name).is_none_or(|member| member.state.phase() != Phase::Idle)
-    });
+    let not_idle = plan
+        .drain
+        .iter()
+        .find(|(name, _)| roster.get(name).is_none_or(|member| member.state.phase() > Phase::Idle));
     [
         within_max(roster.vms(), plan.create, policy.max),
-        hold(not_idle.is_none(), PLAN, || format!("{not_idle:?} is not idle and was to drain")),
+        hold(not_idle.is_none(), PLAN, || {
+            format!("{not_idle:?} has a job or goes, and was to drain")
+        }),
         hold(!policy.retiring || plan.create == 0, PLAN, || {
             format!("{} created in a pool that goes", plan.create)
         }),

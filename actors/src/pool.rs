@@ -3,8 +3,10 @@
 //! - `max` bounds what is asked for, and counts every VM that may exist, the draining ones included.
 //! - What may be on its way since before the start is waited for, for seconds: an order that is given
 //!   twice makes a VM that nobody needs.
-//! - A shrink takes the oldest idle runners first and never a busy one; it waits while a listing is
-//!   missing, partial or old.
+//! - A shrink takes who cannot have a job first, the youngest of them, then the oldest idle runners, and never a
+//!   busy one; it waits while a listing is missing, partial or old.
+//! - Supply is who can take a job: a runner that takes far longer to come online than others did ([`Boots`]) is
+//!   replaced where there is room, and where there is none, the first of them makes it.
 //! - Launches that fail hold the next ones back until what failed is there again ([`Failures`]); a few find
 //!   that out before the others follow.
 //! - A runner is made when its launch may go: what the doors of forge and cloud do not let through now waits
@@ -24,10 +26,12 @@ use crate::{
 };
 
 pub mod actor;
+mod boots;
 mod doubted;
 mod failures;
 mod roster;
 
+pub use boots::Boots;
 pub use doubted::{DOUBTED_FOR, Doubted};
 pub use failures::{Failures, Hold, SIGNS, Stance};
 pub use roster::{Member, Roster, Survey, Surveyed};
@@ -126,6 +130,14 @@ fn grow(
     let missing = wanted;
     let room = policy.max.saturating_sub(roster.vms());
     let mut create = missing.min(room);
+    let late = roster.late_first(now);
+    if let (true, Some((name, phase))) = (create < missing, late.first()) {
+        plan.because.push(format!(
+            "{} runners take far longer to come online than others did; {name}, the first of them, makes room",
+            late.len()
+        ));
+        plan.drain.push((name.clone(), DrainReason::Overdue { phase: *phase }));
+    }
     if create < missing {
         plan.because.push(format!(
             "{missing} more wanted; room for {create}: {} VMs of at most {}, {} of them draining",
@@ -229,12 +241,11 @@ fn shrink(
         plan.because.push(format!("{surplus} too many; the shrink waits: {doubt}"));
         return;
     }
-    let idle = roster.idle_oldest_first(now);
-    let taken: Vec<_> = idle.into_iter().take(surplus as usize).collect();
+    let taken: Vec<_> = roster.least_missed_first(now).into_iter().take(surplus as usize).collect();
     let left = surplus as usize - taken.len();
     if !taken.is_empty() {
         plan.because
-            .push(format!("{} drained toward {target}, the oldest idle first", taken.len()));
+            .push(format!("{} drained toward {target}, who cannot have a job first", taken.len()));
     }
     if left > 0 {
         plan.because.push(format!("{left} too many, none of them idle: they end with their jobs"));

@@ -154,7 +154,7 @@ fn when_a_side_that_was_away_is_back_what_is_missing_is_asked_for_at_once() {
     ];
     for (what, faults) in outages {
         if let Some(seed) = number("RUNNER_FLEET_SIM_OUTAGE") {
-            let report = sim::traced(seed, 3.0, &faults, None, 400);
+            let report = sim::traced(seed, 3.0, &faults, None, 100_000);
             println!("{}", report.trace.join("\n"));
             return;
         }

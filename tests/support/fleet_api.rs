@@ -64,6 +64,8 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         launch_failures: 0,
         last_error: None,
         holds: Vec::new(),
+        boots: None,
+        late: 0,
         cloud_seen_at: Some(then()),
         forge_seen_at: Some(then()),
         retiring: false,

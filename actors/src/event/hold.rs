@@ -1,6 +1,6 @@
-//! Launches that are held back, as they are shown: where they failed, and what ends that.
+//! Launches as they are shown: how long they take, which are held back, where those failed, and what ends that.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,19 @@ impl fmt::Display for Place {
             Self::Shape => "its kind of VM",
         })
     }
+}
+
+/// How long the boots of a pool take, from the decision to launch until the runner is online.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootSnapshot {
+    /// How many are known.
+    pub boots: u32,
+    /// The shortest.
+    pub shortest: Duration,
+    /// The median.
+    pub median: Duration,
+    /// The 99th percentile.
+    pub p99: Duration,
 }
 
 /// Launches that are held back because some failed.

@@ -208,6 +208,7 @@ impl PoolActor {
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
+        let late_at = self.roster.notice(now);
         let live = self.roster.live();
         let Some(target) = self.target.as_ref().map(|target| target.over(live)) else { return };
         let policy = &self.outfit.configure.policy;
@@ -244,7 +245,7 @@ impl PoolActor {
         if acts {
             self.outfit.stir.send_modify(|stir| stir.changes += 1);
         }
-        self.plan_at(plan.again_at, now, ctx);
+        self.plan_at(plan.again_at.into_iter().chain(late_at).min(), now, ctx);
         let empty = self.roster.is_empty() && self.surveyed();
         if let (Some(emptied), true) =
             (&self.emptied, empty && self.outfit.configure.policy.retiring)
@@ -319,6 +320,8 @@ impl PoolActor {
             launch_failures: longest.map_or(0, |hold| hold.waves),
             last_error: longest.map(|hold| hold.error.clone()),
             holds: failures.shown(),
+            boots: self.roster.boots.summary(),
+            late: self.roster.count_late(),
             cloud_seen_at: self.roster.cloud_seen,
             forge_seen_at: self.roster.forge_seen,
             retiring: policy.retiring,

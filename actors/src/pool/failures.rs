@@ -121,6 +121,17 @@ impl Failures {
         }
     }
 
+    /// A runner whose launch was decided at `launched` is not online after `patience`, far longer than others.
+    pub fn late(&mut self, name: &RunnerName, launched: Time, patience: Duration, now: Time) {
+        let what = format!(
+            "{name} is not online after {} s, far longer than others took; its VM's console log says how far \
+             it came",
+            patience.as_secs()
+        );
+        let error = PortError::doubtful(ErrorClass::Transient, what);
+        self.count(name, launched, Failed { place: Place::Shape, error, boot: true }, now);
+    }
+
     fn count(&mut self, name: &RunnerName, launched: Time, failed: Failed, now: Time) {
         let Failed { place, error, boot } = failed;
         if error.local {

@@ -180,6 +180,15 @@ impl Drain {
         matches!(self.reason, DrainReason::Finished | DrainReason::RegistrationVanished) && !told
     }
 
+    /// Whether somebody wishes it gone who would have it serve otherwise: then its guest is asked also where it
+    /// boots still, because it may be online, and have a job, in a moment.
+    fn is_wished(&self) -> bool {
+        matches!(
+            self.reason,
+            DrainReason::Shrink | DrainReason::Outdated | DrainReason::PoolRemoved
+        )
+    }
+
     /// Whether a job that turns up now calls the drain off.
     fn may_turn_back(&self) -> bool {
         let finished = self.reason == DrainReason::Finished && !self.is_inferred();

@@ -209,6 +209,10 @@ impl Known {
                 self.number_is(registration.id);
                 self.registration_absent.break_off();
                 news.online = registration.online;
+                if registration.online && !self.was_online {
+                    // Before it listened it could have no job: that was no proof of anything.
+                    self.quiet.break_off();
+                }
                 self.was_online |= registration.online;
                 if registration.online {
                     self.offline.break_off();

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Policy, Target, target};
 use crate::{
-    demand::{Demand, Rises, join},
+    demand::{Demand, News, join},
     pool::actor::{PoolActor, SetTarget},
     port::{Clock, Time},
 };
@@ -37,7 +37,7 @@ pub struct ScalerActor {
     policy: Policy,
     last: Target,
     busy: watch::Receiver<Option<Demand>>,
-    rises: Rises,
+    news: News,
     sources: Vec<watch::Receiver<Option<Demand>>>,
     watches: Vec<SpawnHandle>,
     clock: Arc<dyn Clock>,
@@ -60,7 +60,7 @@ impl ScalerActor {
             policy,
             last,
             busy,
-            rises: Rises::default(),
+            news: News::default(),
             sources,
             watches: Vec::new(),
             clock,
@@ -90,7 +90,7 @@ impl ScalerActor {
     fn look(&mut self, tell_anyway: bool, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         let busy = *self.busy.borrow_and_update();
-        let fresh = self.rises.fresh(busy.map_or(0, |busy| busy.running), now);
+        let fresh = self.news.fresh(busy.map_or(0, |busy| busy.running), now);
         let sources: Vec<_> =
             self.sources.iter_mut().map(|source| *source.borrow_and_update()).collect();
         let next = target(join(busy, &sources, fresh), &self.last, &self.policy, now);
@@ -99,7 +99,7 @@ impl ScalerActor {
         }
         self.last = next;
         let again_at =
-            self.last.again_at(&self.policy).into_iter().chain(self.rises.again_at()).min();
+            self.last.again_at(&self.policy).into_iter().chain(self.news.again_at()).min();
         if self.timer.as_ref().map(|(at, _)| *at) != again_at {
             if let Some((_, timer)) = self.timer.take() {
                 ctx.cancel_future(timer);

@@ -22,6 +22,7 @@ mod pace;
 mod plans;
 mod properties;
 mod rosters;
+mod supply;
 mod troubles;
 mod under_way;
 mod unlisted;

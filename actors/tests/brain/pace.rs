@@ -38,6 +38,8 @@ fn pool(counts: Counts, target: u32) -> PoolSnapshot {
         launch_failures: 0,
         last_error: None,
         holds: Vec::new(),
+        boots: None,
+        late: 0,
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         retiring: false,

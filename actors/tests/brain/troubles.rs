@@ -77,6 +77,8 @@ fn a_hold_that_ends_now_keeps_no_job_waiting() {
             error: PortError::certain(ErrorClass::Transient, "503"),
             ends: String::new(),
         }],
+        boots: None,
+        late: 0,
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,

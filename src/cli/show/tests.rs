@@ -48,6 +48,8 @@ fn pool() -> PoolSnapshot {
             ),
             ends: "as soon as a VM goes".into(),
         }],
+        boots: None,
+        late: 0,
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,

@@ -36,6 +36,8 @@ fn pool() -> PoolSnapshot {
         launch_failures: 0,
         last_error: None,
         holds: Vec::new(),
+        boots: None,
+        late: 0,
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         retiring: false,

@@ -43,6 +43,8 @@ fn pool() -> PoolSnapshot {
         launch_failures: 0,
         last_error: None,
         holds: Vec::new(),
+        boots: None,
+        late: 0,
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,

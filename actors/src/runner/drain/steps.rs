@@ -9,6 +9,9 @@ use crate::{
     runner::{Effect, Known, Limits, Next, State},
 };
 
+/// How long a guest that was never heard is asked, before it is taken for one that cannot answer.
+const BOOTS: Duration = Duration::from_secs(2 * 60);
+
 /// Takes the drain as far as the facts allow, up to one effect.
 pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits: &Limits) -> Next {
     if drain.vm_gone && drain.registration_gone {
@@ -24,7 +27,9 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 let give_up = drain.step_since + limits.ask;
                 // A guest that can answer is asked; only where it cannot, or was asked in vain all
                 // the time, listings must do, and one of them must be newer than the drain.
-                let answers = known.answers(limits);
+                // One that boots still is asked for as long as that takes: it may have a job in a moment.
+                let boots = drain.is_wished() && now < drain.step_since + BOOTS;
+                let answers = known.answers(limits) || boots && limits.guests_report;
                 let in_vain = answers && !drain.answered && now >= give_up;
                 let silent = in_vain && known.quiet.spans(limits.ask);
                 let mute = !answers
@@ -46,7 +51,8 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 } else if answers && now >= drain.not_before {
                     return call(since, drain, known, Effect::StandDown, now, limits);
                 } else {
-                    drain.due = if answers { drain.not_before.min(give_up) } else { give_up };
+                    let until = if boots { drain.step_since + BOOTS } else { give_up };
+                    drain.due = if answers { drain.not_before.min(until) } else { give_up };
                     return hold(since, drain, known);
                 }
             }
