@@ -19,20 +19,21 @@ use crate::{
         Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind,
         SecretSource,
     },
-    github::{Auth, Github, GithubConfig, TokenSource, names::Names},
+    github::{Auth, Github, GithubConfig, Lessons, TokenSource, names::Names},
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
     },
 };
 
-/// The client of the configured GitHub, whose minute is so long and whose scopes have these names. Must be
-/// called inside the I/O runtime.
+/// The client of the configured GitHub, whose minute is so long, whose scopes have these names and of which
+/// this was learnt before. Must be called inside the I/O runtime.
 pub(super) fn github(
     config: &Config,
     clock: &Arc<dyn Clock>,
     minute: Duration,
     names: Arc<Names>,
+    lessons: Lessons,
 ) -> Result<Github, PortError> {
     let place = |source: &SecretSource| {
         let (source, env) = (source.clone(), Env::of_process());
@@ -53,6 +54,7 @@ pub(super) fn github(
         ca_file: config.github.ca_file.clone(),
         minute,
         names,
+        lessons,
         ..GithubConfig::new(auth, config.fleet.id.clone())
     };
     Github::new(github, Arc::clone(clock))

@@ -99,7 +99,8 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             what: warning.what.clone(),
         })
         .collect();
-    let github = match assemble::github(config, &clock, budget::MINUTE, Arc::default()) {
+    let (names, lessons) = <_>::default();
+    let github = match assemble::github(config, &clock, budget::MINUTE, names, lessons) {
         Ok(github) => Some(Arc::new(github)),
         Err(fault) => {
             let (whom, about) = ("github".to_owned(), "configuration".to_owned());
