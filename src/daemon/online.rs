@@ -125,7 +125,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             .filter(|pool| pool.provider == *name)
             .map(|pool| pool.shape.clone())
             .collect();
-        match Cloud::connect(name, provider, &config.fleet.id, &clock).await {
+        match Cloud::connect(name, provider, &config.fleet.id, &clock, Vec::new()).await {
             Ok(cloud) => {
                 let found = cloud.check_online(&shapes).await;
                 asked.extend(found.into_iter().map(|finding| Asked::of(&whom, finding)));

@@ -57,7 +57,8 @@ impl Ports {
         let mut faults = Vec::new();
         let mut providers = BTreeMap::new();
         for (name, provider) in &config.providers {
-            match assemble::limited(name, provider, &config.fleet.id, clock).await {
+            let shapes = assemble::shapes(config, name);
+            match assemble::limited(name, provider, &config.fleet.id, clock, shapes).await {
                 Ok(port) => {
                     let origin = Origin::of(name, config, held, clock);
                     let rotating = origin.map(|origin| Arc::new(Rotating::new(port, origin)));
