@@ -174,7 +174,8 @@ proptest::proptest! {
         let best = wanted as u64 * millis / workers as u64;
         // Some rounds to find it out, and afterwards a fifth less than it takes, or what is kept.
         proptest::prop_assert!(took * 3 <= best * 4 + 3 * 16 * millis, "{took} of {best} ms");
-        proptest::prop_assert!(refused <= 40 + wanted / 50, "{refused} refused");
+        // The last round before the limit is found, and what is tried beyond it later.
+        proptest::prop_assert!(refused <= 60 + workers / 4 + wanted / 50, "{refused} refused");
         proptest::prop_assert!((4..=MOST).contains(&pace.places()));
     }
 }
