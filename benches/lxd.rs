@@ -50,6 +50,7 @@ fn order(name: RunnerName, lxd: &RealLxd) -> LaunchOrder {
         shape: lxd.shape(),
         user_data: Secret::new("#!/bin/sh\ntrue\n"),
         created_at: chrono::Utc::now(),
+        fresh: true,
     }
 }
 
@@ -72,7 +73,7 @@ async fn through_the_provider(lxd: &RealLxd) -> Option<Duration> {
     let fleet = lxd::fleet();
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(chrono::Utc::now()));
     let inner = Lxd::connect(LxdConfig::new(lxd.access(), fleet.clone()), Arc::clone(&clock));
-    // The configuration's own default of calls at a time.
+    // One machine makes no more at a time.
     let limits = Limits { concurrency: 10, ..Limits::default() };
     let provider = Limited::new(Arc::new(inner.unwrap()), limits, clock);
     let pool = "large".parse().unwrap();

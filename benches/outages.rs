@@ -139,7 +139,7 @@ async fn plain(io: &Handle, away: Away, lasts: Duration) -> (Duration, Duration)
                 let launches = stream::iter(token..token + missing);
                 token += missing;
                 let launch = |token| launch(&*forge, &*provider, token, clock.wall());
-                launches.for_each_concurrent(AT_ONCE, launch).await;
+                launches.for_each_concurrent(AT_ONCE as usize, launch).await;
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
@@ -163,6 +163,7 @@ async fn launch(
     let user_data = user_data.unwrap();
     let (pool, scope, shape) = (pool_name(), scope(), shape());
     // What a plain loop does about a failure: the next round sees that it is missing.
-    let _failed =
-        provider.launch(LaunchOrder { name, pool, scope, shape, user_data, created_at }).await;
+    let _failed = provider
+        .launch(LaunchOrder { name, pool, scope, shape, user_data, created_at, fresh: true })
+        .await;
 }

@@ -211,7 +211,8 @@ async fn ideal(io: &Handle) -> (Duration, Duration) {
         .await
         .unwrap();
     let began = Instant::now();
-    let launches = stream::iter(0..u64::from(RUNNERS)).for_each_concurrent(AT_ONCE, |token| {
+    let at_once = AT_ONCE as usize;
+    let launches = stream::iter(0..u64::from(RUNNERS)).for_each_concurrent(at_once, |token| {
         let (forge, provider) = (Arc::clone(&forge), Arc::clone(&provider));
         let launch = io.spawn(async move {
             let name = RunnerName::new(&fleet_id(), &pool_name(), token);
@@ -228,6 +229,7 @@ async fn ideal(io: &Handle) -> (Duration, Duration) {
                 shape: shape(),
                 user_data,
                 created_at: Utc::now(),
+                fresh: true,
             };
             provider.launch(order).await.unwrap();
         });

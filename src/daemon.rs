@@ -23,6 +23,7 @@ mod lock;
 mod names;
 mod observers;
 mod online;
+mod paces;
 mod ports;
 mod readiness;
 mod reception;
@@ -53,8 +54,8 @@ use tokio::{
 
 use self::{
     api::Api, background::Background, control::Door, fleet::Fleet, held::Held, life::Life,
-    lock::StateLock, observers::Observers, ports::Ports, reception::Reception, scopes::Scopes,
-    sources::Sources, targets::Targets,
+    lock::StateLock, observers::Observers, paces::Paces, ports::Ports, reception::Reception,
+    scopes::Scopes, sources::Sources, targets::Targets,
 };
 pub use self::{clouds::read_clouds, online::check_online};
 use crate::{
@@ -121,7 +122,7 @@ pub(crate) struct Pace {
     pub shrink_after: std::time::Duration,
     /// How often is looked for what webhooks have lost.
     pub repair: repair::Pace,
-    /// The minute in which GitHub takes only so many calls that create something.
+    /// The minute for which GitHub gives points.
     pub minute: std::time::Duration,
 }
 
@@ -192,6 +193,7 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
         let targets = Arc::new(Targets::open(&folder)?);
         let scopes = Scopes::open(&folder)?;
+        let paces = Paces::open(&folder)?;
         let remembered = scopes.keep(config.pools.iter().map(|pool| &pool.scope), started_at);
         let model = Arc::new(ReadModel::default());
         let downloads = Arc::new(Downloads::new(Arc::clone(&clock)));
@@ -203,7 +205,9 @@ impl Daemon {
         let observers = Arc::new(Observers { journal, ..Observers::default() });
         let ports = {
             let (config, held, clock) = (config.clone(), held.clone(), Arc::clone(&clock));
-            let ports = async move { Ports::connect(&config, &held, &clock, pace.minute).await };
+            let lessons = paces.lessons();
+            let ports =
+                async move { Ports::connect(&config, &held, &clock, pace.minute, lessons).await };
             life.add(inside(io, ports).await?)
         };
         let api = life.add(Api::prepare(&config.api)?);
@@ -279,6 +283,7 @@ impl Daemon {
             folder,
             targets,
             scopes,
+            paces,
             downloads,
             observers,
             ports,

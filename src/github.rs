@@ -32,9 +32,10 @@ pub mod refusal;
 mod register;
 pub mod route;
 pub(crate) mod transport;
+mod turns;
 mod wire;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use runner_fleet_actors::{
@@ -46,6 +47,7 @@ use runner_fleet_actors::{
         Registration,
     },
 };
+use serde::{Deserialize, Serialize};
 
 pub use auth::{Auth, TokenSource};
 pub use check::Access;
@@ -54,10 +56,11 @@ use crate::redirect;
 
 use self::{
     applications::Offer,
-    budget::CallKind,
+    budget::{Budget, CallKind, pace::Lesson},
     downloads::Catalogue,
     freshness::{Deprecation, Version},
     names::{Names, Question},
+    route::Endpoint,
 };
 
 /// How long a call may take.
@@ -92,6 +95,17 @@ pub struct GithubConfig {
     pub minute: Duration,
     /// What scopes are called now; whoever takes this client's place goes on with it.
     pub names: Arc<Names>,
+    /// What was learnt before of how fast this GitHub may be asked.
+    pub lessons: Lessons,
+}
+
+/// What was learnt of how fast one GitHub may be asked, by the wall: kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lessons {
+    /// The address of its API: another GitHub is another one.
+    pub of: String,
+    /// By endpoint.
+    pub endpoints: BTreeMap<Endpoint, Lesson>,
 }
 
 impl GithubConfig {
@@ -106,6 +120,7 @@ impl GithubConfig {
             timeouts: Timeouts::default(),
             minute: budget::MINUTE,
             names: Arc::default(),
+            lessons: Lessons::default(),
         }
     }
 }
@@ -143,6 +158,11 @@ impl Github {
         let credentials = auth::Credentials::new(&config.auth)?;
         let http = transport::http_client(&base, config.ca_file.as_deref(), &config.timeouts)?;
         let patience = config.timeouts.whole;
+        let ahead = clock.ahead();
+        let known = config.lessons.endpoints.into_iter();
+        let known = known.filter(|_| config.lessons.of == base.as_str());
+        let known = known.map(|(at, lesson)| (at, lesson.shifted(-ahead))).collect();
+        let budget = Budget::with_minute(config.minute).knowing(known);
         let transport = transport::Transport::new(&base, http.clone(), patience)?;
         Ok(Self {
             client: client::Client::new(
@@ -151,7 +171,7 @@ impl Github {
                 base,
                 clock,
                 config.names,
-                (patience, config.minute),
+                (patience, budget),
             ),
             http,
             moves: redirect::Said::default(),
@@ -166,6 +186,12 @@ impl Github {
     #[must_use]
     pub fn names(&self) -> &Arc<Names> {
         &self.client.names
+    }
+
+    /// What was learnt of how fast this GitHub may be asked.
+    #[must_use]
+    pub fn lessons(&self) -> Lessons {
+        self.client.lessons()
     }
 
     /// Who a scope is; see [`Records::identity`].

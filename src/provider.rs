@@ -8,6 +8,7 @@ pub mod limited;
 pub mod lxd;
 #[cfg(feature = "openstack")]
 pub mod openstack;
+pub mod pace;
 mod text;
 
 pub use finding::{Finding, Grade};

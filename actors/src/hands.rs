@@ -198,6 +198,8 @@ impl Hands {
             shape: blueprint.shape.clone(),
             user_data,
             created_at,
+            // A runner is launched once in its life.
+            fresh: true,
         };
         let hands = Arc::clone(&self);
         let call = async move { hands.provider.launch(order).await };

@@ -67,6 +67,9 @@ pub struct LaunchOrder {
     pub user_data: Secret,
     /// When the launch was decided, by the wall; kept on the VM.
     pub created_at: Time,
+    /// Whether the name was drawn for this very call, so that nobody can have asked for it before and
+    /// it need not be looked up. `false` for every repetition.
+    pub fresh: bool,
 }
 
 /// A VM's condition, in the house's words. Vendor words end inside the adapter.
@@ -240,7 +243,8 @@ pub struct Doors {
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Asks for one VM. Idempotent by `order.name`: where an answer is lost, or the name is there
-    /// already, the VM of that name is looked up and returned; there are never two.
+    /// already, the VM of that name is looked up and returned; there are never two. (Of a
+    /// [fresh](LaunchOrder::fresh) name that need not be expected beforehand.)
     /// Returns once the cloud has taken the order, not once the VM runs.
     ///
     /// # Errors

@@ -53,10 +53,10 @@ pub enum LxdReach {
 pub struct Provider {
     /// What kind of cloud.
     pub kind: ProviderKind,
-    /// Calls that may be under way at once. Default 10.
-    pub concurrency: u32,
-    /// Calls a second in the long run. Default 10.
-    pub rate: f64,
+    /// Calls that may be under way at once; `None`: as many as it is found to take.
+    pub concurrency: Option<u32>,
+    /// Calls a second in the long run; `None`: as many as come to be.
+    pub rate: Option<f64>,
 }
 
 /// All providers by name; `None` where one has faults, so that a pool that names it has none.
@@ -123,8 +123,9 @@ fn read(section: Section<'_>) -> Option<Provider> {
             _ => {}
         }
     }
-    let concurrency = section.count("concurrency", 10, 1..=200);
-    let rate = section.fraction("rate", 10.0, 0.1..=1000.0);
+    let concurrency = section.number("concurrency", 1..=200);
+    let concurrency = concurrency.and_then(|calls| u32::try_from(calls).ok());
+    let rate = section.fraction("rate", 0.1..=1000.0);
     section.finish();
     Some(Provider { kind: kind?, concurrency, rate })
 }

@@ -299,21 +299,19 @@ impl<'a> Section<'a> {
     }
 
     /// A number within bounds that may have a fraction.
-    pub fn fraction(&self, key: &'static str, default: f64, allowed: RangeInclusive<f64>) -> f64 {
-        let Some(value) = self.value(key) else { return default };
+    pub fn fraction(&self, key: &'static str, allowed: RangeInclusive<f64>) -> Option<f64> {
+        let value = self.value(key)?;
         let text = match value.get_ref() {
             DeValue::Integer(number) => number.as_str(),
             DeValue::Float(number) => number.as_str(),
             _ => "",
         };
-        match text.parse::<f64>().ok().filter(|number| allowed.contains(number)) {
-            Some(number) => number,
-            None => {
-                let (low, high) = allowed.into_inner();
-                self.wrong(key, value.get_ref(), format_args!("a number from {low} to {high}"));
-                default
-            }
+        let number = text.parse::<f64>().ok().filter(|number| allowed.contains(number));
+        if number.is_none() {
+            let (low, high) = allowed.into_inner();
+            self.wrong(key, value.get_ref(), format_args!("a number from {low} to {high}"));
         }
+        number
     }
 
     /// `true` or `false`.

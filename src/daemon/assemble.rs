@@ -19,20 +19,21 @@ use crate::{
         Config, Env, GithubAuth, Limits, Pool, Provider as ProviderConfig, ProviderKind,
         SecretSource,
     },
-    github::{Auth, Github, GithubConfig, TokenSource, names::Names},
+    github::{Auth, Github, GithubConfig, Lessons, TokenSource, names::Names},
     provider::{
         Finding, Limited, Limits as Rates,
         lxd::{Lxd, LxdConfig},
     },
 };
 
-/// The client of the configured GitHub, whose minute is so long and whose scopes have these names. Must be
-/// called inside the I/O runtime.
+/// The client of the configured GitHub, whose minute is so long, whose scopes have these names and of which
+/// this was learnt before. Must be called inside the I/O runtime.
 pub(super) fn github(
     config: &Config,
     clock: &Arc<dyn Clock>,
     minute: Duration,
     names: Arc<Names>,
+    lessons: Lessons,
 ) -> Result<Github, PortError> {
     let place = |source: &SecretSource| {
         let (source, env) = (source.clone(), Env::of_process());
@@ -53,6 +54,7 @@ pub(super) fn github(
         ca_file: config.github.ca_file.clone(),
         minute,
         names,
+        lessons,
         ..GithubConfig::new(auth, config.fleet.id.clone())
     };
     Github::new(github, Arc::clone(clock))
@@ -71,6 +73,7 @@ impl Cloud {
         provider: &ProviderConfig,
         fleet: &FleetId,
         clock: &Arc<dyn Clock>,
+        shapes: Vec<Shape>,
     ) -> Result<Self, PortError> {
         let invalid = |faults: String| {
             PortError::certain(ErrorClass::Invalid, format!("providers.{name}: {faults}"))
@@ -81,11 +84,13 @@ impl Cloud {
                 let cloud = CloudConfig::load(clouds_file.as_deref(), cloud.as_deref())
                     .map_err(|faults| invalid(faults.to_string()))?;
                 let config = OpenStackConfig::new(cloud, fleet.clone());
+                let config = OpenStackConfig { shapes, ..config };
                 let connected = OpenStack::connect(config, Arc::clone(clock)).await;
                 connected.map(|cloud| Self::OpenStack(Box::new(cloud)))
             }
             #[cfg(not(feature = "openstack"))]
             ProviderKind::OpenStack { .. } => {
+                drop(shapes);
                 Err(invalid("this runner-fleet was built without openstack".to_owned()))
             }
             ProviderKind::Lxd(access) => {
@@ -114,19 +119,24 @@ impl Cloud {
     }
 }
 
+/// What the pools will launch at that provider.
+pub(super) fn shapes(config: &Config, provider: &str) -> Vec<Shape> {
+    let pools = config.pools.iter().filter(|pool| pool.provider == provider);
+    pools.map(|pool| pool.shape.clone()).collect()
+}
+
 /// One provider behind its limits.
 pub(super) async fn limited(
     name: &str,
     provider: &ProviderConfig,
     fleet: &FleetId,
     clock: &Arc<dyn Clock>,
+    shapes: Vec<Shape>,
 ) -> Result<Arc<dyn Provider>, PortError> {
-    let inner = Cloud::connect(name, provider, fleet, clock).await?.into_provider();
-    let rates = Rates {
-        concurrency: usize::try_from(provider.concurrency).unwrap_or(usize::MAX),
-        rate: provider.rate,
-        ..Rates::default()
-    };
+    let inner = Cloud::connect(name, provider, fleet, clock, shapes).await?.into_provider();
+    let usual = Rates::default();
+    let concurrency = provider.concurrency.unwrap_or(usual.concurrency);
+    let rates = Rates { concurrency, rate: provider.rate, ..usual };
     Ok(Arc::new(Limited::new(inner, rates, Arc::clone(clock))))
 }
 

@@ -22,6 +22,7 @@ use super::{
     held::{self, Held},
     life::{Life, Renewal},
     observers::Observers,
+    paces::Paces,
     ports::Ports,
     readiness,
     reception::Reception,
@@ -54,6 +55,7 @@ pub(super) struct Door {
     pub folder: StateFolder,
     pub targets: Arc<Targets>,
     pub scopes: Scopes,
+    pub paces: Paces,
     pub downloads: Arc<Downloads>,
     pub observers: Arc<Observers>,
     pub ports: Arc<Ports>,
@@ -87,10 +89,11 @@ fn refusal(error: RouteError) -> Refusal {
 const WRITE_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Door {
-    /// Writes again what the disk has refused, for ever.
+    /// Writes down what was learnt, and again what the disk has refused, for ever.
     pub async fn keep_kept(&self) {
         loop {
             tokio::time::sleep(WRITE_AGAIN).await;
+            tokio::task::block_in_place(|| self.paces.keep(self.ports.github().lessons()));
             if self.folder.troubles().reasons().is_empty() {
                 continue;
             }

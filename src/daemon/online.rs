@@ -99,7 +99,8 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             what: warning.what.clone(),
         })
         .collect();
-    let github = match assemble::github(config, &clock, budget::MINUTE, Arc::default()) {
+    let (names, lessons) = <_>::default();
+    let github = match assemble::github(config, &clock, budget::MINUTE, names, lessons) {
         Ok(github) => Some(Arc::new(github)),
         Err(fault) => {
             let (whom, about) = ("github".to_owned(), "configuration".to_owned());
@@ -124,7 +125,7 @@ async fn ask_all(config: &Config) -> Vec<Asked> {
             .filter(|pool| pool.provider == *name)
             .map(|pool| pool.shape.clone())
             .collect();
-        match Cloud::connect(name, provider, &config.fleet.id, &clock).await {
+        match Cloud::connect(name, provider, &config.fleet.id, &clock, Vec::new()).await {
             Ok(cloud) => {
                 let found = cloud.check_online(&shapes).await;
                 asked.extend(found.into_iter().map(|finding| Asked::of(&whom, finding)));

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    github::{Github, downloads::Catalogue, names::Names, records::Records},
+    github::{Github, Lessons, downloads::Catalogue, names::Names, records::Records},
     http::Refusal,
 };
 
@@ -52,11 +52,13 @@ impl Ports {
         held: &Held,
         clock: &Arc<dyn Clock>,
         minute: Duration,
+        lessons: Lessons,
     ) -> Result<Self, String> {
         let mut faults = Vec::new();
         let mut providers = BTreeMap::new();
         for (name, provider) in &config.providers {
-            match assemble::limited(name, provider, &config.fleet.id, clock).await {
+            let shapes = assemble::shapes(config, name);
+            match assemble::limited(name, provider, &config.fleet.id, clock, shapes).await {
                 Ok(port) => {
                     let origin = Origin::of(name, config, held, clock);
                     let rotating = origin.map(|origin| Arc::new(Rotating::new(port, origin)));
@@ -67,7 +69,7 @@ impl Ports {
         }
         let names = Arc::<Names>::default();
         names.configure(config.pools.iter().map(|pool| &pool.scope));
-        let github = match assemble::github(config, clock, minute, Arc::clone(&names)) {
+        let github = match assemble::github(config, clock, minute, Arc::clone(&names), lessons) {
             Ok(github) if faults.is_empty() => Arc::new(github),
             Ok(_) => return Err(listed(&faults)),
             Err(fault) => {
@@ -140,7 +142,8 @@ impl Part<Door> for Ports {
         let github = match to.changes.github {
             true => {
                 let names = Arc::clone(&self.names);
-                let github = assemble::github(&to.new, &self.clock, self.minute, names);
+                let lessons = self.github().lessons();
+                let github = assemble::github(&to.new, &self.clock, self.minute, names, lessons);
                 Some(Arc::new(github.map_err(invalid)?))
             }
             false => None,

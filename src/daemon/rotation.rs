@@ -17,7 +17,7 @@ use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
         Change, Clock, Deletion, Door, ErrorClass, LaunchOrder, Listing, PortError, PortStatus,
-        Provider, Time, Vm,
+        Provider, Shape, Time, Vm,
     },
 };
 use tokio::sync::Mutex;
@@ -37,6 +37,8 @@ pub(super) struct Origin {
     provider: config::Provider,
     fleet: FleetId,
     clock: Arc<dyn Clock>,
+    /// What is launched there.
+    shapes: Vec<Shape>,
     /// What its places held when it was made.
     held: OfProvider,
 }
@@ -54,6 +56,7 @@ impl Origin {
             provider: config.providers.get(name)?.clone(),
             fleet: config.fleet.id.clone(),
             clock: Arc::clone(clock),
+            shapes: assemble::shapes(config, name),
             held: held.providers.get(name)?.clone(),
         })
     }
@@ -63,7 +66,8 @@ impl Origin {
     /// # Errors
     /// What is wrong with them.
     pub(super) async fn make(&self) -> Result<Arc<dyn Provider>, PortError> {
-        assemble::limited(&self.name, &self.provider, &self.fleet, &self.clock).await
+        let shapes = self.shapes.clone();
+        assemble::limited(&self.name, &self.provider, &self.fleet, &self.clock, shapes).await
     }
 }
 
@@ -139,8 +143,9 @@ impl Rotating {
             return None;
         }
         let (provider, name) = (was.provider.clone(), was.name.clone());
-        let (fleet, clock) = (was.fleet.clone(), Arc::clone(&was.clock));
-        let origin = Origin { name, provider, fleet, clock, held };
+        let (fleet, clock, shapes) =
+            (was.fleet.clone(), Arc::clone(&was.clock), was.shapes.clone());
+        let origin = Origin { name, provider, fleet, clock, shapes, held };
         match origin.make().await {
             Ok(port) => {
                 tracing::info!(provider = %origin.name, "what it is reached with was replaced; taken up");
@@ -166,7 +171,7 @@ impl Provider for Rotating {
             made => return made,
         };
         match self.other_than(&port, &error).await {
-            Some(port) => port.launch(order).await,
+            Some(port) => port.launch(LaunchOrder { fresh: false, ..order }).await,
             None => Err(error),
         }
     }

@@ -21,6 +21,7 @@ mod hooks;
 mod job_side;
 mod listener;
 mod operation;
+mod points;
 mod renames;
 mod scale_set;
 mod workflows;
@@ -164,6 +165,8 @@ pub struct Stats {
     pub counted: u64,
     /// Calls answered by 304.
     pub unchanged: u64,
+    /// Calls refused because they came too fast.
+    pub too_fast: u64,
     /// Registrations that there are now.
     pub registrations: u64,
     /// Registrations whose listener is connected now.
@@ -393,6 +396,7 @@ impl FakeGithub {
         stats.calls = limits.calls.clone();
         stats.counted = limits.counted;
         stats.unchanged = limits.unchanged;
+        stats.too_fast = limits.points.refused;
         drop(limits);
         (stats.delivered, stats.undelivered) = self.shared.hooks().counts();
         stats

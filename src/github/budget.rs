@@ -9,23 +9,24 @@
 //! alternative, a client that sleeps until the reset inside a call, hides the wait from the brain,
 //! which then cannot tell a slow GitHub from a forbidden one.
 //!
-//! One secondary limit has a number and can be kept beforehand: at most 80 calls a minute that create
-//! something (the same page, "About secondary rate limits"). A burst of launches is stretched to it
-//! instead of running into a refusal, which stops every call for a minute or longer. The same page
-//! also names 500 an hour; registrations of runners have an hourly limit of their own of 10,000, told
-//! in their answers, so that number is not meant for them and is not kept. Whoever is not told of any
-//! limit (a GitHub Enterprise Server without them) is not held back.
+//! How fast an endpoint is asked within these limits, and how many calls may be under way there, is
+//! [`pace`]'s to say: it begins at the points that GitHub publishes and learns from refusals. Whoever
+//! is not told of any limit (a GitHub Enterprise Server without them) is not held back. After a
+//! refusal one call goes first, of whatever kind, and the crowd when it was answered: a crowd that
+//! comes back together is refused together. What does not go through this client does not count here,
+//! as the JIT configs of a scale set, which GitHub's actions service hands out.
 //!
 //! Limits are kept by GitHub's resource name: registrations of runners can have a limit of their own
 //! (`actions_runner_registration`), and its numbers say nothing of the rest.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+pub mod pace;
 
-use runner_fleet_actors::port::{Door, Time};
+use std::{collections::BTreeMap, time::Duration};
 
+use runner_fleet_actors::port::Time;
+
+use self::pace::{Ending, Lesson, Pace, Room};
+use super::route::Endpoint;
 use crate::pause;
 
 /// What a call is for: decides who goes first when little is left.
@@ -49,13 +50,15 @@ pub const PRIMARY_HOLD_MIN: Duration = Duration::from_secs(10);
 /// Longest hold after repeated secondary limits, and after repeated limits that name no time.
 pub const SECONDARY_HOLD_MAX: Duration = Duration::from_secs(900);
 
-/// Calls that create something, in any minute.
-pub const CREATIONS_A_MINUTE: usize = 80;
-/// The time in which these are counted.
+/// The time for which GitHub gives points, and the shortest hold after a limit that names no time.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// Resources whose limits are kept; GitHub has about a dozen.
 const RESOURCES_MAX: usize = 64;
+/// Endpoints whose paces are kept; this program knows about two dozen.
+const ENDPOINTS_MAX: usize = 64;
+/// When to ask again where a call is under way that shows it.
+pub(super) const SOON: Duration = Duration::from_secs(1);
 const CORE: &str = "core";
 const REGISTRATION: &str = "actions_runner_registration";
 
@@ -71,11 +74,52 @@ struct Window {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
     windows: BTreeMap<String, Window>,
+    /// Whether an answer came that tells of no limit.
+    untold: bool,
     held_until: Option<Time>,
     strikes: u32,
-    /// When the creating calls of the last minute were made.
-    created: VecDeque<Time>,
+    /// Refusals so far; those that come together are one.
+    round: u64,
+    /// Whether the last of them tells how fast GitHub may be asked.
+    teaches: bool,
+    restart: Restart,
+    paces: BTreeMap<Endpoint, Pace>,
     minute: Duration,
+}
+
+/// Who goes first after a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    /// Nobody: all go.
+    Open,
+    /// One, and who comes next is it.
+    One,
+    /// One is under way.
+    UnderWay,
+}
+
+/// The way out for one call. Whoever has one tells how it ended ([`Budget::end`]).
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Ticket {
+    endpoint: Endpoint,
+    first: bool,
+}
+
+/// What is to become of a call that somebody wants to make.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is made.
+    Go(Ticket),
+    /// It waits until another call has ended.
+    Wait,
+    /// It is not made now.
+    Later {
+        /// From when on it is worth asking again.
+        until: Time,
+        /// Calls a minute at its endpoint, where these are what holds it back.
+        most: Option<u32>,
+    },
 }
 
 impl Default for Budget {
@@ -116,9 +160,123 @@ pub enum Limit {
 impl Budget {
     /// Nothing known yet. `minute` is [`MINUTE`], or less for a demo in which time runs faster.
     #[must_use]
-    pub fn with_minute(minute: Duration) -> Self {
-        let (windows, created) = (BTreeMap::new(), VecDeque::new());
-        Self { windows, held_until: None, strikes: 0, created, minute }
+    pub const fn with_minute(minute: Duration) -> Self {
+        Self {
+            windows: BTreeMap::new(),
+            untold: false,
+            held_until: None,
+            strikes: 0,
+            round: 0,
+            teaches: false,
+            restart: Restart::Open,
+            paces: BTreeMap::new(),
+            minute,
+        }
+    }
+
+    /// What an earlier process has learnt of the paces.
+    #[must_use]
+    pub fn knowing(mut self, lessons: BTreeMap<Endpoint, Lesson>) -> Self {
+        let minute = self.minute;
+        let pace = |(endpoint, lesson): (Endpoint, Lesson)| {
+            let pace = Pace::new(endpoint.cost(), minute, lesson);
+            (endpoint, pace)
+        };
+        self.paces = lessons.into_iter().take(ENDPOINTS_MAX).map(pace).collect();
+        self
+    }
+
+    /// What a later process should know of the paces.
+    #[must_use]
+    pub fn lessons(&self, now: Time) -> BTreeMap<Endpoint, Lesson> {
+        let known = |(endpoint, pace): (&Endpoint, &Pace)| {
+            pace.lesson(now).map(|lesson| (endpoint.clone(), lesson))
+        };
+        self.paces.iter().filter_map(known).collect()
+    }
+
+    /// What is to become of a call at `endpoint`. `kind` is `None` for one that counts for somebody else's
+    /// primary limit, as an App's own.
+    pub fn ask(&mut self, kind: Option<CallKind>, endpoint: &Endpoint, now: Time) -> Turn {
+        let held = self.held(now).map_or(Ok(()), Err);
+        if let Err(until) = kind.map_or(held, |kind| allow(kind, self, now)) {
+            return Turn::Later { until, most: None };
+        }
+        if self.restart == Restart::UnderWay {
+            return Turn::Wait;
+        }
+        let told = self.tells();
+        self.bound_paces(now);
+        let minute = self.minute;
+        let pace = self
+            .paces
+            .entry(endpoint.clone())
+            .or_insert_with(|| Pace::new(endpoint.cost(), minute, Lesson::default()));
+        match pace.room(now, told) {
+            Room::AfterAnother => return Turn::Wait,
+            Room::At(until) => return Turn::Later { until, most: Some(pace.most(now)) },
+            Room::Now => pace.begin(),
+        }
+        let first = self.restart == Restart::One;
+        if first {
+            self.restart = Restart::UnderWay;
+        }
+        Turn::Go(Ticket { endpoint: endpoint.clone(), first })
+    }
+
+    /// A call has ended so; what its answer said was [taken in](Self::take_in) before. Returns whether who
+    /// waits at any endpoint is to ask again, and not only who waits at this one.
+    pub fn end(&mut self, ticket: Ticket, ending: Ending, now: Time) -> bool {
+        if let Some(pace) = self.paces.get_mut(&ticket.endpoint) {
+            pace.end(ending, self.teaches.then_some(self.round), now);
+        }
+        if ticket.first && self.restart == Restart::UnderWay {
+            let open = ending == Ending::Answered;
+            self.restart = if open { Restart::Open } else { Restart::One };
+        }
+        ticket.first || ending == Ending::Refused
+    }
+
+    /// Launches that may go now, and from when on the next may where there is none, or where the rest waits
+    /// for what becomes of the first: a forecast for whoever plans, which counts nothing.
+    #[must_use]
+    pub fn permits(&self, now: Time) -> (u32, Option<Time>) {
+        if let Err(until) = allow(CallKind::Launch, self, now) {
+            return (0, Some(until));
+        }
+        let soon = || Some(pause::after(now, SOON));
+        match self.restart {
+            Restart::Open => {}
+            Restart::One => return (1, soon()),
+            Restart::UnderWay => return (0, soon()),
+        }
+        let live = |(name, window): (&String, &Window)| {
+            let counts = name == CORE || name == REGISTRATION;
+            (counts && window.reset > now).then_some((window.remaining, window.reset))
+        };
+        let window = self.windows.iter().filter_map(live).min();
+        let (calls, reset) = window.map_or((u32::MAX, None), |(remaining, reset)| {
+            (u32::try_from(remaining).unwrap_or(u32::MAX), Some(reset))
+        });
+        let endpoint = Endpoint::launch();
+        let fresh = Pace::new(endpoint.cost(), self.minute, Lesson::default());
+        let (left, next) = match self.paces.get(&endpoint).unwrap_or(&fresh) {
+            pace if self.tells() || pace.is_limited(now) => pace.left(now),
+            _ => (u32::MAX, None),
+        };
+        if left <= calls { (left, next) } else { (calls, reset) }
+    }
+
+    /// Whether GitHub tells of limits, as far as anybody knows.
+    fn tells(&self) -> bool {
+        !self.windows.is_empty() || !self.untold
+    }
+
+    /// Endpoints are named by this program, but what is kept comes from a file.
+    fn bound_paces(&mut self, now: Time) {
+        if self.paces.len() >= ENDPOINTS_MAX {
+            self.paces.retain(|_, pace| !pace.is_idle(now));
+        }
     }
 
     /// Takes in an answer. Returns until when nothing may be asked, if the answer is a refusal for
@@ -148,7 +306,8 @@ impl Budget {
                 .or_insert(window);
             self.bound_windows(now);
         }
-        let held = self.held_until.is_some_and(|until| until > now);
+        self.untold |= (seen.limit, seen.remaining, seen.reset) == (None, None, None);
+        let held = self.held(now).is_some();
         if !seen.refused {
             // What succeeds during a hold was asked before it.
             if !held {
@@ -176,6 +335,12 @@ impl Budget {
         };
         self.strikes = before.saturating_add(1);
         self.held_until = Some(until);
+        self.restart = Restart::One;
+        if !held {
+            self.round = self.round.wrapping_add(1);
+            // A used-up primary limit tells nothing of the pace: it has a number.
+            self.teaches = seen.remaining != Some(0);
+        }
         Some(until)
     }
 
@@ -189,43 +354,16 @@ impl Budget {
         }
     }
 
-    /// Counts a call that creates something and is about to be made, if it may be made now.
-    ///
-    /// # Errors
-    /// The time from which on the same question is worth asking again; nothing was counted.
-    pub fn create(&mut self, now: Time) -> Result<(), Time> {
-        while self.created.front().is_some_and(|at| *at + self.minute <= now) {
-            self.created.pop_front();
-        }
-        let full = self.created.len().checked_sub(CREATIONS_A_MINUTE);
-        let full = full.and_then(|first| self.created.get(first));
-        if let Some(first) = full.filter(|_| !self.windows.is_empty()) {
-            return Err(*first + self.minute);
-        }
-        self.created.push_back(now);
-        Ok(())
-    }
-
-    /// How many creating calls may be made now, and when the next one may.
-    #[must_use]
-    pub fn door(&self, now: Time) -> Door {
-        let recent = self.created.iter().filter(|at| **at + self.minute > now);
-        let (count, first) = (recent.clone().count(), recent.min());
-        match first.filter(|_| !self.windows.is_empty()) {
-            Some(first) => Door {
-                permits: u32::try_from(CREATIONS_A_MINUTE.saturating_sub(count))
-                    .unwrap_or(u32::MAX),
-                next: Some(*first + self.minute),
-                why: format!("it takes {CREATIONS_A_MINUTE} registrations a minute"),
-            },
-            None => Door::open(),
-        }
-    }
-
     /// Calls left in the tightest live window, if GitHub says.
     #[must_use]
     pub fn remaining(&self, now: Time) -> Option<u64> {
         self.windows.values().filter(|w| w.reset > now).map(|w| w.remaining).min()
+    }
+
+    /// Until when GitHub has asked for silence.
+    #[must_use]
+    pub fn held(&self, now: Time) -> Option<Time> {
+        self.held_until.filter(|until| *until > now)
     }
 
     /// Until when no call of any kind is made.
@@ -240,7 +378,7 @@ impl Budget {
 /// # Errors
 /// The time from which on the same question is worth asking again.
 pub fn allow(kind: CallKind, budget: &Budget, now: Time) -> Result<(), Time> {
-    if let Some(until) = budget.held_until.filter(|until| *until > now) {
+    if let Some(until) = budget.held(now) {
         return Err(until);
     }
     let floor = match kind {

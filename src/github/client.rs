@@ -16,29 +16,23 @@ use runner_fleet_actors::{
     port::{Clock, Door, ErrorClass, PortError, PortStatus, Secret, Time},
 };
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
+    Lessons,
     auth::{AppKey, Credentials, Minted, Token},
-    budget::{self, Budget, CallKind},
+    budget::{Budget, CallKind, pace::Ending},
     names::Names,
     reading::{Permission, cause, lacking, said, seen},
     route,
     transport::{Answer, NoAnswer, Outgoing, Transport},
+    turns::Turns,
     wire,
 };
 use crate::{
     calls::Calls,
     redirect::{self, Redirect},
 };
-
-/// Calls under way at once. GitHub's secondary limit is 100 for all that share the credentials
-/// (GitHub docs, "About secondary rate limits").
-const AT_ONCE: usize = 50;
-
-/// When a call that got no turn is worth trying again.
-const TURN: Duration = Duration::from_secs(1);
 
 /// One call, as the forge wants it.
 #[derive(Debug)]
@@ -80,7 +74,7 @@ impl<'a> Call<'a> {
     }
 
     /// This call, held back here until then.
-    fn held_back(&self, until: Time, why: &str) -> PortError {
+    pub(super) fn held_back(&self, until: Time, why: &str) -> PortError {
         PortError::held_back(until, format!("{}: {why}", self.what))
     }
 
@@ -101,9 +95,7 @@ pub struct Client {
     pub clock: Arc<dyn Clock>,
     /// What scopes are called now.
     pub names: Arc<Names>,
-    budget: Mutex<Budget>,
-    at_once: Semaphore,
-    patience: Duration,
+    turns: Turns,
     calls: Calls,
     moves: redirect::Said,
     /// Permissions of the installation, as the last minted token told.
@@ -123,26 +115,32 @@ enum Counts {
     ForTheApp,
 }
 
+/// How a call that ended so counts for the pace.
+fn ending(answer: &Result<Answer, PortError>) -> Ending {
+    match answer {
+        Ok(answer) if !answer.status.is_server_error() => Ending::Answered,
+        Err(error) if matches!(error.class, ErrorClass::RateLimited { .. }) => Ending::Refused,
+        _ => Ending::Lost,
+    }
+}
+
 impl Client {
-    /// Puts the parts together; makes no call. A call may wait for `patience` for its turn; `minute` is
-    /// GitHub's.
+    /// Puts the parts together; makes no call. A call may wait for `patience` for its turn.
     pub fn new(
         transport: Transport,
         credentials: Credentials,
         base: Url,
         clock: Arc<dyn Clock>,
         names: Arc<Names>,
-        (patience, minute): (Duration, Duration),
+        (patience, budget): (Duration, Budget),
     ) -> Self {
         Self {
             transport,
             credentials,
             base,
+            turns: Turns::new(Arc::clone(&clock), budget, patience),
             clock,
             names,
-            budget: Mutex::new(Budget::with_minute(minute)),
-            at_once: Semaphore::new(AT_ONCE),
-            patience,
             calls: Calls::default(),
             moves: redirect::Said::default(),
             permissions: Mutex::default(),
@@ -155,34 +153,16 @@ impl Client {
     /// `RateLimited` (also without a call), `Auth`, and `Transient` where there is no answer or a
     /// 5xx. Every other answer, 404, 409 and 422 among them, is for the caller to read.
     pub async fn call(&self, call: &Call<'_>) -> Result<Answer, PortError> {
-        let now = self.clock.now();
-        budget::allow(call.kind, &lock(&self.budget), now).map_err(|until| {
-            call.held_back(
-                until,
-                &format!(
-                    "not tried, the rate limit of GitHub leaves no room before {until}; \
-                     it goes on by itself"
-                ),
-            )
-        })?;
-        if call.method == Method::POST {
-            lock(&self.budget).create(now).map_err(|until| {
-                call.held_back(
-                    until,
-                    &format!(
-                        "not tried, {} were made within a minute and GitHub takes no more; it goes \
-                         on by itself at {until}",
-                        budget::CREATIONS_A_MINUTE
-                    ),
-                )
-            })?;
-        }
-        let turn = tokio::time::timeout(self.patience, self.at_once.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            let why = "not tried, too many calls are under way; GitHub answers slowly";
-            return Err(call.held_back(self.clock.now() + TURN, why));
-        };
+        let mut way = self.turns.take(call, Some(call.kind)).await?;
         let token = self.token(call, None).await?;
+        way.sent();
+        let answer = self.with_token(call, &token).await;
+        way.ended(ending(&answer));
+        self.judge(call, answer?)
+    }
+
+    /// One call with a token, and another with a new one where GitHub refuses that.
+    async fn with_token(&self, call: &Call<'_>, token: &Token) -> Result<Answer, PortError> {
         let mut answer = self.follow(call, &token.secret, Counts::ForUs).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             tracing::info!(call = %call.what, "github refused the token, renewing it");
@@ -195,7 +175,7 @@ impl Client {
                 ));
             }
         }
-        self.judge(call, answer)
+        Ok(answer)
     }
 
     /// Makes one call as the App itself, not as its installation: its webhook is its own.
@@ -206,13 +186,12 @@ impl Client {
         let key = self.credentials.app().ok_or_else(|| {
             call.failed(ErrorClass::Invalid, "only a GitHub App may ask, and a token is configured")
         })?;
-        let now = self.clock.now();
-        if call.method == Method::POST {
-            lock(&self.budget).create(now).map_err(|until| call.held_back(until, "not tried"))?;
-        }
+        let mut way = self.turns.take(call, None).await?;
+        way.sent();
         // By the wall: GitHub compares it with its own clock.
-        let answer = self.as_app(call, key, self.clock.wall()).await?;
-        self.judge(call, answer)
+        let answer = self.as_app(call, key, self.clock.wall()).await;
+        way.ended(ending(&answer));
+        self.judge(call, answer?)
     }
 
     /// One call with a JWT. Where GitHub refuses it, the key's place is read again, and a key that was
@@ -370,7 +349,6 @@ impl Client {
                 return Err(call.lost(&format!("{host} did not answer: {why}")));
             }
         };
-        let now = self.clock.now();
         tracing::debug!(call = %call.what, status = answer.status.as_u16(), "github answered");
         let mut seen = seen(&answer, self.clock.wall());
         // GitHub names times of its clock; whoever waits for them does so on the timeline.
@@ -379,7 +357,7 @@ impl Client {
         if counts == Counts::ForTheApp {
             seen.limit = None;
         }
-        let limited = lock(&self.budget).take_in(&seen, now);
+        let limited = self.turns.take_in(&seen);
         if let Some(until) = limited {
             tracing::warn!(call = %call.what, %until, "github's rate limit is used up");
             return Err(call.failed(
@@ -407,7 +385,7 @@ impl Client {
     /// What there is to say of this client.
     pub fn status(&self) -> PortStatus {
         let now = self.clock.now();
-        let budget = lock(&self.budget);
+        let budget = self.turns.budget();
         PortStatus {
             held_until: budget.held_until(now),
             remaining: budget.remaining(now),
@@ -417,12 +395,21 @@ impl Client {
 
     /// Whether registrations would be asked for now.
     pub fn door(&self) -> Door {
-        let now = self.clock.now();
-        let budget = lock(&self.budget);
-        match budget::allow(CallKind::Launch, &budget, now) {
-            Err(until) => Door::shut(until, "its rate limit leaves no room"),
-            Ok(()) => budget.door(now),
+        match self.turns.budget().permits(self.clock.now()) {
+            (0, Some(next)) => Door::shut(next, "its limits leave no room"),
+            (permits, next) => {
+                Door { permits, next, why: "its limits leave room for no more at once".to_owned() }
+            }
         }
+    }
+
+    /// What was learnt of how fast this GitHub may be asked.
+    pub fn lessons(&self) -> Lessons {
+        let ahead = self.clock.ahead();
+        let lessons = self.turns.budget().lessons(self.clock.now());
+        let endpoints =
+            lessons.into_iter().map(|(at, lesson)| (at, lesson.shifted(ahead))).collect();
+        Lessons { of: self.base.to_string(), endpoints }
     }
 
     /// The permissions of the App's installation, where the credentials are an App's and a token

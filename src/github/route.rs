@@ -3,13 +3,15 @@
 //! Pure text work, so that every URL shape that a person may write in the configuration is one line
 //! in a table of tests. Octocrab's own routes are not used: they know no enterprise runners.
 
+use http::Method;
 use runner_fleet_actors::{
     name::{RegistrationId, RunnerName, Scope},
     port::{ErrorClass, PortError},
 };
+use serde::{Deserialize, Serialize};
 use url::{Url, form_urlencoded};
 
-use super::freshness::Version;
+use super::{budget::pace, freshness::Version};
 use crate::demand::webhook::repair::Hook;
 
 /// The API's base for what a person wrote as `[github] url`: the web address or the API's own.
@@ -102,9 +104,12 @@ pub fn runner(scope: &Scope, id: RegistrationId) -> String {
     format!("{}/actions/runners/{id}", root(scope))
 }
 
+/// Where runners are registered, below a scope.
+const JIT_CONFIG: &str = "actions/runners/generate-jitconfig";
+
 /// Registers a runner.
 pub fn jit_config(scope: &Scope) -> String {
-    format!("{}/actions/runners/generate-jitconfig", root(scope))
+    format!("{}/{JIT_CONFIG}", root(scope))
 }
 
 /// Makes a token that registers runners and scale sets.
@@ -159,9 +164,64 @@ pub fn installation_token(installation: u64) -> String {
     format!("/app/installations/{installation}/access_tokens")
 }
 
+/// What GitHub counts calls of together: a method and a path without what it is about. Whether it counts
+/// by scope as well is not told, so all scopes are one here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// Where a call to a path below the API's base goes.
+    #[must_use]
+    pub fn of(method: &Method, path: &str) -> Self {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
+        let of_scope = match parts.peek() {
+            Some(&"repos") => 3,
+            Some(&"orgs" | &"enterprises") => 2,
+            _ => 0,
+        };
+        // Numbers of runners and versions; no word of a path has a digit.
+        let numbered = |part: &str| part.bytes().any(|byte| byte.is_ascii_digit());
+        let parts = parts.skip(of_scope).map(|part| if numbered(part) { "*" } else { part });
+        Self(format!("{method} {}", parts.collect::<Vec<_>>().join("/")))
+    }
+
+    /// Where runners are registered.
+    #[must_use]
+    pub fn launch() -> Self {
+        Self(format!("{} {JIT_CONFIG}", Method::POST))
+    }
+
+    /// Points that a call costs there.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
+        let reads = ["GET ", "HEAD "].iter().any(|method| self.0.starts_with(method));
+        if reads { pace::READ } else { pace::WRITE }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_are_counted_together_whatever_scope_and_runner_they_are_about() {
+        let scope = |text: &str| text.parse::<Scope>().unwrap();
+        let repo = scope("octo-org/app2");
+        for scope in [&repo, &scope("octo-org"), &scope("enterprises/octo")] {
+            let launch = Endpoint::of(&Method::POST, &jit_config(scope));
+            assert_eq!((&launch, launch.cost()), (&Endpoint::launch(), 5));
+            let runner = Endpoint::of(&Method::DELETE, &runner(scope, RegistrationId(7)));
+            assert_eq!(runner, Endpoint("DELETE actions/runners/*".to_owned()));
+            let page = Endpoint::of(&Method::GET, &runners(scope, 100, 2));
+            assert_eq!((page.cost(), page.0.as_str()), (1, "GET actions/runners"));
+        }
+        let scope = Endpoint::of(&Method::GET, &identity(&repo, Some(9)).unwrap());
+        assert_eq!(scope.0, "GET repositories/*");
+        let token = Endpoint::of(&Method::POST, &installation_token(7));
+        assert_eq!(token.0, "POST app/installations/*/access_tokens");
+    }
 
     #[test]
     fn every_way_to_write_the_address_leads_to_the_api() {

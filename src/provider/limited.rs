@@ -1,6 +1,7 @@
 //! A provider that is never asked too much: a decorator around any other.
 //!
-//! - at most so many calls at a time, and so many a second with a burst;
+//! - as many calls at a time as the cloud is found to take ([`pace`]), and so many a second with a
+//!   burst where the configuration says so;
 //! - launches leave room for deletes and listings: a fleet that is starved of its deletes cannot
 //!   make place for the launches it waits for;
 //! - a pause that the cloud asked for (`Retry-After`) holds for all calls;
@@ -24,18 +25,21 @@ use runner_fleet_actors::{
         Provider, Time, Vm,
     },
 };
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
-use super::breaker::{self, Decision, History};
+use super::{
+    breaker::{self, Decision, History},
+    pace::{self, Kind, Outcome, Pace},
+};
 
 /// How much one cloud is asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Calls at a time.
-    pub concurrency: usize,
-    /// Calls a second, in the long run.
-    pub rate: f64,
-    /// Calls at once after a quiet while.
+    /// Most calls at a time.
+    pub concurrency: u32,
+    /// Calls a second, in the long run; `None`: as many as the places allow.
+    pub rate: Option<f64>,
+    /// Calls at once after a quiet while, where there is a rate.
     pub burst: u32,
     /// Longest that a call waits for its turn before it is answered as rate limited.
     pub patience: Duration,
@@ -46,8 +50,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            concurrency: 16,
-            rate: 10.0,
+            concurrency: pace::MOST,
+            rate: None,
             burst: 40,
             patience: Duration::from_secs(30),
             breaker: breaker::Policy::default(),
@@ -59,10 +63,9 @@ impl Default for Limits {
 pub struct Limited<P: ?Sized> {
     clock: Arc<dyn Clock>,
     limits: Limits,
-    all: Semaphore,
-    /// Fewer than `all`, so that launches never take every place.
-    launches: Semaphore,
     state: Mutex<State>,
+    /// Rung where a place has become free: for launches, and for whatever else waits.
+    bells: [Notify; 2],
     inner: Arc<P>,
 }
 
@@ -73,6 +76,7 @@ impl<P: ?Sized> std::fmt::Debug for Limited<P> {
 }
 
 struct State {
+    pace: Pace,
     bucket: Bucket,
     /// Until when the other side asked not to be called, and in which words.
     pause: Option<(Time, Met)>,
@@ -96,9 +100,10 @@ struct Bucket {
 impl Bucket {
     /// Takes one call out if `reserve` stays in; else how long until it can.
     fn take(&mut self, now: Time, limits: &Limits, reserve: f64) -> Result<(), Duration> {
+        let Some(rate) = limits.rate else { return Ok(()) };
         let passed = (now - self.at).to_std().unwrap_or_default().as_secs_f64();
         let full = f64::from(limits.burst.max(1));
-        self.level = (self.level + passed * limits.rate).min(full);
+        self.level = (self.level + passed * rate).min(full);
         self.at = self.at.max(now);
         let wanted = 1.0 + reserve.min(full - 1.0);
         // A hair below is enough: adding fractions never quite sums up.
@@ -106,15 +111,9 @@ impl Bucket {
             self.level -= 1.0;
             return Ok(());
         }
-        let wait = (wanted - self.level) / limits.rate.max(1e-3);
+        let wait = (wanted - self.level) / rate.max(1e-3);
         Err(Duration::from_secs_f64(wait.clamp(1e-3, 3600.0)))
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Launch,
-    Other,
 }
 
 /// The call that shows whether the cloud works again; frees its place also when it is dropped.
@@ -130,20 +129,12 @@ impl<P: Provider + ?Sized> Limited<P> {
     /// Puts `inner` behind `limits`.
     #[must_use]
     pub fn new(inner: Arc<P>, limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        let places = limits.concurrency.max(1);
-        let kept = if places > 1 { (places / 4).max(1) } else { 0 };
         let at = clock.now();
         let bucket = Bucket { level: f64::from(limits.burst.max(1)), at };
         let cause = Met { what: String::new(), at };
-        let state = State { bucket, pause: None, history: History::default(), cause };
-        Self {
-            clock,
-            limits,
-            all: Semaphore::new(places),
-            launches: Semaphore::new(places - kept),
-            state: Mutex::new(state),
-            inner,
-        }
+        let pace = Pace::new(limits.concurrency);
+        let state = State { pace, bucket, pause: None, history: History::default(), cause };
+        Self { clock, limits, state: Mutex::new(state), bells: <_>::default(), inner }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,36 +150,48 @@ impl<P: Provider + ?Sized> Limited<P> {
         // Before the wait as well: nobody queues up in front of a closed door.
         self.look(what)?;
         let turn = tokio::time::timeout(self.limits.patience, self.turn(kind));
-        let Ok(_turn) = turn.await else {
+        let Ok(turn) = turn.await else {
             let until = self.clock.now() + TimeDelta::seconds(1);
             let what = format!(
                 "{what}: not asked, {} other calls are before it for {} s",
-                self.limits.concurrency,
+                self.state().pace.places(),
                 self.limits.patience.as_secs()
             );
             return Err(PortError::held_back(until, what));
         };
         let _probe = self.pass(what)?;
+        let began = self.clock.now();
         let outcome = call.await;
-        self.learn(outcome.as_ref().err());
+        self.learn(kind, began, outcome.as_ref().err());
+        drop(turn);
         outcome
     }
 
+    /// Who waits like a call of that kind.
+    const fn bell(&self, kind: Kind) -> &Notify {
+        let [launches, others] = &self.bells;
+        match kind {
+            Kind::Launch => launches,
+            Kind::Delete | Kind::List => others,
+        }
+    }
+
     /// Waits for a place and for the rate.
-    async fn turn(&self, kind: Kind) -> Option<Turn<'_>> {
-        let launch = match kind {
-            Kind::Launch => Some(self.launches.acquire().await.ok()?),
-            Kind::Other => None,
-        };
-        let place = self.all.acquire().await.ok()?;
+    async fn turn(&self, kind: Kind) -> Turn<'_, P> {
+        while !self.state().pace.enter(kind) {
+            self.bell(kind).notified().await;
+        }
+        let turn = Turn { of: self, kind };
+        // One ring wakes one; there may be a place for the next as well.
+        self.bell(kind).notify_one();
         let reserve = match kind {
             Kind::Launch => f64::from(self.limits.burst / 4),
-            Kind::Other => 0.0,
+            Kind::Delete | Kind::List => 0.0,
         };
         loop {
             let taken = self.state().bucket.take(self.clock.now(), &self.limits, reserve);
             match taken {
-                Ok(()) => return Some(Turn { _launch: launch, _place: place }),
+                Ok(()) => return turn,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
         }
@@ -231,9 +234,10 @@ impl<P: Provider + ?Sized> Limited<P> {
         Ok(Some(Probe(&self.state)))
     }
 
-    fn learn(&self, error: Option<&PortError>) {
+    fn learn(&self, kind: Kind, began: Time, error: Option<&PortError>) {
         let now = self.clock.now();
         let mut state = self.state();
+        state.pace.learn(kind, began, now, came_to(error));
         state.history =
             breaker::after(std::mem::take(&mut state.history), error, now, &self.limits.breaker);
         let Some(error) = error else { return };
@@ -257,10 +261,27 @@ impl<P: Provider + ?Sized> Limited<P> {
     }
 }
 
+/// What a call says of the pace.
+fn came_to(error: Option<&PortError>) -> Outcome {
+    match error.map(|error| error.class) {
+        None => Outcome::Done,
+        Some(ErrorClass::RateLimited { .. }) => Outcome::TooMuch,
+        Some(ErrorClass::Transient) => Outcome::Failed,
+        Some(_) => Outcome::Refused,
+    }
+}
+
 /// A place among the calls under way, given back when it is dropped.
-struct Turn<'a> {
-    _launch: Option<tokio::sync::SemaphorePermit<'a>>,
-    _place: tokio::sync::SemaphorePermit<'a>,
+struct Turn<'a, P: Provider + ?Sized> {
+    of: &'a Limited<P>,
+    kind: Kind,
+}
+
+impl<P: Provider + ?Sized> Drop for Turn<'_, P> {
+    fn drop(&mut self) {
+        self.of.state().pace.leave(self.kind);
+        self.of.bells.iter().for_each(Notify::notify_one);
+    }
 }
 
 #[async_trait]
@@ -272,11 +293,11 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
 
     async fn delete(&self, name: &RunnerName, id: Option<&VmId>) -> Result<Deletion, PortError> {
         let what = format!("deleting VM {name}");
-        self.call(Kind::Other, &what, self.inner.delete(name, id)).await
+        self.call(Kind::Delete, &what, self.inner.delete(name, id)).await
     }
 
     async fn list(&self) -> Result<Listing<Vm>, PortError> {
-        self.call(Kind::Other, "listing the fleet's VMs", self.inner.list()).await
+        self.call(Kind::List, "listing the fleet's VMs", self.inner.list()).await
     }
 
     fn status(&self) -> PortStatus {
@@ -309,7 +330,11 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
                 Door::shut(until, format!("its last {failures} calls failed: {}", state.cause.what))
             }
             Decision::Probe => Door { permits: 1, ..Door::open() },
-            Decision::Closed => Door::open(),
+            Decision::Closed => {
+                let (permits, next) = state.pace.permits(now);
+                let why = "as many calls are under way as it was found to take".to_owned();
+                Door { permits, next, why }
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 //!
 //! - **Ownership is a tag** (`runner-fleet:FLEET`), set in the create call itself, so that there is
 //!   no moment in which a VM exists without it. A name alone claims nothing.
-//! - **Never two of one name.** A launch looks its name up before it creates and after an answer
-//!   that was lost, and two launches of one name go one after the other. After a lost answer the
+//! - **Never two of one name.** A launch looks its name up before it creates, unless the name is fresh,
+//!   and after an answer that was lost, and two launches of one name go one after the other. After a lost answer the
 //!   VM may also come into sight later; until then the name is *in doubt*: no second create is made
 //!   for it, and a delete is not reported as done.
 //! - **Own narrow calls.** The typed lists of the crate `openstack` fail as a whole over one odd VM,
@@ -25,8 +25,8 @@ use dashmap::DashMap;
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
-        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Time,
-        Vm,
+        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Shape,
+        Time, Vm,
     },
 };
 
@@ -61,6 +61,8 @@ pub struct OpenStackConfig {
     pub page_size: u32,
     /// How long after a lost answer to a create its VM may still come into sight.
     pub doubt: Duration,
+    /// What will be launched there, as far as that is known: what it names is looked up at the start.
+    pub shapes: Vec<Shape>,
 }
 
 impl OpenStackConfig {
@@ -68,15 +70,16 @@ impl OpenStackConfig {
     #[must_use]
     pub fn new(cloud: cloud::CloudConfig, fleet: FleetId) -> Self {
         let timeouts = Timeouts::default();
-        Self { cloud, fleet, timeouts, page_size: 500, doubt: timeouts.call }
+        let (doubt, shapes) = (timeouts.call, Vec::new());
+        Self { cloud, fleet, timeouts, page_size: 500, doubt, shapes }
     }
 }
 
 /// One OpenStack cloud, for one fleet.
 pub struct OpenStack {
     fleet: FleetId,
-    api: Api,
-    refs: Refs,
+    api: Arc<Api>,
+    refs: Arc<Refs>,
     force: servers::Force,
     clock: Arc<dyn Clock>,
     page_size: u32,
@@ -99,7 +102,8 @@ impl std::fmt::Debug for OpenStack {
 }
 
 impl OpenStack {
-    /// Prepares everything and calls nobody: a cloud that is down must not stop the daemon's start.
+    /// Prepares everything and waits for nobody: a cloud that is down must not stop the daemon's start.
+    /// Must be called inside the I/O runtime, where names are looked up in the background.
     ///
     /// # Errors
     /// `Invalid` when the HTTP client cannot be made: a `cacert` that is no certificate file.
@@ -110,11 +114,16 @@ impl OpenStack {
         for warning in &config.cloud.warnings {
             tracing::warn!(cloud = %config.cloud.name, "clouds.yaml: {warning}");
         }
-        let api = Api::new(&config.cloud, config.timeouts, clock.clone()).await?;
+        let api = Arc::new(Api::new(&config.cloud, config.timeouts, clock.clone()).await?);
+        let refs = Arc::new(Refs::new(clock.clone()));
+        if !config.shapes.is_empty() {
+            let (refs, api) = (Arc::downgrade(&refs), Arc::downgrade(&api));
+            tokio::spawn(Refs::keep(refs, api, config.shapes));
+        }
         Ok(Self {
             fleet: config.fleet,
             api,
-            refs: Refs::new(clock.clone()),
+            refs,
             force: servers::Force::default(),
             clock,
             page_size: config.page_size.max(1),
@@ -158,7 +167,9 @@ impl OpenStack {
 
     async fn launch_alone(&self, order: &LaunchOrder) -> Result<VmId, PortError> {
         let user_data = servers::user_data(order)?;
-        if let Some(id) = self.found(&order.name).await? {
+        if !order.fresh
+            && let Some(id) = self.found(&order.name).await?
+        {
             tracing::info!(runner = %order.name, vm = %id, "vm of this name is there already");
             return Ok(id);
         }

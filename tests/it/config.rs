@@ -32,7 +32,7 @@ fn a_small_configuration_has_the_documented_defaults() {
     assert_eq!((pool.guest.user.as_ref(), pool.guest.disable_update), (None, false));
     assert_eq!(pool.guest.application, Application::Image { path: None });
     let provider = &config.providers["cloud"];
-    assert_eq!((provider.concurrency, provider.rate), (10, 10.0));
+    assert_eq!((provider.concurrency, provider.rate), (None, None));
     let ProviderKind::OpenStack { cloud, clouds_file } = &provider.kind else {
         panic!("{provider:?}")
     };

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::support::github::*;
+use futures::future::join_all;
 use runner_fleet::{
     fake::github::{FakeGithub, Once, Operation, Options},
-    github::Github,
+    github::{Github, GithubConfig},
 };
 use runner_fleet_actors::port::{Clock, ErrorClass, Forge, PortError, Time};
 
@@ -142,23 +143,72 @@ async fn a_github_without_limits_is_never_held_back() {
     assert_eq!(github.status().remaining, None);
 }
 
-#[tokio::test]
-async fn a_burst_of_launches_is_stretched_before_github_has_to_refuse_it() {
-    let (fake, github, clock) = limited().await;
+/// Registers these, all at once. Returns how many were, and from when on the rest is worth asking.
+async fn register_all(github: &Github, tokens: std::ops::Range<u64>) -> (usize, Vec<Time>) {
     let org = scope("octo-org");
-    github.list(&org).await.unwrap();
-    let now = clock.now();
-    for token in 0..80 {
-        github.register(&order(&org, token)).await.unwrap();
-    }
+    let orders: Vec<_> = tokens.map(|token| order(&org, token)).collect();
+    let answers = join_all(orders.iter().map(|order| github.register(order))).await;
+    let later: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(later.iter().all(|error| error.certain), "{later:?}");
+    (answers.len() - later.len(), later.into_iter().map(until).collect())
+}
+
+#[tokio::test]
+async fn a_burst_of_launches_takes_githubs_points_and_then_knows_its_time() {
+    let (fake, github, clock) = limited().await;
+    fake.faults().points_a_minute(Some(900));
+    github.list(&scope("octo-org")).await.unwrap();
+    let minute = clock.now() + Duration::from_secs(60);
+    let (made, later) = register_all(&github, 0..200).await;
+    assert_eq!((made, later), (180, vec![minute; 20]));
+    let door = github.door(&"linux".parse().unwrap());
+    assert_eq!((door.permits, door.next), (0, Some(minute)));
+    let error = github.register(&order(&scope("octo-org"), 200)).await.unwrap_err();
+    assert!(error.what.contains("180 of these a minute"), "{error}");
+    github.list(&scope("octo-org")).await.unwrap();
+    clock.set(minute);
+    fake.faults().points_a_minute(Some(900));
+    assert_eq!(register_all(&github, 180..200).await, (20, vec![]));
+    assert_eq!(fake.stats().too_fast, 0);
+}
+
+#[tokio::test]
+async fn a_github_that_takes_fewer_is_found_out_by_few_refusals_and_remembered() {
+    let (fake, github, clock) = limited().await;
+    let faults = fake.faults();
+    faults.creations_a_minute(Some(30));
+    let (made, later) = register_all(&github, 0..50).await;
+    assert_eq!((made, later.len()), (30, 20));
+    let refused = fake.stats().too_fast;
+    assert!((1..=5).contains(&refused), "{refused} were sent in vain");
+    let hold = github.status().held_until.unwrap();
+    assert_eq!(later.iter().max(), Some(&hold));
+
+    // One goes first, and the others wait for its answer and not in vain.
+    faults.creations_a_minute(Some(30));
+    clock.set(hold);
+    assert_eq!(register_all(&github, 100..120).await, (20, vec![]));
+    assert_eq!(fake.stats().too_fast, refused);
+
+    let config = GithubConfig { lessons: github.lessons(), ..with_token(&fake) };
+    let next = Github::new(config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    faults.creations_a_minute(Some(30));
+    let (made, _) = register_all(&next, 200..250).await;
+    assert!((20..=30).contains(&made), "{made} in the first minute of the next process");
+    assert_eq!(fake.stats().too_fast, refused);
+}
+
+#[tokio::test]
+async fn after_a_hold_one_call_finds_out_for_all() {
+    let (fake, github, clock) = limited().await;
+    fake.faults().secondary_limit(Duration::from_secs(600), true);
+    let hold = until(&github.list(&scope("octo-org")).await.unwrap_err());
+    clock.set(hold);
     let before = calls(&fake);
-    let error = github.register(&order(&org, 80)).await.unwrap_err();
-    assert_eq!((until(&error), error.certain), (now + Duration::from_secs(60), true));
-    assert!(error.what.contains("80"), "{error}");
-    assert_eq!(calls(&fake), before);
-    github.list(&org).await.unwrap();
-    clock.advance(Duration::from_secs(60));
-    github.register(&order(&org, 80)).await.unwrap();
+    let (made, later) = register_all(&github, 0..20).await;
+    assert_eq!((made, later.len()), (0, 20));
+    assert!(later.iter().all(|until| *until > hold), "{later:?}");
+    assert_eq!(calls(&fake), before + 1);
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ mod journal_guests;
 mod lxd_absent;
 mod lxd_refusals;
 mod openstack_faults;
+mod openstack_warm;
 mod openstack_worlds;
 mod planner;
 mod provider_contract;

@@ -206,6 +206,22 @@ impl Faults {
         self.0.limits().secondary(lasts, tells_how_long);
     }
 
+    /// Each endpoint gives so many points in any minute from now on, as GitHub's do: a call that writes
+    /// costs 5 and another one 1. Whatever was spent is forgotten.
+    pub fn points_a_minute(&self, points: Option<u32>) {
+        let mut limits = self.0.limits();
+        limits.points.of_endpoint = points;
+        limits.points.turn();
+    }
+
+    /// So many calls that create something are taken in any minute from now on. Those of before are
+    /// forgotten.
+    pub fn creations_a_minute(&self, creations: Option<u32>) {
+        let mut limits = self.0.limits();
+        limits.points.creations = creations;
+        limits.points.turn();
+    }
+
     /// Refuses a token with 401 from now on.
     pub fn revoke(&self, token: &str) {
         self.0.faults().refused_tokens.insert(token.to_owned());

@@ -27,6 +27,7 @@ use super::{
     Exchange, Once, Operation, Options, Shared,
     answers::{self, Query, Reply},
     operation::Target,
+    points::Points,
     scale_set,
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Limits {
     pub(crate) calls: BTreeMap<&'static str, u64>,
     pub(crate) counted: u64,
     pub(crate) unchanged: u64,
+    pub(crate) points: Points,
 }
 
 impl Limits {
@@ -53,6 +55,7 @@ impl Limits {
             calls: BTreeMap::new(),
             counted: 0,
             unchanged: 0,
+            points: Points::default(),
         }
     }
 
@@ -82,7 +85,7 @@ impl Limits {
     }
 
     /// A refusal for a rate limit, if there is one.
-    fn refuse(&mut self) -> Option<Reply> {
+    fn refuse(&mut self, operation: Operation) -> Option<Reply> {
         self.turn();
         if let Some((until, tells)) = self.secondary {
             let left = (until - Utc::now()).num_milliseconds();
@@ -97,7 +100,8 @@ impl Limits {
             self.secondary = None;
         }
         let empty = self.limit.is_some() && self.remaining() == 0;
-        empty.then(|| Reply::error(403, "API rate limit exceeded for installation."))
+        let refused = empty.then(|| Reply::error(403, "API rate limit exceeded for installation."));
+        refused.or_else(|| self.points.refuse(operation))
     }
 
     fn count(&mut self) {
@@ -243,7 +247,7 @@ fn pass(
     } else if !is_known(shared, bearer) {
         return Reply::error(401, "Bad credentials");
     }
-    if let Some(refused) = shared.limits().refuse() {
+    if let Some(refused) = shared.limits().refuse(target.operation) {
         return refused;
     }
     if shared.faults().forbidden {

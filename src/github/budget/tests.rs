@@ -169,27 +169,4 @@ fn a_used_up_registration_limit_stops_launches_only() {
     assert_eq!(allowed(&budget, 1), [true, true, false]);
 }
 
-#[test]
-fn in_any_minute_eighty_are_created_and_the_next_one_knows_its_time() {
-    let mut budget = Budget::default();
-    budget.take_in(&left(5000, 3600), at(0));
-    for second in 0..80 {
-        assert_eq!(budget.create(at(second / 2)), Ok(()));
-    }
-    assert_eq!(budget.create(at(40)), Err(at(60)), "the first two are a minute old then");
-    assert_eq!(budget.create(at(59)), Err(at(60)));
-    assert_eq!(budget.create(at(60)), Ok(()));
-    assert_eq!(budget.create(at(60)), Ok(()));
-    assert_eq!(budget.create(at(60)), Err(at(61)), "what was refused was not counted");
-    assert_eq!(budget.held_until(at(60)), None, "everything else goes on");
-}
-
-#[test]
-fn without_limits_nothing_is_paced() {
-    let mut budget = Budget::default();
-    for _ in 0..1000 {
-        assert_eq!(budget.create(at(0)), Ok(()));
-    }
-    budget.take_in(&left(5000, 3600), at(1));
-    assert_eq!(budget.create(at(1)), Err(at(60)), "what was made before counts");
-}
+mod paces;

@@ -1,4 +1,4 @@
-use runner_fleet_actors::port::{Secret, Shape};
+use runner_fleet_actors::port::{Door, Secret, Shape};
 use tokio::sync::watch;
 
 use super::*;
@@ -55,6 +55,7 @@ fn order(token: u64) -> LaunchOrder {
         shape: Shape::default(),
         user_data: Secret::new(""),
         created_at: chrono::Utc::now(),
+        fresh: false,
     }
 }
 
@@ -102,7 +103,7 @@ async fn a_call_that_gets_no_turn_is_told_so_after_a_while() {
 #[test]
 fn after_a_burst_calls_come_at_their_rate_and_launches_leave_some_of_it() {
     let start: Time = chrono::Utc::now();
-    let limits = Limits { rate: 2.0, burst: 4, ..Limits::default() };
+    let limits = Limits { rate: Some(2.0), burst: 4, ..Limits::default() };
     let mut bucket = Bucket { level: 4.0, at: start };
     assert_eq!(bucket.take(start, &limits, 1.0), Ok(()));
     for _ in 0..2 {
@@ -147,4 +148,25 @@ async fn the_error_that_calls_are_held_back_for_is_as_old_as_it_is() {
     let status = limited.status();
     assert_eq!(status.held_until, Some(met + policy.pause));
     assert_eq!(status.last_error_at, Some(met));
+}
+
+fn door(limited: &Limited<Slow>) -> (u32, Option<Time>) {
+    let Door { permits, next, .. } = limited.door();
+    (permits, next)
+}
+
+#[tokio::test]
+async fn whoever_plans_is_told_how_many_launches_may_go() {
+    let policy = breaker::Policy { failures: 1, ..breaker::Policy::default() };
+    let limits = Limits { concurrency: 4, breaker: policy, ..Limits::default() };
+    let (slow, limited, clock) = limited(limits);
+    assert_eq!(door(&limited), (3, None));
+    let _held = launches(&limited, 3);
+    slow.launching.subscribe().wait_for(|n| *n == 3).await.unwrap();
+    let soon = clock.now() + Duration::from_secs(1);
+    assert_eq!(door(&limited), (0, Some(soon)));
+    limited.list().await.unwrap_err();
+    assert_eq!(door(&limited), (0, Some(clock.now() + policy.pause)));
+    *clock.0.lock().unwrap() += policy.pause;
+    assert_eq!(door(&limited), (1, None), "one finds out");
 }

@@ -1,4 +1,5 @@
-//! A launch: look for the name, create, start, and clear up behind a failure.
+//! A launch: look for a name that is not fresh, create, start, and clear up behind a failure. A name that is
+//! there all the same is LXD's to refuse: it has none twice.
 //!
 //! It runs as a task of its own, so that a caller who gives up half-way does not leave an instance
 //! that nobody starts. The caller waits for it a while ([`super::LxdConfig::follow`]) and then leaves
@@ -206,7 +207,9 @@ impl Inner {
         let tried = format!("creating VM {name}");
         let server = self.api.server().await?;
         can_make(server, lxd, &tried)?;
-        if let Some(id) = self.already_there(name).await? {
+        if !order.fresh
+            && let Some(id) = self.already_there(name).await?
+        {
             return Ok(id);
         }
         self.let_through(name, lxd).await?;

@@ -210,6 +210,7 @@ mod tests {
             shape,
             user_data: Secret::new("#!/bin/sh\n"),
             created_at: "2026-11-20T10:00:00Z".parse().unwrap(),
+            fresh: false,
         };
         let server = Server {
             extensions: extensions.iter().map(|e| (*e).to_owned()).collect(),

@@ -1,17 +1,24 @@
 //! Images, flavors and networks: from the configuration's words to the cloud's identifiers.
 //!
 //! A name must mean one thing: an unknown one is answered with what there is, an ambiguous one with
-//! the identifiers to choose from. Identifiers are remembered for some minutes, because a launch of
-//! fifty VMs should not ask the same three questions fifty times, and forgotten as soon as the
-//! cloud refuses one: images are rebuilt under the same name all the time. The lock of a kind is
-//! held while it is asked about, so that the fifty wait for one question.
+//! the identifiers to choose from. Identifiers are remembered, because a launch of fifty VMs should not
+//! ask the same three questions fifty times, and forgotten as soon as the cloud refuses one: images are
+//! rebuilt under the same name all the time. The lock of a kind is held while it is asked about, so
+//! that the fifty wait for one question.
+//!
+//! No launch waits for what can be asked beforehand. What the pools name is asked at the start, in the
+//! background; what is remembered for longer than [`FRESH`] is still used, once, and asked anew behind
+//! that launch; and [`Refs::keep`] asks now and then where nothing is launched, so that it never gets
+//! older than [`USABLE`]. To ask every few minutes instead would be most of what an idle fleet asks at
+//! all.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use chrono::TimeDelta;
@@ -25,7 +32,14 @@ use super::{
     pages,
 };
 
-const REMEMBERED: TimeDelta = TimeDelta::minutes(5);
+/// For how long an identifier is not asked for anew.
+const FRESH: TimeDelta = TimeDelta::minutes(5);
+/// For how long it is used at all.
+const USABLE: TimeDelta = TimeDelta::minutes(60);
+/// How often is asked where nothing is launched.
+const KEPT: Duration = Duration::from_secs(25 * 60);
+/// What nobody has launched with for so long is asked for no more.
+const UNUSED: TimeDelta = TimeDelta::hours(24);
 /// Glance's word for an image that VMs can be made from.
 const ACTIVE: &str = "active";
 /// How many names an error lists.
@@ -82,7 +96,17 @@ struct Candidate {
     status: String,
 }
 
-type Known = HashMap<String, (String, Time)>;
+/// What a word was found to stand for.
+#[derive(Debug, Clone)]
+struct Found {
+    id: String,
+    asked: Time,
+    used: Time,
+    /// Whether it is asked for at the moment.
+    asking: bool,
+}
+
+type Known = HashMap<String, Found>;
 
 /// The memory of one cloud.
 pub(super) struct Refs {
@@ -98,19 +122,37 @@ impl Refs {
         Self { clock, images, flavors, networks }
     }
 
-    pub(super) async fn resolve(&self, api: &Api, shape: &Shape) -> Result<Resolved, PortError> {
+    fn of(&self, kind: Kind) -> &Mutex<Known> {
+        match kind {
+            Kind::Image => &self.images,
+            Kind::Flavor => &self.flavors,
+            Kind::Network => &self.networks,
+        }
+    }
+
+    /// A shape in the cloud's identifiers.
+    pub(super) async fn resolve(
+        self: &Arc<Self>,
+        api: &Arc<Api>,
+        shape: &Shape,
+    ) -> Result<Resolved, PortError> {
         let remembered = AtomicBool::new(false);
         let one = async |kind: Kind, word: &str| {
             let (id, from_memory) = self.one(api, kind, word).await?;
             remembered.fetch_or(from_memory, Ordering::Relaxed);
             Ok::<_, PortError>(id)
         };
-        let image = one(Kind::Image, &shape.image).await?;
-        let flavor = one(Kind::Flavor, &shape.flavor).await?;
-        let network = match &shape.network {
-            Some(word) => Some(one(Kind::Network, word).await?),
-            None => None,
+        let network = async {
+            match &shape.network {
+                Some(word) => one(Kind::Network, word).await.map(Some),
+                None => Ok(None),
+            }
         };
+        let (image, flavor, network) = tokio::try_join!(
+            one(Kind::Image, &shape.image),
+            one(Kind::Flavor, &shape.flavor),
+            network
+        )?;
         Ok(Resolved { image, flavor, network, remembered: remembered.into_inner() })
     }
 
@@ -125,25 +167,75 @@ impl Refs {
 
     /// The identifier that a word stands for, and whether it was remembered.
     pub(super) async fn one(
-        &self,
-        api: &Api,
+        self: &Arc<Self>,
+        api: &Arc<Api>,
         kind: Kind,
         word: &str,
     ) -> Result<(String, bool), PortError> {
-        let mut known = match kind {
-            Kind::Image => self.images.lock().await,
-            Kind::Flavor => self.flavors.lock().await,
-            Kind::Network => self.networks.lock().await,
-        };
+        let mut known = self.of(kind).lock().await;
         let now = self.clock.now();
-        if let Some((id, until)) = known.get(word)
-            && now < *until
-        {
-            return Ok((id.clone(), true));
+        if let Some(found) = known.get_mut(word).filter(|found| now < found.asked + USABLE) {
+            found.used = now;
+            if found.asked + FRESH <= now && !std::mem::replace(&mut found.asking, true) {
+                let (refs, api, word) = (Arc::clone(self), Arc::clone(api), word.to_owned());
+                tokio::spawn(async move { refs.renew(&api, kind, &word).await });
+            }
+            return Ok((found.id.clone(), true));
         }
         let id = ask(api, kind, word).await?;
-        known.insert(word.to_owned(), (id.clone(), now + REMEMBERED));
+        let found = Found { id: id.clone(), asked: now, used: now, asking: false };
+        known.insert(word.to_owned(), found);
         Ok((id, false))
+    }
+
+    /// Asks anew for what is remembered. What the word no longer stands for is forgotten: who launches with
+    /// it next is told why.
+    async fn renew(&self, api: &Api, kind: Kind, word: &str) {
+        let asked = self.clock.now();
+        let answer = ask(api, kind, word).await;
+        let mut known = self.of(kind).lock().await;
+        let Some(found) = known.get_mut(word) else { return };
+        found.asking = false;
+        match answer {
+            Ok(id) => (found.id, found.asked) = (id, asked),
+            Err(error) => {
+                tracing::debug!(kind = kind.word(), %word, %error, "cannot be looked up anew");
+                if error.class == ErrorClass::Invalid {
+                    known.remove(word);
+                }
+            }
+        }
+    }
+
+    /// Asks anew for all that was used of late, and forgets the rest.
+    async fn renew_all(&self, api: &Api) {
+        let now = self.clock.now();
+        for kind in [Kind::Image, Kind::Flavor, Kind::Network] {
+            let words: Vec<String> = {
+                let mut known = self.of(kind).lock().await;
+                known.retain(|_, found| now < found.used + UNUSED);
+                known.keys().cloned().collect()
+            };
+            for word in words {
+                self.renew(api, kind, &word).await;
+            }
+        }
+    }
+
+    /// Asks for what these shapes name, and keeps what is remembered from growing old, for as long as
+    /// somebody else holds both. What cannot be asked for now is asked for by the first launch.
+    pub(super) async fn keep(refs: Weak<Self>, api: Weak<Api>, shapes: Vec<Shape>) {
+        for shape in shapes {
+            let (Some(refs), Some(api)) = (refs.upgrade(), api.upgrade()) else { return };
+            if let Err(error) = refs.resolve(&api, &shape).await {
+                tracing::warn!(%error, "what a pool names is not found at the start");
+            }
+        }
+        loop {
+            tokio::time::sleep(KEPT).await;
+            let (Some(refs), Some(api)) = (refs.upgrade(), api.upgrade()) else { return };
+            refs.renew_all(&api).await;
+        }
     }
 }
 

@@ -83,6 +83,7 @@ pub fn order(fleet: &FleetId, shape: Shape, token: u64) -> LaunchOrder {
         shape,
         user_data: Secret::new("#cloud-config\nruncmd: [echo jit-config-of-the-test]\n"),
         created_at: "2026-11-20T10:00:00Z".parse().unwrap(),
+        fresh: false,
     }
 }
 

@@ -101,5 +101,6 @@ pub fn order(token: u64) -> LaunchOrder {
         },
         user_data: Secret::new("#cloud-config\n# the-jit-config-of-the-test\n"),
         created_at: chrono::Utc::now(),
+        fresh: false,
     }
 }
