@@ -19,7 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runner-fleet");
 
-/// Looks until there is something to see.
+/// Looks until there is something to see. A look that starts processes or asks a cloud takes from what
+/// is waited for, so looks have a fifth of the time at most.
 ///
 /// # Panics
 /// When `patience` is used up.
@@ -30,11 +31,13 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 ) -> T {
     let end = Instant::now() + patience;
     loop {
+        let began = Instant::now();
         if let Some(seen) = look().await {
             return seen;
         }
         assert!(Instant::now() < end, "not within {} s: {what}", patience.as_secs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let pause = (began.elapsed() * 4).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        tokio::time::sleep(pause).await;
     }
 }
 
