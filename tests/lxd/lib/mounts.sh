@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# What makes LXD's work on disks cheap. Sourced.
+#
 # Idmapped mounts, which LXD 5.0 does not find on kernels since 6.9 (files/idmap.c says why).
 #
 # Without them LXD walks through each container's disk before its first start and changes every file's
@@ -14,5 +16,5 @@ with_idmaps() {
 # no_quotas: a disk with a size, and every virtual machine's is one, switches the quotas of a btrfs pool on
 # for good, and with them each launch and deletion takes a multiple of its time.
 no_quotas() {
-  as_root btrfs quota disable "$LXD_DIR/storage-pools/default" >/dev/null 2>&1 || true
+  as_root btrfs quota disable "${LXD_DIR:-/var/lib/lxd}/storage-pools/default" >/dev/null 2>&1 || true
 }
