@@ -20,7 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runner-fleet");
 
 /// Looks until there is something to see. A look that starts processes or asks a cloud takes from what
-/// is waited for, so looks have a fifth of the time at most.
+/// is waited for, so the next one leaves it some time; not too much, as some states are short, and some
+/// looks have a daemon look too.
 ///
 /// # Panics
 /// When `patience` is used up.
@@ -36,7 +37,8 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
             return seen;
         }
         assert!(Instant::now() < end, "not within {} s: {what}", patience.as_secs());
-        let pause = (began.elapsed() * 4).clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let pause =
+            (began.elapsed() * 4).clamp(Duration::from_millis(20), Duration::from_millis(250));
         tokio::time::sleep(pause).await;
     }
 }
