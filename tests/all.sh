@@ -18,6 +18,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=tests/lib/packages.sh
 . tests/lib/packages.sh
+# shellcheck source=tests/lxd/lib/mounts.sh
+. tests/lxd/lib/mounts.sh
 
 servers=yes
 case ${1:-}:$# in
@@ -176,23 +178,31 @@ simulation() {
 # executable FILE: what the build made of it.
 executable() { sed -n "s|^ *Executable $1 (\(.*\))$|\1|p" "$logs/build.log"; }
 
-# server_tests NAME [SUITE]: what is ignored elsewhere, because it needs that server. Not by cargo, which would
+# server_tests NAME [SUITE...]: what is ignored elsewhere, because it needs that server. Not by cargo, which would
 # wait for the lints. One test is a process that another test starts and kills.
 server_tests() {
-  printf '     Running tests/%s/%s.rs\n' "$1" "${2:-main}"
-  "$(executable "tests/$1/main.rs")" --ignored --show-output --skip the_daemon_that_is_killed ${2:+"$2::"}
+  local server=$1 suites
+  shift
+  suites=${*:-main}
+  printf '     Running tests/%s/%s.rs\n' "$server" "${suites// /+}"
+  "$(executable "tests/$server/main.rs")" --ignored --show-output --skip the_daemon_that_is_killed "${@/%/::}"
 }
 
-# Each of LXD's suites has it for itself: some count its memory, some measure.
+# Most of LXD's suites have it for themselves: some count its memory, some measure.
 lxd_suites() {
-  local file threads status=0
+  local file suite threads status=0
+  # These only wait, mostly for one container each.
+  local together=(demo guest_container guest_stand_down)
   for file in tests/lxd/*.rs; do
-    file=${file##*/}
-    [ "$file" != main.rs ] || continue
-    # Most of these wait for one container each.
-    [ "$file" = guest_container.rs ] && threads=4 || threads=2
-    RUST_TEST_THREADS=$threads server_tests lxd "${file%.rs}" || status=1
+    suite=$(basename "$file" .rs)
+    case " main ${together[*]} " in *" $suite "*) continue ;; esac
+    # Three stories of e2e wait more than they compute; those that measure take turns by themselves.
+    [ "$suite" = e2e ] && threads=3 || threads=2
+    no_quotas
+    RUST_TEST_THREADS=$threads server_tests lxd "$suite" || status=1
   done
+  no_quotas
+  RUST_TEST_THREADS=6 server_tests lxd "${together[@]}" || status=1
   return "$status"
 }
 

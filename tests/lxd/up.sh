@@ -17,6 +17,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib/settings.sh"
 # shellcheck source=tests/lxd/lib/images.sh
 . "$here/lib/images.sh"
+# shellcheck source=tests/lxd/lib/mounts.sh
+. "$here/lib/mounts.sh"
 # shellcheck source=tests/lxd/lib/vms.sh
 . "$here/lib/vms.sh"
 
@@ -54,7 +56,8 @@ if ! answers; then
   as_root env LXD_DIR="$LXD_DIR" PATH="$(path_with_modprobe)" setsid sh -c '
     ulimit -n "$(ulimit -Hn)"
     echo "$$" >"$1"
-    exec lxd --group lxd --logfile "$2"' sh "$PID.new" "$LOG" </dev/null >"$STATE/lxd.out" 2>&1 9>&- &
+    exec env LD_PRELOAD="$3" lxd --group lxd --logfile "$2"
+  ' sh "$PID.new" "$LOG" "$(with_idmaps)" </dev/null >"$STATE/lxd.out" 2>&1 9>&- &
   for ((tries = 0; tries < 600; tries++)); do
     answers && break
     sleep 0.1
@@ -120,6 +123,7 @@ if makes_vms; then
 else
   echo "this LXD makes no virtual machines; $LOG says why, where it was not started without QEMU"
 fi
+no_quotas
 
 printf '%-40s %7s s\n' "lxd is up" "$(seconds_since "$BEGAN_MS")"
 echo "RUNNER_FLEET_TEST_LXD_SOCKET=$SOCKET"

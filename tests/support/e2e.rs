@@ -19,7 +19,9 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_runner-fleet");
 
-/// Looks until there is something to see.
+/// Looks until there is something to see. A look that starts processes or asks a cloud takes from what
+/// is waited for, so the next one leaves it some time; not too much, as some states are short, and some
+/// looks have a daemon look too.
 ///
 /// # Panics
 /// When `patience` is used up.
@@ -30,11 +32,14 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 ) -> T {
     let end = Instant::now() + patience;
     loop {
+        let began = Instant::now();
         if let Some(seen) = look().await {
             return seen;
         }
         assert!(Instant::now() < end, "not within {} s: {what}", patience.as_secs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let pause =
+            (began.elapsed() * 4).clamp(Duration::from_millis(20), Duration::from_millis(250));
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -174,6 +174,13 @@ STAND_IN_GITHUB = "{github}""#,
         self.github.jobs().into_iter().find(|job| job.id == id).unwrap()
     }
 
+    /// No other job was lost than those whose machine somebody harmed, if these were.
+    pub fn only_these_were_lost(&self, harmed: &[JobId]) {
+        let jobs = self.github.jobs();
+        let lost = jobs.iter().filter(|job| job.lost.is_some() && !harmed.contains(&job.id));
+        assert_eq!(lost.count(), 0, "jobs whose machine was sound");
+    }
+
     /// Waits until a job runs: its runner's name.
     pub async fn runs(&self, id: JobId) -> String {
         let what = format!("job {} runs", id.0);

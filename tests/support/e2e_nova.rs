@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -22,7 +22,7 @@ use runner_fleet::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// How often the cloud is asked what there is.
+/// How often the cloud is asked what there is, where it answers soon: the list holds the user data of all.
 const GLANCE: Duration = Duration::from_millis(700);
 
 /// The administrator's way to Nova.
@@ -205,6 +205,7 @@ impl All {
     async fn look(self, fleet: String) {
         let mut alive: BTreeMap<String, watch::Sender<bool>> = BTreeMap::new();
         loop {
+            let began = Instant::now();
             if let Ok(vms) = self.admin.vms(&fleet).await {
                 let there: HashSet<&str> =
                     vms.iter().filter(|vm| !vm.deleting).map(|vm| vm.id.as_str()).collect();
@@ -224,7 +225,7 @@ impl All {
                 note.names.extend(vms.iter().map(|vm| vm.name.clone()));
                 note.now = vms;
             }
-            tokio::time::sleep(GLANCE).await;
+            tokio::time::sleep(GLANCE.max(began.elapsed() * 2)).await;
         }
     }
 

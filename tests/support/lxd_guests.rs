@@ -45,13 +45,9 @@ impl Lxd {
 
     /// Starts an ephemeral container with this user data.
     pub fn launch<'a>(&'a self, name: &'a str, user_data: &str) -> Container<'a> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), user_data).unwrap();
-        self.said(&["init", "deb12", name, "--ephemeral"]);
         let container = Container { lxd: self, name };
         let setting = format!("cloud-init.user-data={user_data}");
-        self.said(&["config", "set", name, &setting]);
-        self.said(&["start", name]);
+        self.said(&["launch", "deb12", name, "--ephemeral", "--config", &setting]);
         container
     }
 }
@@ -69,7 +65,8 @@ impl<'a> Container<'a> {
     }
 
     pub fn exists(&self) -> bool {
-        self.lxd.run(&["info", self.name]).status.success()
+        // Without its state, for which LXD would look into its disk and its network.
+        self.lxd.run(&["query", &format!("/1.0/instances/{}", self.name)]).status.success()
     }
 
     /// Runs a command inside, as root.

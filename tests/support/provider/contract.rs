@@ -6,8 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,6 +16,8 @@ use runner_fleet_actors::{
         Deletion, ErrorClass, LaunchOrder, PortError, Provider, Secret, Shape, Time, Vm, VmStatus,
     },
 };
+
+pub use crate::support::e2e::eventually;
 
 /// A cloud under test.
 #[async_trait]
@@ -55,22 +56,6 @@ pub trait Environment: Send + Sync {
     /// How long the cloud may take for anything.
     fn patience(&self) -> Duration {
         Duration::from_secs(20)
-    }
-}
-
-/// Asks again and again until `seen` has something, or fails when the patience is at its end.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
-    patience: Duration,
-    what: &str,
-    mut seen: impl FnMut() -> F,
-) -> T {
-    let end = Instant::now() + patience;
-    loop {
-        if let Some(value) = seen().await {
-            return value;
-        }
-        assert!(Instant::now() < end, "not within {patience:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
