@@ -131,9 +131,9 @@ async fn plain(io: &Handle, away: Away, lasts: Duration) -> (Duration, Duration)
     let provider = Arc::new(outside.provider(io, Arc::clone(&clock)).await);
     away.begin(&outside, lasts);
     let looping = io.spawn(async move {
-        let mut token = 0;
+        let (mut token, scope) = (0, scope());
         loop {
-            let (vms, registrations) = tokio::join!(provider.list(), forge.list(&scope()));
+            let (vms, registrations) = tokio::join!(provider.list(), forge.list(&scope));
             if let (Ok(vms), Ok(_)) = (vms, registrations) {
                 let missing = u64::from(RUNNERS).saturating_sub(vms.entries.len() as u64);
                 let launches = stream::iter(token..token + missing);
