@@ -120,7 +120,7 @@ pub fn after_failure(
         ErrorClass::RateLimited { until } => {
             let until = until.min(now + Duration::from_secs(3600));
             if error.local {
-                return until.max(now + cadence.away / 4);
+                return until.max(now + cadence.away / 8);
             }
             ErrorClass::RateLimited { until }
         }

@@ -1,5 +1,7 @@
 //! A fleet over the wire: the real actors and adapters, a GitHub and a cloud on loopback.
 
+#![allow(dead_code, reason = "each bench looks at a part of it")]
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},

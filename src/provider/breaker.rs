@@ -1,8 +1,8 @@
 //! When to stop asking a cloud that does not work. Pure: a history and a time in, a decision out.
 //!
-//! The breaker opens after some failures in a row, and then lets one call through every few seconds to see.
+//! The breaker opens after some failures in a row, and then lets one call through every second to see.
 //! What it is for is to keep a crowd of runners, each with a call of its own, from a cloud that is on its
-//! knees; one call in two seconds is no load for anybody, and pauses that grow only keep people waiting for
+//! knees; one call a second is no load for anybody, and pauses that grow only keep people waiting for
 //! a cloud that is back. A call that hangs is no answer: another one is let through beside it after a while.
 //! Calls that were under way when it opened fail together and count no further: fifty calls that meet one
 //! outage are one outage. The pauses have no jitter: one breaker stands before one cloud, and there is no
@@ -26,7 +26,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { failures: 5, pause: Duration::from_secs(2), longest: Duration::from_secs(60) }
+        Self { failures: 5, pause: Duration::from_secs(1), longest: Duration::from_secs(60) }
     }
 }
 
