@@ -2,7 +2,7 @@
 //! cloud on loopback, in this process.
 //!
 //! Twenty runners are wanted while one side is away: GitHub, the cloud, Keystone (which hangs, and what hung
-//! hangs on), GitHub's registrations (a limit that names its time). Measured from the moment in which it is
+//! hangs on), GitHub (a limit that names its time). Measured from the moment in which it is
 //! back: the first VM that is asked for, and the last of the twenty. Beside it, in the same world, a plain loop
 //! that lists both sides every two seconds and asks for whatever is missing.
 //!
@@ -45,7 +45,7 @@ enum Away {
     Github,
     Cloud,
     Keystone,
-    Registrations,
+    Limited,
 }
 
 impl Away {
@@ -57,7 +57,7 @@ impl Away {
                 outside.cloud.faults().hang_logins(true);
                 outside.cloud.faults().revoke_tokens();
             }
-            Self::Registrations => outside.github.faults().secondary_limit(lasts, true),
+            Self::Limited => outside.github.faults().primary_limit(lasts),
         }
     }
 
@@ -66,7 +66,7 @@ impl Away {
             Self::Github => outside.github.faults().outage(false),
             Self::Cloud => outside.cloud.faults().outage(false),
             Self::Keystone => outside.cloud.faults().hang_logins(false),
-            Self::Registrations => {}
+            Self::Limited => {}
         }
     }
 }
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     let lasts = Duration::from_secs(seconds);
     let good = actix::System::new().block_on(async {
         let mut good = true;
-        for away in [Away::Github, Away::Cloud, Away::Keystone, Away::Registrations] {
+        for away in [Away::Github, Away::Cloud, Away::Keystone, Away::Limited] {
             let ours = ours(io.handle(), away, lasts).await;
             let plain = plain(io.handle(), away, lasts).await;
             println!(

@@ -156,6 +156,16 @@ fn pool_why(pool: &PoolSnapshot, now: Time) -> String {
         why.push(pool.target_because.clone());
     }
     why.extend(pool.because.iter().cloned());
+    if pool.late > 0 {
+        let known = pool.boots.map_or_else(String::new, |boots| {
+            format!(
+                " (half of them {} s, 99 of 100 {} s)",
+                boots.median.as_secs(),
+                boots.p99.as_secs()
+            )
+        });
+        why.push(format!("{} take far longer to come online than others did{known}", pool.late));
+    }
     why.extend(pool.holds.iter().map(|hold| hold.said(now)));
     why.join("; ")
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{TimeDelta, TimeZone, Utc};
 use runner_fleet_actors::{
-    event::{Counts, HoldSnapshot, Phase, Place},
+    event::{BootSnapshot, Counts, HoldSnapshot, Phase, Place},
     name::RunnerName,
     port::{ErrorClass, PortError, PortStatus},
 };
@@ -152,6 +152,18 @@ fn in_a_pipe_each_entry_is_one_line_with_everything_on_it() {
     ] {
         assert!(lines[1].contains(part), "{part} is missing in {text}");
     }
+}
+
+#[test]
+fn runners_that_take_far_longer_than_others_are_told_with_what_is_usual() {
+    let seconds = std::time::Duration::from_secs;
+    let (shortest, median, p99) = (seconds(20), seconds(31), seconds(70));
+    let boots = Some(BootSnapshot { boots: 12, shortest, median, p99 });
+    let pool = PoolSnapshot { late: 2, boots, ..pool() };
+    let text = pools_at(&[pool], now(), None);
+    let told =
+        "2 take far longer to come online than others did (half of them 31 s, 99 of 100 70 s)";
+    assert!(text.contains(told), "{text}");
 }
 
 #[test]
