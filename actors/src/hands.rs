@@ -150,7 +150,7 @@ impl Hands {
         };
         // Before the forge is asked: a registration that no VM can follow is one to be removed.
         let door = self.provider.door();
-        if door.permits == 0 {
+        if door.shut {
             let until = door.next.unwrap_or_else(|| self.clock.now());
             let error = PortError::held_back(until, format!("not launched: {}", door.why));
             return Answer::LaunchFailed(LaunchFailure {

@@ -202,6 +202,8 @@ pub struct Door {
     pub permits: u32,
     /// When more would be.
     pub next: Option<Time>,
+    /// Whether what comes now would be refused. Where it is not and nothing goes through, it waits for others.
+    pub shut: bool,
     /// Why not more now, for a person.
     pub why: String,
 }
@@ -210,13 +212,13 @@ impl Door {
     /// Nothing is in the way.
     #[must_use]
     pub fn open() -> Self {
-        Self { permits: u32::MAX, next: None, why: String::new() }
+        Self { permits: u32::MAX, next: None, shut: false, why: String::new() }
     }
 
     /// Nothing goes through before `until`.
     #[must_use]
     pub fn shut(until: Time, why: impl Into<String>) -> Self {
-        Self { permits: 0, next: Some(until), why: Words::from(why.into()).into() }
+        Self { permits: 0, next: Some(until), shut: true, why: Words::from(why.into()).into() }
     }
 }
 

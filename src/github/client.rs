@@ -398,7 +398,8 @@ impl Client {
         match self.turns.budget().permits(self.clock.now()) {
             (0, Some(next)) => Door::shut(next, "its limits leave no room"),
             (permits, next) => {
-                Door { permits, next, why: "its limits leave room for no more at once".to_owned() }
+                let why = "its limits leave room for no more at once".to_owned();
+                Door { permits, next, why, ..Door::open() }
             }
         }
     }

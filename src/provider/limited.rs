@@ -333,7 +333,7 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
             Decision::Closed => {
                 let (permits, next) = state.pace.permits(now);
                 let why = "as many calls are under way as it was found to take".to_owned();
-                Door { permits, next, why }
+                Door { permits, next, why, ..Door::open() }
             }
         }
     }

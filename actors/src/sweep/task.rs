@@ -59,7 +59,8 @@ impl Sweeper {
     {
         let mut failures = 0;
         let mut means = Means::Enough;
-        let mut usual = Duration::ZERO;
+        // Nothing is known to hang yet, and the first listing of a big fleet has many pages.
+        let mut usual = self.cadence.away * 2;
         self.tell(self.clock.now(), |_| {});
         loop {
             let urgent = self.stir.borrow_and_update().at_once;

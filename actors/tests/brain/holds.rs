@@ -440,7 +440,8 @@ fn a_plan_says_what_holds_launches_and_what_ends_that() {
 #[test]
 fn what_the_doors_do_not_let_through_is_not_made_and_waits_for_its_turn() {
     let pool = pool_with(Failures::default());
-    let two = Door { permits: 2, next: Some(at(130)), why: "it takes 80 a minute".into() };
+    let why = "it takes 80 a minute".to_owned();
+    let two = Door { permits: 2, next: Some(at(130)), why, ..Door::open() };
     let few = plan(&pool, &Doors { forge: two.clone(), ..Doors::default() });
     assert_eq!((few.create, few.again_at), (2, Some(at(130))));
     assert_eq!(
