@@ -40,8 +40,8 @@ failed_phases=$logs/failed-phases
 : >"$verdicts"
 : >"$failed_phases"
 
-# budget NAME: seconds, from the table in tests/README.md.
-budget() { awk -F '|' -v name="$1" '$2 ~ "^ *`?" name "`? *$" { print $4 + 0 }' tests/README.md; }
+# budget NAME: seconds, from the first table in tests/README.md that has it.
+budget() { awk -F '|' -v name="$1" '$2 ~ "^ *`?" name "`? *$" { print $4 + 0; exit }' tests/README.md; }
 
 # verdict NAME OUTCOME SECONDS
 verdict() {

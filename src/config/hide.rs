@@ -52,6 +52,9 @@ pub(super) fn may_be_secret(text: &str) -> bool {
 /// A text for people without what is a secret by its beginning, and without the user and password of
 /// an address.
 pub(super) fn hidden(text: &str) -> String {
+    if !may_hold_a_secret(text) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, address, after)) = first_address(rest) {
@@ -62,10 +65,18 @@ pub(super) fn hidden(text: &str) -> String {
     shown + &words(rest)
 }
 
+/// Whether there is anything in a text that makes one of its words a secret; nearly always there is not, and
+/// no word need be looked at.
+fn may_hold_a_secret(text: &str) -> bool {
+    let mut beginnings = GITHUB_TOKENS.iter().chain(&BEGINNINGS);
+    text.contains("://") || beginnings.any(|beginning| text.contains(beginning))
+}
+
 /// What is before the first address, itself, and what comes after. A quoted one ends with its quotes,
 /// because a password may have anything in it, and any other one where a space is.
 fn first_address(text: &str) -> Option<(&str, &str, &str)> {
-    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    // No scheme has the last one, but a token that an address was pasted to.
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-._".contains(c);
     let (start, colon) = text.match_indices("://").find_map(|(colon, _)| {
         let scheme = &text[..colon];
         let start = scheme.trim_end_matches(of_scheme).len();
@@ -86,7 +97,7 @@ fn first_address(text: &str) -> Option<(&str, &str, &str)> {
 fn without_user(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or_default();
     match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{HIDDEN}@{}", words(host)),
+        Some((_, host)) => format!("{}://{HIDDEN}@{}", words(scheme), words(host)),
         None if is_secret(address) => HIDDEN.to_owned(),
         None => words(address),
     }
@@ -146,6 +157,7 @@ mod tests {
                 "\"https://bob:p=s(s 'w\\\"o/r,d@ghes.example\" is not allowed",
                 "\"https://(hidden)@ghes.example\" is not allowed",
             ),
+            ("\"ghp_0123https://u:p@x/o\" is no", "\"(hidden)://(hidden)@x/o\" is no"),
             // Where a word is that a token begins.
             ("\"\\nghp_0123\" is not allowed", "\"\\n(hidden)\" is not allowed"),
             ("fleet.ghp_0123: no such key", "fleet.(hidden): no such key"),

@@ -5,6 +5,7 @@
 //! keys that are known: there is no second list to keep in step.
 
 mod secret;
+mod syntax;
 mod unknown;
 
 use std::{
@@ -62,21 +63,13 @@ pub(super) struct Findings {
 }
 
 impl<'a> Reader<'a> {
-    /// All faults of the syntax at once, where there are any.
+    /// The faults of the syntax, where there are any.
     pub fn new(text: &'a str, base: &'a Path, env: &'a Env) -> Result<Self, Vec<Fault>> {
         let line_starts: Vec<usize> =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            // The error's own Display quotes the line, which may hold a secret.
-            return Err(errors
-                .iter()
-                .map(|error| {
-                    let line = error.span().map(|span| line_at(&line_starts, span.start));
-                    let what = format!("this is not TOML: {}", error.message().replace('\n', ", "));
-                    Fault::new(line, "", &what)
-                })
-                .collect());
+            return Err(syntax::faults(&errors, &line_starts));
         }
         Ok(Self {
             table: table.into_inner(),

@@ -127,13 +127,17 @@ fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> 
             life.born = Some(transition.created_at);
             life.found = Some(at);
         }
-        (from, phase @ (Phase::Idle | Phase::Busy)) if from.is_none() || life.is_found(at) => {
-            life.found = None;
+        (from, phase @ (Phase::Idle | Phase::Busy))
+            if from.is_none() || phase == Phase::Busy && life.is_found(at) =>
+        {
             life.installed = true;
             life.start_told = phase == Phase::Busy;
             life.online = Some(at);
         }
-        (_, Phase::Idle) => entries.extend(installed(at, transition, &mut life)),
+        (_, Phase::Idle) => {
+            life.found = None;
+            entries.extend(installed(at, transition, &mut life));
+        }
         (_, Phase::Busy) => {
             entries.extend(installed(at, transition, &mut life));
             life.began = true;
@@ -233,8 +237,8 @@ impl Life {
         self.times.merge(times);
     }
 
-    /// Whether it was adopted a moment ago by what its cloud shows, and what the forge shows of it now was so
-    /// before: the two are listed one after the other.
+    /// Whether it was adopted a moment ago by what its cloud shows: a job that is shown next was there before,
+    /// because the forge is listed after the cloud.
     fn is_found(&self, at: Time) -> bool {
         self.found.is_some_and(|found| between(found, at) < FOUND)
     }

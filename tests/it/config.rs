@@ -137,6 +137,17 @@ fn broken_toml_is_told_by_line_and_shows_no_content() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_is_refused_in_a_few_lines() {
+    let text = "10:02:11 the daemon says that all is well\n".repeat(5000);
+    let faults = refused(&text);
+    assert_eq!(faults.len(), 21, "{faults:?}");
+    let (last, first) = faults.split_last().unwrap();
+    assert!(first.iter().all(|fault| fault.contains(": this is not TOML: ")), "{faults:?}");
+    let (_, count) = last.split_once(": this is not TOML: further faults from here on: ").unwrap();
+    assert!(count.parse::<usize>().unwrap() >= 4979, "{last}");
+}
+
+#[test]
 fn a_secret_in_the_file_is_refused_with_the_reason_and_not_repeated() {
     for (text, key, place) in [
         (

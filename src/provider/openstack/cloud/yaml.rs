@@ -293,7 +293,11 @@ impl<'a> Reader<'a> {
             };
             if let Some(first) = own.get(&key) {
                 let first = first.at.line.unwrap_or_default();
-                let what = format!("the key {key:?} stands twice, first in line {first}: keep one");
+                // A quote that was never closed makes one of all that comes, passwords too.
+                let is_name = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+                let shown =
+                    if key.chars().all(is_name) { format!("{key:?} ") } else { String::new() };
+                let what = format!("the key {shown}stands twice, first in line {first}: keep one");
                 self.faults.push(self.fault(line, &what));
                 continue;
             }
