@@ -4,50 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
-    name::{RegistrationId, RunnerName, VmId},
+    name::{RegistrationId, VmId},
     pool::{Policy, Roster, Survey, plan},
     port::{
         Change, Deletion, Doors, ErrorClass, Finding, Listing, PortError, Registration, Stage,
-        Time, Vm, VmStatus,
+        VmStatus,
     },
     runner::{
-        Answer, Effect, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State,
-        Step, adopt,
+        Answer, Effect, Event, Known, LaunchFailure, Limits, Report, Sighting, State, Step, adopt,
     },
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn limits() -> Limits {
-    Limits::default()
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
-
-fn vm(name: RunnerName, status: VmStatus) -> Vm {
-    let id = VmId("vm".into());
-    Vm { name, id, status, created_at: None, shape: None, scope: None, address: None, task: None }
-}
+use crate::given::{at, limits, name, next, of_cloud, of_forge, seen, vm};
 
 fn registration(online: bool) -> Registration {
     Registration { name: name(1), id: RegistrationId(7), online, busy: Some(false) }
-}
-
-fn of_cloud(vm: Sighting<Vm>, second: u64) -> Event {
-    seen(vm, Sighting::Unknown, second)
-}
-
-fn of_forge(registration: Sighting<Registration>, second: u64) -> Event {
-    seen(Sighting::Unknown, registration, second)
-}
-
-fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> Event {
-    let (vm_as_of, registration_as_of) = (at(second), at(second));
-    Event::Observed(Observation { vm, registration, vm_as_of, registration_as_of })
 }
 
 fn job_begins() -> Event {
@@ -56,10 +27,6 @@ fn job_begins() -> Event {
 
 fn shows(status: VmStatus, second: u64) -> Event {
     of_cloud(Sighting::Seen(vm(name(1), status)), second)
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &limits()).0
 }
 
 /// The VM runs; nothing was heard of its runner.

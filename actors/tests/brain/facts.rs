@@ -5,20 +5,13 @@ use std::time::Duration;
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    port::{ErrorClass, Finding, PortError, Registration, Stage, Time, Vm, VmStatus},
+    port::{ErrorClass, PortError, Registration, Stage, Vm, VmStatus},
     runner::{
-        Answer, Effect, Event, Hearsay, LaunchFailure, Limits, Observation, Report, Sighting,
-        State, Step, adopt,
+        Answer, Effect, Event, Hearsay, LaunchFailure, Limits, Report, Sighting, State, Step, adopt,
     },
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn limits() -> Limits {
-    Limits::default()
-}
+use crate::given::{at, found, guest, launched, limits, next, nowhere, seen};
 
 fn name() -> RunnerName {
     "ci--linux--0123456789ab".parse().unwrap()
@@ -41,34 +34,12 @@ fn registration(number: u64, busy: bool) -> Registration {
     Registration { name: name(), id: RegistrationId(number), online: true, busy: Some(busy) }
 }
 
-fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> Event {
-    let (vm_as_of, registration_as_of) = (at(second), at(second));
-    Event::Observed(Observation { vm, registration, vm_as_of, registration_as_of })
-}
-
 fn lacks(second: u64) -> Event {
     seen(Sighting::Seen(active()), Sighting::Absent, second)
 }
 
-fn nowhere(second: u64) -> Event {
-    seen(Sighting::Absent, Sighting::Absent, second)
-}
-
 fn shows(busy: bool, second: u64) -> Event {
     seen(Sighting::Seen(active()), Sighting::Seen(registration(7, busy)), second)
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &limits()).0
-}
-
-fn guest(report: Report) -> Event {
-    Event::Guest(report, GuestTimes::default())
-}
-
-fn launched() -> Event {
-    let registration = RegistrationId(7);
-    Event::Answered(Answer::Launched { vm: VmId("vm".into()), registration })
 }
 
 fn begins(registration: Option<u64>) -> Event {
@@ -79,10 +50,6 @@ fn begins(registration: Option<u64>) -> Event {
 fn ends(registration: Option<u64>) -> Event {
     let end = JobEnd { conclusion: Some("success".into()), exit_code: None };
     Event::JobCompleted { end, registration: registration.map(RegistrationId) }
-}
-
-fn found(registration: Option<Registration>, at_work: Option<bool>) -> Event {
-    Event::Answered(Answer::LookedUp(Ok(Finding { registration, at_work })))
 }
 
 fn working() -> Event {

@@ -3,53 +3,18 @@
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{DrainReason, GuestTimes, Job, JobEnd, Place},
-    name::{RunnerName, VmId},
+    event::{DrainReason, GuestTimes, JobEnd, Place},
+    name::VmId,
     pool::{self, Failures, Hold, Plan, Policy, Roster, SIGNS, Stance},
-    port::{Door, Doors, ErrorClass, PortError, Stage, Time, Vm, VmStatus},
+    port::{Door, Doors, ErrorClass, PortError, Stage, Vm, VmStatus},
     runner::{Answer, Event, Known, LaunchFailure, Limits, Observation, Report, Sighting, State},
 };
 
-fn at(seconds: u64) -> Time {
-    // Eight in the morning.
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
-
-fn known() -> Known {
-    Known { vm: Some(VmId("vm".into())), ..Known::default() }
-}
-
-fn creating() -> State {
-    State::start(at(0), &Limits::default()).0
-}
+use crate::given::{at, busy, creating, draining, idle, known, name, next, registering};
 
 /// Its order is taken.
 fn ordered() -> State {
     State::Creating { since: at(0), wish: None, known: known() }
-}
-
-fn registering() -> State {
-    State::Registering { since: at(0), known: known() }
-}
-
-fn idle() -> State {
-    State::Idle { since: at(0), known: known() }
-}
-
-fn busy() -> State {
-    State::Busy { since: at(0), job: Job::default(), known: known() }
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &Limits::default()).0
-}
-
-fn draining() -> State {
-    next(idle(), Event::Drain(DrainReason::Shrink), 0)
 }
 
 fn stopped(exit_code: i32) -> Event {

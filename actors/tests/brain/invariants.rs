@@ -7,20 +7,13 @@ use runner_fleet_actors::{
     demand::Sure,
     event::{DrainReason, Job, Phase},
     invariant::{self, ABSORBS, ARROWS, Before, DEADLINE, MAX, ONE_EFFECT, PLAN, UNKNOWN_HOLDS},
-    name::RunnerName,
     pool::{self, Plan, Roster},
     port::{Deletion, Finding, Time},
     runner::{Answer, Effect, Event, Flight, Hearsay, Known, Limits, State},
     scaler::{self, Target},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
+use crate::given::{at, name};
 
 fn idle() -> State {
     State::Idle { since: at(0), known: Known::default() }

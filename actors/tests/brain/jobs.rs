@@ -1,7 +1,5 @@
 //! The book of jobs: whose word stands, what counts as demand, and when a job is looked up.
 
-use std::time::Duration;
-
 use runner_fleet_actors::{
     job::{
         Book, JobFacts, JobKey, JobNews, JobWord, Repositories, Serves,
@@ -9,12 +7,9 @@ use runner_fleet_actors::{
         why::{Because, Reason},
     },
     name::{PoolName, RegistrationId, RunnerName},
-    port::Time,
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
+use crate::given::at;
 
 fn large() -> PoolName {
     "large".parse().unwrap()

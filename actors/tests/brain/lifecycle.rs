@@ -6,26 +6,16 @@
 use std::time::Duration;
 
 use runner_fleet_actors::{
-    event::{DrainReason, GuestTimes, Job, JobEnd, Phase, Phase::*},
+    event::{DrainReason, Job, JobEnd, Phase, Phase::*},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Deletion, ErrorClass, PortError, Registration, Stage, StandDown, Time, Vm, VmStatus},
+    port::{Deletion, ErrorClass, PortError, Registration, Stage, StandDown, Vm, VmStatus},
     runner::{
         Answer, Effect, Effect::*, Event, LaunchFailure, Limits, Observation, Report, Sighting,
         State, Step, adopt,
     },
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn limits() -> Limits {
-    Limits::default()
-}
-
-fn guest(report: Report) -> Event {
-    Event::Guest(report, GuestTimes::default())
-}
+use crate::given::{at, guest, limits};
 
 fn job_begins(number: Option<u64>) -> Event {
     Event::JobStarted { job: Job::default(), registration: number.map(RegistrationId) }

@@ -1,17 +1,13 @@
 //! What the tables of lives are told with: one runner, what is said of it, and where it stands.
 
-use std::time::Duration;
-
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Deletion, ErrorClass, Finding, PortError, Registration, StandDown, Time, Vm, VmStatus},
+    port::{Deletion, ErrorClass, Finding, PortError, Registration, StandDown, Vm, VmStatus},
     runner::{Answer, Drain, Effect, Event, Limits, Observation, Report, Sighting, State, adopt},
 };
 
-pub(crate) fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
+pub(crate) use crate::given::at;
 
 pub(crate) fn limits() -> Limits {
     Limits::default()

@@ -1,21 +1,13 @@
 //! What a listing can know, and in which order it counts.
 
-use std::time::Duration;
-
 use runner_fleet_actors::{
     event::{DrainReason, Job, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Deletion, Registration, Stage, Time, Vm, VmStatus},
-    runner::{Answer, Effect, Event, Limits, Observation, Sighting, State, adopt},
+    port::{Deletion, Registration, Stage, Vm, VmStatus},
+    runner::{Answer, Effect, Event, Sighting, State, adopt},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn limits() -> Limits {
-    Limits::default()
-}
+use crate::given::{at, launched, limits, next, of_cloud, of_forge};
 
 fn name() -> RunnerName {
     "ci--linux--0123456789ab".parse().unwrap()
@@ -38,30 +30,8 @@ fn registration(busy: bool) -> Registration {
     Registration { name: name(), id: RegistrationId(7), online: true, busy: Some(busy) }
 }
 
-fn of_cloud(vm: Sighting<Vm>, second: u64) -> Event {
-    seen(vm, Sighting::Unknown, second)
-}
-
-fn of_forge(registration: Sighting<Registration>, second: u64) -> Event {
-    seen(Sighting::Unknown, registration, second)
-}
-
-fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> Event {
-    let (vm_as_of, registration_as_of) = (at(second), at(second));
-    Event::Observed(Observation { vm, registration, vm_as_of, registration_as_of })
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &limits()).0
-}
-
 fn idle() -> State {
     adopt(Some(vm(VmStatus::Active)), Some(registration(false)), at(0))
-}
-
-fn launched() -> Event {
-    let registration = RegistrationId(7);
-    Event::Answered(Answer::Launched { vm: VmId("vm".into()), registration })
 }
 
 #[test]

@@ -6,19 +6,13 @@ use runner_fleet_actors::{
     backoff::{self, Curve},
     demand::Demand,
     event::{Counts, PoolSnapshot},
-    port::{ErrorClass, PortError, Time},
+    port::{ErrorClass, PortError},
     scaler::{self, Target},
     supervision::{Intensity, Restart, decide, forget_old},
     sweep::{Cadence, Expectation, Means, after_failure, beside, expectation, pause},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use crate::given::{at, seconds};
 
 fn pool(counts: Counts, target: u32) -> PoolSnapshot {
     PoolSnapshot {

@@ -1,46 +1,21 @@
 //! What a pool does next, and the words in which it says why.
 
-use std::time::Duration;
-
 use runner_fleet_actors::{
-    event::{DrainReason, Job},
-    name::{RunnerName, VmId},
+    event::DrainReason,
+    name::RunnerName,
     pool::{self, Plan, Policy, Roster},
-    port::{Doors, ErrorClass, PortError, Stage, Time},
+    port::{Doors, ErrorClass, PortError, Stage},
     runner::{Answer, Event, Known, LaunchFailure, Limits, State},
 };
 
-fn at(seconds: u64) -> Time {
-    // Eight in the morning.
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
+use crate::given::{at, busy, creating, idle, known, name};
 
 fn policy(max: u32) -> Policy {
     Policy { max, replace_at_once: 1, shape: None, retiring: false }
 }
 
-fn known() -> Known {
-    Known { vm: Some(VmId("vm".into())), ..Known::default() }
-}
-
 fn of_shape(shape: &str) -> State {
     State::Idle { since: at(0), known: Known { shape: Some(shape.into()), ..known() } }
-}
-
-fn idle() -> State {
-    State::Idle { since: at(0), known: known() }
-}
-
-fn busy() -> State {
-    State::Busy { since: at(0), job: Job::default(), known: known() }
-}
-
-fn creating() -> State {
-    State::start(at(0), &Limits::default()).0
 }
 
 fn draining(reason: DrainReason) -> State {

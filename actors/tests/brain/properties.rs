@@ -20,9 +20,7 @@ use runner_fleet_actors::{
     scaler::{self, Target},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
+use crate::given::at;
 
 fn runner(token: u64) -> RunnerName {
     RunnerName::new(&"ci".parse().unwrap(), &pool_name(), token)

@@ -1,55 +1,20 @@
 //! What a pool makes of its runners' transitions and of listings: places taken, names that nobody owns,
 //! lists that lack too much.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use runner_fleet_actors::{
-    event::{DrainReason, Job, Phase},
-    name::{RegistrationId, RunnerName, VmId},
+    event::{DrainReason, Phase},
+    name::{RegistrationId, RunnerName},
     pool::{Roster, Survey, Surveyed},
-    port::{Listing, Registration, Time, Vm, VmStatus},
-    runner::{Event, Known, Limits, Observation, Sighting, State},
+    port::{Listing, Registration, Vm, VmStatus},
+    runner::{Observation, Sighting, State},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
-
-fn known() -> Known {
-    Known { vm: Some(VmId("vm".into())), ..Known::default() }
-}
-
-fn idle() -> State {
-    State::Idle { since: at(0), known: known() }
-}
-
-fn busy() -> State {
-    State::Busy { since: at(0), job: Job::default(), known: known() }
-}
-
-fn registering() -> State {
-    State::Registering { since: at(0), known: known() }
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &Limits::default()).0
-}
-
-fn draining() -> State {
-    next(idle(), Event::Drain(DrainReason::Shrink), 0)
-}
+use crate::given::{at, busy, draining, idle, name, registering, vm};
 
 fn deleted(second: u64) -> State {
     State::Deleted { since: at(second), reason: DrainReason::Finished }
-}
-
-fn vm(name: RunnerName, status: VmStatus) -> Vm {
-    let id = VmId("vm".into());
-    Vm { name, id, status, created_at: None, shape: None, scope: None, address: None, task: None }
 }
 
 fn registration(number: u64) -> Registration {

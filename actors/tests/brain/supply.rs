@@ -1,46 +1,24 @@
 //! Supply is who can take a job: runners that take far too long to come online are replaced, and a shrink takes
 //! first who cannot have a job.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use runner_fleet_actors::{
-    event::{DrainReason, Job, Place},
-    name::{RegistrationId, RunnerName, VmId},
+    event::{DrainReason, Place},
+    name::{RegistrationId, RunnerName},
     pool::{self, Boots, Plan, Policy, Roster, Survey},
-    port::{Doors, Listing, Registration, Time},
+    port::{Doors, Listing, Registration},
     runner::{Effect, Event, Known, Limits, Observation, Sighting, State},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
-
-fn known() -> Known {
-    Known { vm: Some(VmId("vm".into())), ..Known::default() }
-}
+use crate::given::{at, busy, known, name, registering, seconds};
 
 fn launching() -> State {
     State::start(at(0), &Limits::default()).0
 }
 
-fn registering() -> State {
-    State::Registering { since: at(0), known: known() }
-}
-
 fn idle() -> State {
     State::Idle { since: at(0), known: Known { was_online: true, ..known() } }
-}
-
-fn busy() -> State {
-    State::Busy { since: at(0), job: Job::default(), known: known() }
 }
 
 const fn policy(max: u32) -> Policy {

@@ -1,7 +1,5 @@
 //! What is told of trouble: VMs that do not go, launches that are held, failures by their class, digests.
 
-use std::time::Duration;
-
 use runner_fleet_actors::{
     event::{Counts, HoldSnapshot, Phase, Place, PoolSnapshot, ReadModel, RunnerSnapshot},
     job::{
@@ -9,12 +7,10 @@ use runner_fleet_actors::{
         why::{Around, Because, why},
     },
     name::{RunnerName, VmId},
-    port::{ErrorClass, PortError, Time, short_digest},
+    port::{ErrorClass, PortError, short_digest},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
+use crate::given::at;
 
 /// A runner whose VM is to go since this second.
 fn goes_since(number: u64, second: u64) -> RunnerSnapshot {

@@ -1,22 +1,16 @@
 //! Orders that an earlier daemon gave just before it was killed: waited for, not given twice.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use runner_fleet_actors::{
-    name::{PoolName, RegistrationId, RunnerName, VmId},
+    name::{PoolName, RegistrationId, VmId},
     pool::{Plan, Policy, Roster, Survey, UNDER_WAY, plan},
-    port::{Doors, Listing, Registration, Time, Vm, VmStatus},
+    port::{Doors, Listing, Registration, Vm, VmStatus},
 };
 
+use crate::given::{at, name};
+
 const POLICY: Policy = Policy { max: 100, replace_at_once: 1, shape: None, retiring: false };
-
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn name(number: u64) -> RunnerName {
-    format!("ci--linux--{number:012x}").parse().unwrap()
-}
 
 fn vm(number: u64) -> Vm {
     let (id, status) = (VmId("vm".into()), VmStatus::Building);

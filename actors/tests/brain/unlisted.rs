@@ -6,17 +6,11 @@ use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
     pool::{DOUBTED_FOR, Doubted, Policy, Roster, Survey, plan},
-    port::{Doors, ErrorClass, Finding, Listing, PortError, Registration, Time, Vm, VmStatus},
+    port::{Doors, ErrorClass, Listing, PortError, Registration, Vm, VmStatus},
     runner::{Answer, Effect, Event, Limits, Observation, Report, Sighting, State, Step, adopt},
 };
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
-fn limits() -> Limits {
-    Limits::default()
-}
+use crate::given::{at, found, limits, next, nowhere, seen};
 
 fn name(number: u64) -> RunnerName {
     format!("bench--bench--{number:012x}").parse().unwrap()
@@ -39,28 +33,14 @@ fn registration(number: u64, online: bool, busy: Option<bool>) -> Registration {
     Registration { name: name(number), id: RegistrationId(number), online, busy }
 }
 
-fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> Event {
-    let (vm_as_of, registration_as_of) = (at(second), at(second));
-    Event::Observed(Observation { vm, registration, vm_as_of, registration_as_of })
-}
-
 /// GitHub lists it not; its VM is active.
 fn lacks(second: u64) -> Event {
     seen(Sighting::Seen(vm(1001, VmStatus::Active)), Sighting::Absent, second)
 }
 
-/// Neither side lists it.
-fn nowhere(second: u64) -> Event {
-    seen(Sighting::Absent, Sighting::Absent, second)
-}
-
 fn shows(busy: bool, second: u64) -> Event {
     let registration = Sighting::Seen(registration(1001, true, Some(busy)));
     seen(Sighting::Seen(vm(1001, VmStatus::Active)), registration, second)
-}
-
-fn found(registration: Option<Registration>, at_work: Option<bool>) -> Event {
-    Event::Answered(Answer::LookedUp(Ok(Finding { registration, at_work })))
 }
 
 fn gone() -> Event {
@@ -90,10 +70,6 @@ fn busy() -> State {
     let job = Job { id: Some(500_001), ..Job::default() };
     let begins = Event::JobStarted { job, registration: Some(RegistrationId(1001)) };
     next(idle(), begins, 10)
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &limits()).0
 }
 
 /// Tells the same every ten seconds, lets time pass, and answers each look-up with `answer`. Returns the

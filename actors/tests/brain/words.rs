@@ -1,27 +1,19 @@
 //! What words about a job are worth: whose runner they are about, and what speaks against them.
 
-use std::time::Duration;
-
 use runner_fleet_actors::{
-    event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
+    event::{DrainReason, Job, JobEnd, Phase},
     name::{RegistrationId, RunnerName, VmId},
-    port::{Registration, StandDown, Time, Vm, VmStatus},
+    port::{Registration, StandDown, Vm, VmStatus},
     runner::{Answer, Event, Limits, Observation, Report, Sighting, State, adopt},
 };
+
+use crate::given::{at, guest, next};
 
 const OURS: Option<RegistrationId> = Some(RegistrationId(1001));
 const THEIRS: Option<RegistrationId> = Some(RegistrationId(999_999));
 
-fn at(seconds: u64) -> Time {
-    Time::from_timestamp(1_800_000_000, 0).unwrap() + Duration::from_secs(seconds)
-}
-
 fn name() -> RunnerName {
     "ci--small--0123456789ab".parse().unwrap()
-}
-
-fn next(state: State, event: Event, second: u64) -> State {
-    state.next(event, at(second), &Limits::default()).0
 }
 
 fn begins(registration: Option<RegistrationId>) -> Event {
@@ -30,10 +22,6 @@ fn begins(registration: Option<RegistrationId>) -> Event {
 
 fn ends(registration: Option<RegistrationId>) -> Event {
     Event::JobCompleted { end: JobEnd::default(), registration }
-}
-
-fn guest(report: Report) -> Event {
-    Event::Guest(report, GuestTimes::default())
 }
 
 fn shown(busy: bool, second: u64) -> Event {
