@@ -302,8 +302,10 @@ impl Telling {
         let began = Instant::now();
         let mut trouble = None;
         while self.outside.github.stats().online == 0 {
-            let failures = control.model().pools.iter().map(|pool| pool.launch_failures).max();
-            let told = control.model().pools.iter().find_map(|pool| pool.last_error.clone());
+            let holds = control.model().pools.iter().flat_map(|pool| pool.holds.clone());
+            let worst = holds.max_by_key(|hold| hold.failures);
+            let failures = worst.as_ref().map(|hold| hold.failures);
+            let told = worst.map(|hold| hold.error);
             if let Some(error) = told.filter(|told| trouble.as_ref() != Some(told)) {
                 self.outside.news.push(format!("        {error}"));
                 trouble = Some(error);

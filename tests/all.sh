@@ -82,7 +82,7 @@ brief() {
   done
 }
 
-# Whatever failed, in full.
+# failures LOG...: whatever failed, in full.
 failures() {
   awk '
     FNR == 1 { failures = 0 }
@@ -90,7 +90,7 @@ failures() {
     /^failures:$/ { if (!failures++) printf "\n==== what failed in %s\n", file; next }
     /^test result: / { failures = 0 }
     failures == 1 { print }
-  ' "$logs"/*.log
+  ' "$@"
 }
 
 # phase NAME COMMAND...
@@ -103,6 +103,9 @@ phase() {
     return 0
   fi
   verdict "$name" FAILED $((SECONDS - began))
+  # At once, because whatever stops this run later would take it along.
+  failures "$log"
+  unended "$log"
   # A failed test is counted by itself; what failed without one counts as one failure.
   grep -q '^test result: FAILED' "$log" || echo "$name" >>"$failed_phases"
   return 1
@@ -145,6 +148,30 @@ quietly() {
   return "$status"
 }
 
+# limited COMMAND...: ended, with all that it has started, after a time that no suite needs. One test that hangs
+# would else take the verdict on everything else along. It writes to the pipe of its phase, so all of it must go.
+limited() {
+  timeout --kill-after=30 "$suite_seconds" "$@" &
+  # A process group of its own, so take_down has to know of it.
+  local group=$! status
+  echo "$group" >"$logs/group-$group"
+  wait "$group"
+  status=$?
+  rm -f "$logs/group-$group"
+  [ "$status" -ne 124 ] || printf 'error: cut off after %s s; tests that never ended:\n' "$suite_seconds"
+  return "$status"
+}
+suite_seconds=1500
+
+# Tests that ran for long and have no end in the output.
+unended() {
+  awk '
+    / has been running for over / { slow[$2] }
+    /^test .* \.\.\. / { delete slow[$2] }
+    END { for (name in slow) print name }
+  ' "$@"
+}
+
 # ---- the phases
 
 scripts() {
@@ -168,7 +195,7 @@ export RUST_BACKTRACE=0
 build() { cargo test --workspace --no-run; }
 
 # --show-output: else the line that says why a test was skipped would not be seen. Most of `it` waits.
-all_tests() { RUST_TEST_THREADS=6 cargo test --workspace --no-fail-fast -- --show-output; }
+all_tests() { RUST_TEST_THREADS=6 limited cargo test --workspace --no-fail-fast -- --show-output; }
 
 # Optimized, because it is of the package of actors (Cargo.toml).
 simulation() {
@@ -185,7 +212,7 @@ server_tests() {
   shift
   suites=${*:-main}
   printf '     Running tests/%s/%s.rs\n' "$server" "${suites// /+}"
-  "$(executable "tests/$server/main.rs")" --ignored --show-output --skip the_daemon_that_is_killed "${@/%/::}"
+  limited "$(executable "tests/$server/main.rs")" --ignored --show-output --skip the_daemon_that_is_killed "${@/%/::}"
 }
 
 # Most of LXD's suites have it for themselves: some count its memory, some measure.
@@ -263,7 +290,10 @@ bring_up() {
 }
 
 take_down() {
-  local lane name
+  local lane name group
+  for group in "$logs"/group-*; do
+    [ ! -e "$group" ] || kill -- "-${group##*-}" 2>/dev/null
+  done
   for lane in "${!running[@]}"; do kill -- "-${running[$lane]}" 2>/dev/null; done
   [ ! -e "$logs/quiet-session" ] || kill -- "-$(<"$logs/quiet-session")" 2>/dev/null
   for name in "${!bring_up_jobs[@]}"; do
@@ -341,7 +371,7 @@ else
 fi
 
 failed=$(($(count failed) + $(wc -l <"$failed_phases")))
-failures
+failures "$logs"/*.log
 printf '\n'
 cat "$verdicts"
 unexpected_skips || failed=$((failed + 1))

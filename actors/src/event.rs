@@ -197,6 +197,9 @@ pub struct Transition {
     pub job_end: Option<JobEnd>,
     /// What its guest has counted, as far as it has said.
     pub times: GuestTimes,
+    /// Whether it was so before: a process that has just started finds it, one side after the other.
+    #[serde(default)]
+    pub found: bool,
 }
 
 /// Everything that the fleet tells the outside.
@@ -415,12 +418,6 @@ pub struct PoolSnapshot {
     pub counts: Counts,
     /// What the last plan did or holds, and why: the answer to "why are there N runners?".
     pub because: Vec<String>,
-    /// Until when no launch is tried, after failures in a row.
-    pub launches_held_until: Option<Time>,
-    /// How many launches failed in a row.
-    pub launch_failures: u32,
-    /// The last launch failure.
-    pub last_error: Option<PortError>,
     /// What holds launches back, each with what ends it.
     #[serde(default)]
     pub holds: Vec<HoldSnapshot>,

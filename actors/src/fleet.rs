@@ -7,6 +7,7 @@
 
 mod changes;
 mod orders;
+mod signs;
 mod sweeps;
 
 use std::{

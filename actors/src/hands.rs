@@ -149,17 +149,24 @@ impl Hands {
             labels: blueprint.labels.clone(),
         };
         // Before the forge is asked: a registration that no VM can follow is one to be removed.
+        let nothing = |stage, error| {
+            Answer::LaunchFailed(LaunchFailure {
+                error,
+                stage,
+                vm_possible: false,
+                registration_possible: false,
+                registration: None,
+            })
+        };
         let door = self.provider.door();
         if door.shut {
             let until = door.next.unwrap_or_else(|| self.clock.now());
             let error = PortError::held_back(until, format!("not launched: {}", door.why));
-            return Answer::LaunchFailed(LaunchFailure {
-                error,
-                stage: Stage::Cloud,
-                vm_possible: false,
-                registration_possible: false,
-                registration: None,
-            });
+            return nothing(Stage::Cloud, error);
+        }
+        // What it could not do without is what the forge offers.
+        if let Err(error) = blueprint.user_data.ready() {
+            return nothing(Stage::Forge, error);
         }
         // Half of the limit each: a slow forge must leave the cloud its time.
         let half = limit / 2;

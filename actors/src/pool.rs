@@ -81,7 +81,7 @@ pub const UNDER_WAY: Duration = Duration::from_secs(10);
 /// Plans a pool toward `target` runners that are not draining, as far as the doors let launches through.
 #[must_use]
 pub fn plan(target: u32, roster: &Roster, policy: &Policy, doors: &Doors, now: Time) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { again_at: roster.late_at.filter(|at| now < *at), ..Plan::default() };
     let target = if policy.retiring { 0 } else { target.min(policy.max) };
     let live = roster.live();
     if live < target {
@@ -184,7 +184,7 @@ fn held(plan: &mut Plan, create: u32, roster: &Roster, now: Time) -> u32 {
             let few = create.min(at_once.saturating_sub(roster.probes(hold)));
             if few < create {
                 plan.because.push(format!(
-                    "after {} failures in a row by {place} ({}) {at_once} at once until one goes well",
+                    "{} failed in a row by {place} ({}): {at_once} at once until one goes well",
                     hold.waves, hold.error.class,
                 ));
             }

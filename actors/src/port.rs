@@ -437,6 +437,14 @@ pub trait UserData: Send + Sync {
     /// Where something that the VM could not do without is not known yet; it always leaves nothing
     /// behind.
     fn render(&self, name: &RunnerName, jit_config: &Secret) -> Result<Secret, PortError>;
+
+    /// Whether it can be rendered at all now: asked before a runner is registered for nothing.
+    ///
+    /// # Errors
+    /// As `render`.
+    fn ready(&self) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 /// What knows how many jobs a pool must serve.

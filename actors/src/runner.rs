@@ -345,6 +345,15 @@ impl State {
         }
     }
 
+    /// Whether what this event tells was so before: its cloud showed this process that it is there, and this is
+    /// the first that the forge shows of it.
+    #[must_use]
+    pub fn is_found_by(&self, event: &Event) -> bool {
+        let unheard = |known: &Known| known.adopted && known.registration_heard.is_none();
+        let Event::Observed(seen) = event else { return false };
+        matches!(seen.registration, Sighting::Seen(_)) && self.known().is_some_and(unheard)
+    }
+
     /// What of it the pool reckons with besides its phase.
     pub(crate) fn weighs(&self) -> impl PartialEq + use<'_> {
         let known = self.known();

@@ -89,6 +89,32 @@ pub fn expectation(pool: &PoolSnapshot) -> Expectation {
     }
 }
 
+/// How the sweeps of one side go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Streak {
+    failures: u32,
+}
+
+impl Streak {
+    /// One went well or failed. Whether the side is back by it.
+    pub fn swept(&mut self, well: bool) -> bool {
+        let failures = if well { 0 } else { self.failures.saturating_add(1) };
+        std::mem::replace(&mut self.failures, failures) > 0 && well
+    }
+
+    /// How many have failed in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether the last failure is worth a line: a side that is away for long is told of ever more rarely.
+    #[must_use]
+    pub fn is_worth_a_line(&self) -> bool {
+        self.failures <= 3 || self.failures.is_power_of_two()
+    }
+}
+
 /// The pause after a sweep that went well.
 #[must_use]
 pub fn pause(expectation: Expectation, means: Means, cadence: &Cadence) -> Duration {

@@ -152,8 +152,8 @@ fn launches_that_fail_hold_their_pool_back_and_say_so_and_recover_with_one_probe
         let running = start(&world, vec![pool("small", 3, 3)]);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let shown = running.model.pools.get(&"small".parse().unwrap()).unwrap().clone();
-        assert!(shown.launch_failures > 1, "{shown:#?}");
-        assert_eq!(shown.last_error.as_ref().map(|e| e.class), Some(ErrorClass::Quota));
+        let [hold] = shown.holds.as_slice() else { panic!("{shown:#?}") };
+        assert!(hold.failures > 1 && hold.error.class == ErrorClass::Quota, "{hold:?}");
         let calls = world.with(|w| w.calls);
         // Per hour: some 20 probes of a few calls each and the listings; not thousands.
         assert!(calls < 2000, "{calls} calls in an hour of nothing but failures");

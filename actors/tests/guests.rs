@@ -266,8 +266,8 @@ fn an_image_that_never_comes_online_is_tried_a_few_times_an_hour() {
         let tried = launches(&world);
         assert!((10..50).contains(&tried), "{tried} launches in four hours");
         let pool = running.model.pools.get(&"small".parse().unwrap()).unwrap().clone();
-        assert!(pool.launch_failures > 5, "{pool:?}");
-        assert!(pool.last_error.is_some_and(|error| error.what.contains("ever online")));
+        let [hold] = pool.holds.as_slice() else { panic!("{pool:?}") };
+        assert!(hold.failures > 5 && hold.error.what.contains("ever online"), "{hold:?}");
         running.stop().await;
     });
 }

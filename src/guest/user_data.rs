@@ -59,15 +59,8 @@ const HOLD_OFF: &str = include_str!("hold-off.sh");
 /// What cloud-init runs once all files are written.
 const START: &str = include_str!("start.sh");
 
-/// What is the same in every user data, in JSON: the commands and the files.
-static COMMANDS: LazyLock<String> = LazyLock::new(|| {
-    let [bootcmd, runcmd] =
-        [HOLD_OFF, START].map(|script| json!([["sh", "-c", bare(script)]]).to_string());
-    format!(r#""bootcmd":{bootcmd},"runcmd":{runcmd}"#)
-});
-static CONSTANT: LazyLock<String> = LazyLock::new(|| {
-    let files = FILES.iter().map(|(path, mode, text)| file(path, mode, &bare(text)).to_string());
-    files.collect::<Vec<_>>().join(",")
+static CONSTANT: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    FILES.iter().map(|(path, mode, text)| file(path, mode, &bare(text))).collect()
 });
 
 /// A text without its lines of comments, which are for who reads the source: every byte counts.
@@ -179,6 +172,10 @@ impl Guest {
 }
 
 impl UserData for Guest {
+    fn ready(&self) -> Result<(), PortError> {
+        self.application().map(drop)
+    }
+
     fn render(&self, name: &RunnerName, jit_config: &Secret) -> Result<Secret, PortError> {
         let settings = &self.settings;
         let data = json!({
@@ -192,14 +189,16 @@ impl UserData for Guest {
             "disable_update": settings.disable_update,
             "home": settings.home.as_ref().map(|home| self.home(name, home)),
         });
-        let (commands, constant) = (COMMANDS.as_str(), CONSTANT.as_str());
-        let hostname = json!(name.as_str());
-        let own = file(DATA, "0600", &data.to_string());
-        // JSON of JSON: each part of it was written by the same writer.
-        Ok(Secret::new(format!(
-            "#cloud-config\n{{{commands},\"hostname\":{hostname},\"manage_etc_hosts\":\"localhost\",\
-             \"write_files\":[{own},{constant}]}}\n"
-        )))
+        let mut files = vec![file(DATA, "0600", &data.to_string())];
+        files.extend(CONSTANT.iter().cloned());
+        let config = json!({
+            "hostname": name.as_str(),
+            "manage_etc_hosts": "localhost",
+            "write_files": files,
+            "bootcmd": [["sh", "-c", bare(HOLD_OFF)]],
+            "runcmd": [["sh", "-c", bare(START)]],
+        });
+        Ok(Secret::new(format!("#cloud-config\n{config}\n")))
     }
 }
 

@@ -28,8 +28,6 @@ use super::{
 
 /// Longest text of a line, in characters: a cloud's fault text may hold a page.
 const TEXT_MAX: usize = 1_000;
-/// After a start the cloud may be listed so long before the forge.
-const FOUND: Duration = Duration::from_secs(5);
 /// Longest log excerpt, in characters.
 const TAIL_MAX: usize = 4_096;
 
@@ -122,22 +120,13 @@ fn of_life(at: Time, transition: &Transition, memory: &mut Memory) -> Vec<Line> 
     life.hear(transition.job.as_ref(), transition.job_end.as_ref(), transition.times);
     let pool = &transition.pool;
     match (transition.from, transition.to) {
-        (None, Phase::Creating) => life.born = Some(transition.created_at),
-        (None, Phase::Registering) => {
-            life.born = Some(transition.created_at);
-            life.found = Some(at);
-        }
-        (from, phase @ (Phase::Idle | Phase::Busy))
-            if from.is_none() || phase == Phase::Busy && life.is_found(at) =>
-        {
+        (None, Phase::Creating | Phase::Registering) => life.born = Some(transition.created_at),
+        (from, phase @ (Phase::Idle | Phase::Busy)) if from.is_none() || transition.found => {
             life.installed = true;
             life.start_told = phase == Phase::Busy;
             life.online = Some(at);
         }
-        (_, Phase::Idle) => {
-            life.found = None;
-            entries.extend(installed(at, transition, &mut life));
-        }
+        (_, Phase::Idle) => entries.extend(installed(at, transition, &mut life)),
         (_, Phase::Busy) => {
             entries.extend(installed(at, transition, &mut life));
             life.began = true;
@@ -235,12 +224,6 @@ impl Life {
             self.end.exit_code = self.end.exit_code.or(told.exit_code);
         }
         self.times.merge(times);
-    }
-
-    /// Whether it was adopted a moment ago by what its cloud shows: a job that is shown next was there before,
-    /// because the forge is listed after the cloud.
-    fn is_found(&self, at: Time) -> bool {
-        self.found.is_some_and(|found| between(found, at) < FOUND)
     }
 
     fn knows_its_job(&self) -> bool {

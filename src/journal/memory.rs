@@ -60,8 +60,6 @@ impl Memory {
 pub(super) struct Life {
     /// When its launch was decided; `None` where it was adopted.
     pub born: Option<Time>,
-    /// When it was adopted without a word of the forge.
-    pub found: Option<Time>,
     /// When it was first online.
     pub online: Option<Time>,
     /// When its job was seen to start.

@@ -218,7 +218,7 @@ fn the_program_is_python_as_old_as_the_oldest_image_has_it() {
 #[test]
 fn the_programs_own_tests_hold() {
     let judged = Command::new("python3")
-        .args(["-B", "-m", "unittest", "--quiet", "program_test", "life_test"])
+        .args(["-B", "-m", "unittest", "--quiet", "program_test", "network_test", "life_test"])
         .current_dir(root("tests/guest"))
         .output()
         .expect("python3 is there");

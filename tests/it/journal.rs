@@ -126,15 +126,15 @@ fn an_adopted_runner_does_not_tell_again_what_the_process_before_told() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains(r#""event":"runner_start""#) && lines[0].contains(r#""idle":60.0"#));
 
-    // The cloud is listed first, and what the forge shows a moment later was so before.
-    let at_work = [
-        (0, change(None, Registering)),
-        (2, change(Some(Registering), Busy)),
-        (100, finished(Busy)),
-    ];
-    let lines = metrics(&at_work);
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("runner_stop"), "{lines:?}");
+    // The cloud is listed first, and what the forge shows then was so before.
+    let found = |phase| Transition { found: true, ..change(Some(Registering), phase) };
+    for (phase, next, told) in
+        [(Busy, finished(Busy), "runner_stop"), (Idle, with_job(Some(Idle)), "runner_start")]
+    {
+        let lines = metrics(&[(0, change(None, Registering)), (2, found(phase)), (100, next)]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(told), "{lines:?}");
+    }
 
     let booting = [(60, change(None, Registering)), (67, change(Some(Registering), Idle))];
     assert_eq!(

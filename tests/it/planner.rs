@@ -83,6 +83,7 @@ impl Fleet {
     /// A runner of the fleet changes its state.
     fn runner(&self, name: &str, token: u64, to: Phase) {
         let transition = Transition {
+            found: false,
             runner: runner(name, token),
             pool: pool(name),
             from: None,

@@ -82,13 +82,13 @@ async fn a_hold_ends_at(word: &str, seed: u64) {
         outside.github.faults().once(Operation::JitConfig, refused);
     }
     let _daemon = home.start();
-    let held = |pool: Value| pool["launches_held_until"].is_string().then_some(pool);
+    let held = |pool: Value| pool["holds"][0]["until"].is_string().then_some(pool);
     eventually(PATIENCE, "launches are held", || async { held(home.pool("small").await?) }).await;
     // Still wrong: one launch finds out, and no burst.
     home.cli(&[word]).await.good();
     eventually(AT_ONCE, "the probe has failed", || async {
         let pool = home.pool("small").await?;
-        (pool["launch_failures"] == 2).then_some(())
+        (pool["holds"][0]["failures"] == 2).then_some(())
     })
     .await;
     // Mended.
@@ -96,7 +96,7 @@ async fn a_hold_ends_at(word: &str, seed: u64) {
     home.cli(&[word]).await.good();
     eventually(AT_ONCE, "the launch goes through", || async {
         let pool = home.pool("small").await?;
-        (pool["counts"]["idle"] == 1 && pool["launch_failures"] == 0).then_some(())
+        (pool["counts"]["idle"] == 1 && pool["holds"] == serde_json::json!([])).then_some(())
     })
     .await;
 }

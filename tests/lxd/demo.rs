@@ -10,6 +10,13 @@ use crate::support::lxd_guests::Lxd;
 
 const DAEMON: &str = env!("CARGO_BIN_EXE_runner-fleet");
 
+/// The demo, ended with 124 where it takes far too long; signals go through to it.
+fn limited() -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=30", "600", DAEMON]);
+    command
+}
+
 /// What LXD shows of a fleet, by its own client.
 fn containers(lxd: &Lxd, fleet: &str) -> String {
     let mark = format!("user.runner-fleet.fleet={fleet}");
@@ -23,7 +30,7 @@ fn on_an_lxd_the_guests_are_containers_and_none_of_them_is_left() {
     let few = ["--for", "20s", "--jobs", "8", "--max", "3", "--speed", "60", "--seed", "11"];
     let there = ["--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"];
     let arguments = [&["demo"], &there[..], &few, &["--output", "json"]].concat();
-    let ended = Command::new(DAEMON).args(arguments).output().unwrap();
+    let ended = limited().args(arguments).output().unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&ended.stdout));
     let summary: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
@@ -45,7 +52,7 @@ fn on_an_lxd_the_guests_are_containers_and_none_of_them_is_left() {
 #[ignore = "needs a real LXD: tests/lxd/up.sh"]
 fn ctrl_c_takes_every_container_of_the_demo_away() {
     let lxd = Lxd::found();
-    let mut demo = Command::new(DAEMON)
+    let mut demo = limited()
         .args(["demo", "--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"])
         .args(["--max", "4"])
         .stdout(Stdio::piped())

@@ -37,6 +37,7 @@ pub fn change(from: Option<Phase>, to: Phase) -> Transition {
         job: None,
         job_end: None,
         times: GuestTimes::default(),
+        found: false,
     }
 }
 

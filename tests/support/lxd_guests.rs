@@ -8,6 +8,9 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+/// The longest that a call of the client may take, a launch with all its containers beside it included.
+const CLIENT_SECONDS: &str = "240";
+
 /// The LXD of the tests.
 pub struct Lxd {
     pub socket: String,
@@ -25,9 +28,11 @@ impl Lxd {
         lxd
     }
 
-    /// Runs the client to its end.
+    /// Runs the client to its end. An `exec` in a container that powers off, or an LXD that hangs, would keep
+    /// it for ever: that is a failure like any other (124), and the test says where.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new("lxc")
+        Command::new("timeout")
+            .args(["--kill-after=5", CLIENT_SECONDS, "lxc"])
             .args(arguments)
             .env("LXD_SOCKET", &self.socket)
             .stdin(Stdio::null())
@@ -39,7 +44,7 @@ impl Lxd {
     pub fn said(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments);
         let errors = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "lxc {arguments:?}: {errors}");
+        assert!(done.status.success(), "lxc {arguments:?}: {}: {errors}", done.status);
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
 

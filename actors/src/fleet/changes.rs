@@ -13,8 +13,7 @@ use tokio::sync::{broadcast::error::RecvError, watch};
 use super::FleetActor;
 use crate::{
     backoff::{self, Curve},
-    event::Place,
-    pool::actor::{Changed, PoolKey, Sign, Stir, Works},
+    pool::actor::{Changed, Stir},
     port::{Change, Provider},
 };
 
@@ -108,26 +107,6 @@ impl Handler<Pushed> for FleetActor {
         for (key, child) in &self.pools {
             if key.pool == pool && key.provider == provider {
                 child.addr.do_send(Changed(change.clone()));
-            }
-        }
-    }
-}
-
-/// What one pool learns of a side, the others that wait for it are told.
-impl Handler<Works> for FleetActor {
-    type Result = ();
-
-    fn handle(&mut self, Works(by): Works, _ctx: &mut Self::Context) {
-        let model = &self.setup.model;
-        let held =
-            |key: &PoolKey| model.pools.get(&key.pool).is_some_and(|pool| !pool.holds.is_empty());
-        for (key, child) in self.pools.iter().filter(|(key, _)| **key != by && held(key)) {
-            child.addr.do_send(Sign(Place::Forge));
-            if key.scope == by.scope {
-                child.addr.do_send(Sign(Place::Scope));
-            }
-            if key.provider == by.provider {
-                child.addr.do_send(Sign(Place::Cloud));
             }
         }
     }

@@ -8,6 +8,7 @@
 mod deaths;
 mod orders;
 mod outfit;
+mod signs;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use actix::{
 use super::{Roster, Survey, plan};
 use crate::{
     demand::Demand,
-    event::{FleetEvent, Phase, Place, PoolSnapshot},
+    event::{FleetEvent, Phase, PoolSnapshot},
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
@@ -33,6 +34,7 @@ use crate::{
 
 pub use orders::{Order, Refused};
 pub use outfit::{Configure, Outfit, PoolKey, Stir};
+pub use signs::{Sign, Works};
 
 /// The scaler's word: how many runners the pool should have.
 #[derive(Debug, Clone, Message)]
@@ -80,27 +82,6 @@ pub struct PoolActor {
     crashed: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
-}
-
-/// A launch of this pool was taken on: forge and cloud work. Other pools' launches may wait for that.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct Works(pub PoolKey);
-
-/// A launch of another pool was taken on, in the same scope or at the same cloud.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Sign(pub Place);
-
-impl Handler<Sign> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, Sign(place): Sign, ctx: &mut Self::Context) {
-        let now = self.now();
-        if self.roster.failures.sign(place, now) {
-            self.plan_soon(ctx);
-        }
-    }
 }
 
 /// A retiring pool has no runner left.
@@ -208,7 +189,7 @@ impl PoolActor {
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
-        let late_at = self.roster.notice(now);
+        self.roster.notice(now);
         let live = self.roster.live();
         let Some(target) = self.target.as_ref().map(|target| target.over(live)) else { return };
         let policy = &self.outfit.configure.policy;
@@ -245,7 +226,7 @@ impl PoolActor {
         if acts {
             self.outfit.stir.send_modify(|stir| stir.changes += 1);
         }
-        self.plan_at(plan.again_at.into_iter().chain(late_at).min(), now, ctx);
+        self.plan_at(plan.again_at, now, ctx);
         let empty = self.roster.is_empty() && self.surveyed();
         if let (Some(emptied), true) =
             (&self.emptied, empty && self.outfit.configure.policy.retiring)
@@ -299,7 +280,6 @@ impl PoolActor {
         });
         let Configure { blueprint, policy, scaling, provider, .. } = &self.outfit.configure;
         let failures = &self.roster.failures;
-        let longest = failures.longest();
         let snapshot = PoolSnapshot {
             name: self.name().clone(),
             scope: blueprint.scope.clone(),
@@ -316,9 +296,6 @@ impl PoolActor {
             demand_unknown: self.target.as_ref().is_none_or(|target| target.unknown),
             counts,
             because: self.because.clone(),
-            launches_held_until: longest.map(|hold| hold.until).filter(|until| *until > now),
-            launch_failures: longest.map_or(0, |hold| hold.waves),
-            last_error: longest.map(|hold| hold.error.clone()),
             holds: failures.shown(),
             boots: self.roster.boots.summary(),
             late: self.roster.count_late(),
@@ -436,15 +413,10 @@ impl Handler<Transitioned> for PoolActor {
             }
         }
         let busy = self.roster.count(Phase::Busy);
-        let taken = |roster: &Roster| {
-            let member = roster.get(&name)?;
-            member.state.known().map(|known| known.vm.is_some())
-        };
-        let before = taken(&self.roster);
-        self.roster.transitioned(&name, state, now);
-        if before == Some(false) && taken(&self.roster) == Some(true) {
+        if self.roster.newly_taken(&name, &state) {
             self.outfit.works.do_send(Works(self.key.clone()));
         }
+        self.roster.transitioned(&name, state, now);
         if self.roster.count(Phase::Busy) < busy && !self.halting {
             self.plan_with_new_target(ctx);
         } else {

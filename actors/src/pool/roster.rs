@@ -8,11 +8,13 @@ use std::{
     sync::Arc,
 };
 
+mod supply;
+
 use super::{Boots, Doubted, Failures, Hold, UNDER_WAY};
 use crate::{
     event::{Counts, DrainReason, Phase, Place},
     name::{PoolName, RunnerName},
-    port::{Change, Listing, Registration, Time, Vm, VmStatus, is_outdated},
+    port::{Change, Listing, Registration, Time, Vm, VmStatus},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -76,6 +78,8 @@ pub struct Roster {
     pub failures: Failures,
     /// How long boots take.
     pub boots: Boots,
+    /// When somebody else may be late.
+    pub late_at: Option<Time>,
     vms: Option<Arc<Listing<Vm>>>,
     registrations: Option<Arc<Listing<Registration>>>,
     /// VMs that were listed after their runner's end, and in how many whole listings since they were
@@ -104,13 +108,15 @@ impl Roster {
             if !counted {
                 self.failures.transitioned(name, member.created_at, &member.state, &state, now);
             }
-            if is_unborn(&member.state) && matches!(state.phase(), Phase::Idle | Phase::Busy) {
+            if supply::is_unborn(&member.state)
+                && matches!(state.phase(), Phase::Idle | Phase::Busy)
+            {
                 self.boots.took((now - member.created_at).to_std().unwrap_or_default());
             }
         }
         match self.members.get_mut(name) {
             Some(member) => {
-                member.late &= is_unborn(&state);
+                member.late &= supply::is_unborn(&state);
                 member.state = state;
                 member.asked_at = None;
             }
@@ -136,6 +142,13 @@ impl Roster {
     pub fn newly_lost(&self, name: &RunnerName, state: &State) -> bool {
         let lost = |state: &State| state.reason().is_some_and(DrainReason::is_loss);
         lost(state) && self.members.get(name).is_some_and(|member| !lost(&member.state))
+    }
+
+    /// Whether a runner's new state means that the cloud has taken its launch on: forge and cloud work.
+    #[must_use]
+    pub fn newly_taken(&self, name: &RunnerName, state: &State) -> bool {
+        let taken = |state: &State| state.known().is_some_and(|known| known.vm.is_some());
+        taken(state) && self.members.get(name).is_some_and(|member| !taken(&member.state))
     }
 
     /// Whether the pool knows how many of its runners are busy. Right after a start they are adopted
@@ -321,67 +334,6 @@ impl Roster {
         counts
     }
 
-    /// Notices who takes far longer to come online than others did: that is a launch that failed, until he is
-    /// online. Returns when the next one may be.
-    pub fn notice(&mut self, now: Time) -> Option<Time> {
-        let patience = self.boots.patience();
-        let mut next = None;
-        let waits = |member: &Member| {
-            !member.late && is_unborn(&member.state) && member.state.in_doubt().is_none()
-        };
-        for (name, member) in self.members.iter_mut().filter(|(_, member)| waits(member)) {
-            let due = member.created_at + patience;
-            // Where the forge is not seen, nobody is seen online.
-            if now < due || self.forge_seen.is_none_or(|seen| seen < due) {
-                next = Some(next.map_or(due, |next: Time| next.min(due)));
-                continue;
-            }
-            member.late = true;
-            self.failures.late(name, member.created_at, patience, now);
-        }
-        next.filter(|next| now < *next)
-    }
-
-    /// Runners that serve or will serve a job, as far as anybody can say.
-    #[must_use]
-    pub fn live(&self) -> u32 {
-        let live = self.members.values().filter(|member| {
-            let leaves = matches!(&member.state, State::Creating { wish: Some(_), .. });
-            let doubtful = member.late || leaves || member.state.in_doubt().is_some();
-            member.state.phase() < Phase::Draining && !doubtful
-        });
-        u32::try_from(live.count()).unwrap_or(u32::MAX)
-    }
-
-    /// Runners that take far longer to come online than others did, and were not asked to drain a moment ago,
-    /// those that were made first before the others. None while one of them goes.
-    #[must_use]
-    pub fn late_first(&self, now: Time) -> Vec<(RunnerName, Phase)> {
-        // One after the other: where none comes online, a VM for each would be booted in vain over and over.
-        let goes = |member: &Member| {
-            let overdue = matches!(member.state.reason(), Some(DrainReason::Overdue { .. }));
-            overdue && member.state.holds_vm()
-        };
-        if self.members.values().any(goes) {
-            return Vec::new();
-        }
-        let mut late: Vec<_> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.late && member.may_be_asked(now))
-            .map(|(name, member)| (member.created_at, name.clone(), member.state.phase()))
-            .collect();
-        late.sort();
-        late.into_iter().map(|(_, name, phase)| (name, phase)).collect()
-    }
-
-    /// How many are late.
-    #[must_use]
-    pub fn count_late(&self) -> u32 {
-        let late = self.members.values().filter(|member| member.late);
-        u32::try_from(late.count()).unwrap_or(u32::MAX)
-    }
-
     /// Runners in one state.
     #[must_use]
     pub fn count(&self, phase: Phase) -> u32 {
@@ -421,68 +373,6 @@ impl Roster {
         (found, first)
     }
 
-    fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {
-        self.members.iter().filter(move |(_, member)| {
-            member.state.phase() == Phase::Idle && member.may_be_asked(now)
-        })
-    }
-
-    /// Whom a shrink takes, in this order: who cannot have a job, those that are not launched yet before those
-    /// that boot, the youngest first; then the idle ones, the oldest first. Nobody who was asked a moment ago.
-    #[must_use]
-    pub fn least_missed_first(&self, now: Time) -> Vec<RunnerName> {
-        let mut unborn: Vec<_> = self
-            .members
-            .iter()
-            .filter(|(_, member)| is_unborn(&member.state) && member.may_be_asked(now))
-            .filter(|(_, member)| !matches!(&member.state, State::Creating { wish: Some(_), .. }))
-            .filter(|(_, member)| !member.late && member.state.in_doubt().is_none())
-            .map(|(name, member)| {
-                let launched = member.state.known().is_some_and(|known| known.vm.is_some());
-                (launched, std::cmp::Reverse(member.created_at), name)
-            })
-            .collect();
-        unborn.sort();
-        let unborn = unborn.into_iter().map(|(_, _, name)| name.clone());
-        unborn.chain(self.idle_oldest_first(now)).collect()
-    }
-
-    /// Idle runners that were not asked to drain a moment ago, the oldest first.
-    #[must_use]
-    pub fn idle_oldest_first(&self, now: Time) -> Vec<RunnerName> {
-        let mut idle: Vec<_> =
-            self.drainable(now).map(|(name, member)| (member.created_at, name)).collect();
-        idle.sort();
-        idle.into_iter().map(|(_, name)| name.clone()).collect()
-    }
-
-    /// Idle runners of another shape than `shape`, the oldest first. One whose shape is not known is
-    /// not outdated: a VM that cannot say what it is must not be replaced for ever.
-    #[must_use]
-    pub fn idle_outdated(&self, shape: &str, now: Time) -> Vec<RunnerName> {
-        let mut idle: Vec<_> = self
-            .drainable(now)
-            .filter(|(_, member)| member.is_outdated(shape))
-            .map(|(name, member)| (member.created_at, name))
-            .collect();
-        idle.sort();
-        idle.into_iter().map(|(_, name)| name.clone()).collect()
-    }
-
-    /// Runners being replaced because they are outdated.
-    #[must_use]
-    pub fn count_outdated_draining(&self) -> u32 {
-        let n = self
-            .members
-            .values()
-            .filter(|member| {
-                member.state.phase() == Phase::Draining
-                    && member.state.reason() == Some(&DrainReason::Outdated)
-            })
-            .count();
-        u32::try_from(n).unwrap_or(u32::MAX)
-    }
-
     /// One runner.
     #[must_use]
     pub fn get(&self, name: &RunnerName) -> Option<&Member> {
@@ -510,24 +400,6 @@ impl Roster {
     #[must_use]
     pub fn expects_change(&self) -> bool {
         self.members.values().any(|member| member.state.phase() != Phase::Idle)
-    }
-}
-
-/// Whether its runner was never online and nobody has heard of it.
-fn is_unborn(state: &State) -> bool {
-    let waits = matches!(state, State::Creating { .. } | State::Registering { .. });
-    waits && state.known().is_some_and(|known| !known.was_online)
-}
-
-impl Member {
-    /// Whether it was not asked to drain a moment ago.
-    fn may_be_asked(&self, now: Time) -> bool {
-        self.asked_at.is_none_or(|asked| now - asked >= ASKED_FOR)
-    }
-
-    fn is_outdated(&self, shape: &str) -> bool {
-        let own = self.state.known().and_then(|known| known.shape.as_deref());
-        own.is_some_and(|own| is_outdated(own, shape))
     }
 }
 

@@ -140,7 +140,7 @@ impl RunnerActor {
         }
         let now = self.shared.hands.clock.now();
         let limits = self.shared.limits();
-        let words = event.words();
+        let (words, found) = (event.words(), self.state.is_found_by(&event));
         let step = invariant::Before::of(&self.state, &event, now);
         let (next, effects) = self.state.clone().next(event, now, &limits);
         for broken in step.judge(&next, &effects, &limits, now) {
@@ -152,7 +152,7 @@ impl RunnerActor {
         }
         let before = std::mem::replace(&mut self.state, next);
         if before != self.state {
-            self.changed(&before, words, now);
+            self.changed(&before, words, found, now);
         }
         if !self.halting {
             self.perform(effects, &limits, ctx);
@@ -241,11 +241,11 @@ impl RunnerActor {
         }
     }
 
-    fn changed(&mut self, before: &State, words: String, now: Time) {
+    fn changed(&mut self, before: &State, words: String, found: bool, now: Time) {
         let (from, to) = (before.phase(), self.state.phase());
         if from != to {
             self.why = words;
-            self.tell(Some((before, from)), now);
+            self.tell(Some((before, from)), found, now);
         }
         if to == Phase::Draining && before.holds_vm() && !self.state.holds_vm() {
             let (pool, runner) = (self.shared.pool.clone(), self.name.clone());
@@ -261,7 +261,7 @@ impl RunnerActor {
         }
     }
 
-    fn tell(&self, before: Option<(&State, Phase)>, now: Time) {
+    fn tell(&self, before: Option<(&State, Phase)>, found: bool, now: Time) {
         let drain = match (&self.state, before) {
             (State::Draining { drain, .. }, _) => Some(drain),
             (State::Deleted { .. }, Some((State::Draining { drain, .. }, _))) => Some(drain),
@@ -288,6 +288,7 @@ impl RunnerActor {
                 .or_else(|| before.and_then(|(state, _)| state.known()))
                 .map(|known| known.times)
                 .unwrap_or_default(),
+            found,
         };
         self.shared.observer.observe(&FleetEvent::Transition { at: now, transition });
     }
@@ -353,7 +354,7 @@ impl Actor for RunnerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let now = self.shared.hands.clock.now();
         let limits = self.shared.limits();
-        self.tell(None, now);
+        self.tell(None, false, now);
         self.show();
         let effects = std::mem::take(&mut self.begin);
         self.perform(effects, &limits, ctx);

@@ -18,7 +18,7 @@ use crate::{
 pub fn adopt(vm: Option<Vm>, registration: Option<Registration>, now: Time) -> State {
     let created_at = vm.as_ref().and_then(|vm| vm.created_at).unwrap_or(now).min(now);
     let status = vm.as_ref().map(|vm| vm.status.clone());
-    let mut known = Known::default();
+    let mut known = Known { adopted: true, ..Known::default() };
     let news = known.take_in(&mut Observation {
         vm: vm.map_or(Sighting::Unknown, Sighting::Seen),
         registration: registration.map_or(Sighting::Unknown, Sighting::Seen),

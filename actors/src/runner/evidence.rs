@@ -94,6 +94,9 @@ impl Run {
 /// Everything known about one runner from outside. Only `State::next` changes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
+    /// Whether this process found it rather than made it.
+    #[serde(default)]
+    pub adopted: bool,
     /// The cloud's identifier, once known.
     pub vm: Option<VmId>,
     /// The forge's number, once known.

@@ -110,7 +110,7 @@ impl World {
         let Some(process) = &mut self.process else { return };
         let doors = process.doors(now);
         let Some(shell) = process.pools.get_mut(pool) else { return };
-        let late_at = shell.roster.notice(now);
+        shell.roster.notice(now);
         let live = shell.roster.live();
         let target = shell.target.over(live);
         let doors = if mutant == Some(Mutant::OpenDoors) { Doors::default() } else { doors };
@@ -127,8 +127,7 @@ impl World {
         if mutant == Some(Mutant::Crowds) && plan.create > 0 {
             plan.create = target.min(shell.policy.max - shell.roster.vms()).saturating_sub(live);
         }
-        let again_at = plan.again_at.into_iter().chain(late_at).min();
-        let replan = again_at.filter(|at| shell.replan_at != Some(*at));
+        let replan = plan.again_at.filter(|at| shell.replan_at != Some(*at));
         if replan.is_some() {
             shell.replan_at = replan;
         }

@@ -3,10 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Mutant, calls::Grounds, happening::Happening, judge::Evidence, mutants, sweep::Listed,
-    world::World,
-};
+use super::{Mutant, calls::Grounds, happening::Happening, judge::Evidence, mutants, world::World};
 use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
@@ -15,6 +12,7 @@ use crate::{
     port::{Change, Deletion, Door, Doors, ErrorClass, Stage, StandDown, Time},
     runner::{Answer, Effect, Event, State},
     scaler::Target,
+    sweep::Streak,
 };
 
 /// One process of the daemon.
@@ -26,8 +24,8 @@ pub(super) struct Process {
     /// When each runner of this process ended.
     pub ended: BTreeMap<RunnerName, Time>,
     /// How the listings of the cloud and of the forge go.
-    pub cloud: Listed,
-    pub forge: Listed,
+    pub cloud: Streak,
+    pub forge: Streak,
     /// What the forge's client knows of a limit: until when it asks for no registration.
     pub limited: Option<Time>,
 }
@@ -136,8 +134,8 @@ impl World {
             runners,
             buried: BTreeSet::new(),
             ended: BTreeMap::new(),
-            cloud: Listed::default(),
-            forge: Listed::default(),
+            cloud: Streak::default(),
+            forge: Streak::default(),
             limited: None,
         });
         let epoch = self.epoch;

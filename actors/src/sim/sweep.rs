@@ -29,21 +29,6 @@ pub(super) struct Snapshots {
     missed_again: BTreeSet<RunnerName>,
 }
 
-/// How the listings of one side go, as the loop that lists it knows.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Listed {
-    /// How many failed in a row.
-    failures: u32,
-}
-
-impl Listed {
-    /// Another one went well or not. Whether the side is back by it.
-    fn listed(&mut self, well: bool) -> bool {
-        let failures = if well { 0 } else { self.failures.saturating_add(1) };
-        std::mem::replace(&mut self.failures, failures) > 0 && well
-    }
-}
-
 impl World {
     /// Takes the snapshots; they arrive some seconds later.
     pub fn sweep_begins(&mut self, epoch: u32) {
@@ -57,8 +42,8 @@ impl World {
         };
         if let Some(process) = &mut self.process {
             let hears = self.mutant != Some(Mutant::DeafToSigns);
-            survey.cloud_back = process.cloud.listed(survey.vms.is_some()) && hears;
-            survey.forge_back = process.forge.listed(survey.registrations.is_some()) && hears;
+            survey.cloud_back = process.cloud.swept(survey.vms.is_some()) && hears;
+            survey.forge_back = process.forge.swept(survey.registrations.is_some()) && hears;
         }
         let most = match self.chance(0.05) {
             _ if self.strict => 0.5,
@@ -221,7 +206,7 @@ impl World {
         };
         let cadence = Cadence { changing: Duration::from_secs(10), ..Cadence::FORGE };
         let error = PortError::certain(ErrorClass::Transient, "it was not listed");
-        let due = match process.cloud.failures.max(process.forge.failures) {
+        let due = match process.cloud.failures().max(process.forge.failures()) {
             0 => now + sweep::pause(expectation, Means::Enough, &cadence),
             failures => sweep::after_failure(&error, failures, expectation, &cadence, now),
         };

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Cadence, Expectation, Means, after_failure, beside, pause};
+use super::{Cadence, Expectation, Means, Streak, after_failure, beside, pause};
 use crate::{
     event::{FleetEvent, SharedModel},
     pool::actor::Stir,
@@ -57,7 +57,7 @@ impl Sweeper {
         F: Future<Output = Result<Listing<T>, PortError>> + Send + 'static,
         T: Send + Sync + 'static,
     {
-        let mut failures = 0;
+        let mut streak = Streak::default();
         let mut means = Means::Enough;
         // Nothing is known to hang yet, and the first listing of a big fleet has many pages.
         let mut usual = self.cadence.away * 2;
@@ -70,7 +70,7 @@ impl Sweeper {
             let mut failed = None;
             let mut due: Option<Time> = match swept {
                 Ok(listing) => {
-                    let back = std::mem::take(&mut failures) > 0;
+                    let back = streak.swept(true);
                     usual = begun.elapsed();
                     if !listing.complete {
                         tracing::warn!(side = %self.side, faults = ?listing.faults, "a listing is partial");
@@ -82,10 +82,11 @@ impl Sweeper {
                     None
                 }
                 Err(error) => {
-                    failures += 1;
+                    streak.swept(false);
+                    let failures = streak.failures();
                     let due = after_failure(&error, failures, expect(), &self.cadence, now);
                     self.tell(now, |sight| sight.failed(&error, due, now));
-                    if !error.local && is_worth_a_line(failures) {
+                    if !error.local && streak.is_worth_a_line() {
                         tracing::warn!(side = %self.side, failures, %error, "a listing failed");
                         self.observer.observe(&FleetEvent::Fault {
                             at: now,
@@ -102,7 +103,9 @@ impl Sweeper {
             // plan made during a long pause shortens it.
             loop {
                 let at = due.unwrap_or_else(|| match &failed {
-                    Some(error) => after_failure(error, failures, expect(), &self.cadence, now),
+                    Some(error) => {
+                        after_failure(error, streak.failures(), expect(), &self.cadence, now)
+                    }
                     None => now + pause(expect(), means, &self.cadence),
                 });
                 let wait = (at - self.clock.now()).to_std().unwrap_or_default();
@@ -179,8 +182,3 @@ impl Sweeper {
 
 /// How many listings beside one that hangs before the older ones are given up.
 const BESIDE: u32 = 3;
-
-/// A side that is away for long is told of ever more rarely.
-fn is_worth_a_line(failures: u32) -> bool {
-    failures <= 3 || failures.is_power_of_two()
-}

@@ -403,3 +403,18 @@ fn a_launch_that_left_no_vm_failed_with_what_the_cloud_said_last() {
     assert_eq!(failed(Some(ErrorClass::Auth), None), of(ErrorClass::Auth));
     assert_eq!(failed(None, None), of(ErrorClass::Transient));
 }
+
+#[test]
+fn what_the_forge_first_shows_of_a_runner_that_was_found_was_so_before() {
+    let shown = || seen(Sighting::Unknown, Sighting::Seen(registration(7, true)), 20);
+    let by_cloud = || adopt(Some(active()), None, at(10));
+    assert!(by_cloud().is_found_by(&shown()));
+    assert!(!by_cloud().is_found_by(&seen(Sighting::Seen(active()), Sighting::Absent, 20)));
+    assert!(!by_cloud().is_found_by(&guest(Report::RunnerStarted)), "that is told now");
+    let lacked = next(by_cloud(), seen(Sighting::Unknown, Sighting::Absent, 15), 15);
+    assert!(!lacked.is_found_by(&shown()), "the forge was heard of it");
+    let by_both = adopt(Some(active()), Some(registration(7, false)), at(10));
+    assert!(!by_both.is_found_by(&shown()));
+    let made = next(State::start(at(0), &limits()).0, launched(), 5);
+    assert!(!made.is_found_by(&shown()), "it began under this process's eyes");
+}

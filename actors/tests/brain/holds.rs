@@ -395,7 +395,7 @@ fn a_plan_says_what_holds_launches_and_what_ends_that() {
         assert!(held.again_at > Some(at(100)));
     }
     let probes = plan(&pool_with(away()), &Doors::default());
-    let why = "after 1 failures in a row by the cloud (transient) 1 at once until one goes well";
+    let why = "1 failed in a row by the cloud (transient): 1 at once until one goes well";
     assert_eq!((probes.create, probes.because[0].as_str()), (1, why));
     let mut under_way = pool_with(away());
     under_way.transitioned(&name(1), creating(), at(99));

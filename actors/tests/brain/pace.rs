@@ -9,7 +9,7 @@ use runner_fleet_actors::{
     port::{ErrorClass, PortError},
     scaler::{self, Target},
     supervision::{Intensity, Restart, decide, forget_old},
-    sweep::{Cadence, Expectation, Means, after_failure, beside, expectation, pause},
+    sweep::{Cadence, Expectation, Means, Streak, after_failure, beside, expectation, pause},
 };
 
 use crate::given::{at, seconds};
@@ -28,9 +28,6 @@ fn pool(counts: Counts, target: u32) -> PoolSnapshot {
         demand_unknown: false,
         counts,
         because: vec![],
-        launches_held_until: None,
-        launch_failures: 0,
-        last_error: None,
         holds: Vec::new(),
         boots: None,
         late: 0,
@@ -116,6 +113,23 @@ fn who_is_refused_or_limited_is_not_asked_so_often() {
     assert_eq!(again(&here, 9), at(5), "nobody was asked, so that it is no failure");
     let over = PortError::held_back(at(0), "left alone");
     assert!(again(&over, 1) > at(0));
+}
+
+#[test]
+fn a_side_is_back_by_its_first_listing_after_a_failure_and_away_it_is_told_of_more_and_more_rarely()
+{
+    let mut streak = Streak::default();
+    assert!(!streak.swept(true), "it was there all the time");
+    let told: Vec<u32> = (1..=40)
+        .filter(|failures| {
+            assert!(!streak.swept(false));
+            assert_eq!(streak.failures(), *failures);
+            streak.is_worth_a_line()
+        })
+        .collect();
+    assert_eq!(told, [1, 2, 3, 4, 8, 16, 32]);
+    assert!(streak.swept(true) && !streak.swept(true));
+    assert_eq!(streak.failures(), 0);
 }
 
 #[test]

@@ -62,9 +62,6 @@ fn a_hold_that_ends_now_keeps_no_job_waiting() {
         demand_unknown: false,
         counts: Counts::default(),
         because: vec![],
-        launches_held_until: Some(at(until)),
-        launch_failures: 2,
-        last_error: None,
         holds: vec![HoldSnapshot {
             place: Place::Cloud,
             since: at(50),

@@ -23,9 +23,9 @@ use runner_fleet_actors::{
     name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
     pool::{Policy, actor::Configure},
     port::{
-        Change, Clock, Deletion, Finding, Forge, Guests, LaunchOrder, Listing, Observer, PortError,
-        PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape, StandDown,
-        Time, TokioClock, UserData, Vm, VmStatus,
+        Change, Clock, Deletion, Door, Finding, Forge, Guests, LaunchOrder, Listing, Observer,
+        PortError, PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape,
+        StandDown, Time, TokioClock, UserData, Vm, VmStatus,
     },
     runner::Limits,
     scaler,
@@ -55,6 +55,10 @@ pub struct Outside {
     pub deletes: Vec<RunnerName>,
     pub events: Vec<FleetEvent>,
     pub refuse_launches: Option<PortError>,
+    /// What the cloud's side says of launches before anything is asked.
+    pub door: Option<Door>,
+    /// So many listings of the cloud are never answered.
+    pub listings_hang: u32,
     pub panic_on: Option<Box<dyn Fn(&FleetEvent) -> bool + Send>>,
     pub next_id: u64,
     pub calls: u64,
@@ -231,12 +235,24 @@ impl Provider for World {
     async fn list(&self) -> Result<Listing<Vm>, PortError> {
         let as_of = self.clock.now();
         self.pass().await;
+        let hangs = self.with(|outside| {
+            let hangs = outside.listings_hang > 0;
+            outside.listings_hang = outside.listings_hang.saturating_sub(1);
+            hangs
+        });
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let entries = self.with(|outside| outside.vms.values().cloned().collect());
         Ok(Listing { entries, complete: true, as_of, faults: Vec::new() })
     }
 
     fn status(&self) -> PortStatus {
         PortStatus::default()
+    }
+
+    fn door(&self) -> Door {
+        self.with(|outside| outside.door.clone().unwrap_or_default())
     }
 
     fn changes(&self) -> Option<broadcast::Receiver<Change>> {

@@ -34,9 +34,6 @@ fn pool() -> PoolSnapshot {
         demand_unknown: false,
         counts: Counts { creating: 2, registering: 1, idle: 4, busy: 118, draining: 3 },
         because: vec!["3 launches held".into()],
-        launches_held_until: Some(ago(-90)),
-        launch_failures: 4,
-        last_error: None,
         holds: vec![HoldSnapshot {
             place: Place::Shape,
             since: ago(200),

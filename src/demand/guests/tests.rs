@@ -42,6 +42,7 @@ impl Pool {
         let job_started = told.then_some(Duration::from_secs(9));
         let times = GuestTimes { job_started, ..GuestTimes::default() };
         let transition = Transition {
+            found: false,
             runner: runner(token),
             pool: large(),
             from: None,

@@ -65,6 +65,7 @@ impl Daemon {
             job,
             job_end: end,
             times: GuestTimes::default(),
+            found: false,
         };
         self.own.observe(&FleetEvent::Transition { at: at(seconds), transition });
     }

@@ -52,6 +52,7 @@ fn sees(planner: &Planner, token: u64, to: Phase) {
         job: None,
         job_end: None,
         times: GuestTimes::default(),
+        found: false,
     };
     planner.observe(&FleetEvent::Transition { at: planner.clock.now(), transition });
 }

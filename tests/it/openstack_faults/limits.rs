@@ -9,7 +9,10 @@ use runner_fleet::{
 };
 use runner_fleet_actors::port::{Clock, ErrorClass, Provider, Shape};
 
-use crate::support::provider::world::{LIST, World, order};
+use crate::support::{
+    e2e::eventually,
+    provider::world::{LIST, LOG_IN, PATIENCE, World, order},
+};
 
 fn limited(world: &World) -> Limited<OpenStack> {
     let policy = breaker::Policy {
@@ -112,4 +115,20 @@ async fn a_check_names_what_is_missing_before_anything_is_launched() {
     let findings = world.provider.check_online(&[order(1).shape]).await;
     assert_eq!(findings.len(), 1, "one cause, one finding: {findings:?}");
     assert_eq!(findings[0].grade, Grade::Fault);
+}
+
+#[tokio::test]
+async fn a_log_in_that_hangs_does_not_hang_whoever_comes_once_keystone_is_back() {
+    let world = World::new().await;
+    world.cloud.faults().hang_logins(true);
+    let provider = world.provider.clone();
+    let listing = tokio::spawn(async move { provider.list().await });
+    eventually(PATIENCE, "it asks for a token", || async {
+        (world.calls(LOG_IN) > 0).then_some(())
+    })
+    .await;
+    // What was asked meanwhile is never answered.
+    world.cloud.faults().hang_logins(false);
+    listing.await.unwrap().expect("another log-in was tried beside the one that hangs");
+    assert_eq!(world.calls(LOG_IN), 2);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use tokio::sync::watch;
 
-use super::Works;
+use super::signs::Works;
 use crate::{
     demand::Demand,
     hands::Blueprint,
