@@ -13,6 +13,7 @@
 mod api;
 mod assemble;
 mod background;
+mod boots;
 mod clouds;
 mod control;
 mod fleet;
@@ -53,9 +54,9 @@ use tokio::{
 };
 
 use self::{
-    api::Api, background::Background, control::Door, fleet::Fleet, held::Held, life::Life,
-    lock::StateLock, observers::Observers, paces::Paces, ports::Ports, reception::Reception,
-    scopes::Scopes, sources::Sources, targets::Targets,
+    api::Api, background::Background, boots::KeptBoots, control::Door, fleet::Fleet, held::Held,
+    life::Life, lock::StateLock, observers::Observers, paces::Paces, ports::Ports,
+    reception::Reception, scopes::Scopes, sources::Sources, targets::Targets,
 };
 pub use self::{clouds::read_clouds, online::check_online};
 use crate::{
@@ -194,6 +195,10 @@ impl Daemon {
         let targets = Arc::new(Targets::open(&folder)?);
         let scopes = Scopes::open(&folder)?;
         let paces = Paces::open(&folder)?;
+        let boots = {
+            let pools = config.pools.iter().map(|pool| (&pool.name, pool.provider.as_str()));
+            KeptBoots::open(&folder, pools)?
+        };
         let remembered = scopes.keep(config.pools.iter().map(|pool| &pool.scope), started_at);
         let model = Arc::new(ReadModel::default());
         let downloads = Arc::new(Downloads::new(Arc::clone(&clock)));
@@ -256,6 +261,7 @@ impl Daemon {
                 clock: Arc::clone(&clock),
                 observer: Arc::clone(&observers) as Arc<dyn Observer>,
                 model: Arc::clone(&model),
+                boots: boots.shared(),
                 io: io.clone(),
             },
         )?;
@@ -284,6 +290,7 @@ impl Daemon {
             targets,
             scopes,
             paces,
+            boots,
             downloads,
             observers,
             ports,

@@ -25,7 +25,7 @@ use crate::{
     hands::{Blueprint, Hands, NoUserData},
     name::{FleetId, PoolName, Scope},
     pool::{
-        Policy,
+        Policy, SharedBoots,
         actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir},
     },
     port::{
@@ -79,6 +79,8 @@ pub struct FleetSetup {
     pub observer: Arc<dyn Observer>,
     /// The read model.
     pub model: SharedModel,
+    /// How long boots took before, and from now on.
+    pub boots: SharedBoots,
     /// Where I/O runs.
     pub io: tokio::runtime::Handle,
     /// How often clouds are listed.
@@ -196,6 +198,7 @@ impl FleetActor {
             configure: setup.configure.clone(),
             occupancy: Arc::clone(&occupancy),
             works: ctx.address().recipient(),
+            boots: Arc::clone(&self.setup.boots),
             stir: Arc::clone(&self.stir),
             shadow,
             intensity: self.setup.intensity,

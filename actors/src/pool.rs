@@ -31,7 +31,7 @@ mod doubted;
 mod failures;
 mod roster;
 
-pub use boots::Boots;
+pub use boots::{Boots, SharedBoots};
 pub use doubted::{DOUBTED_FOR, Doubted};
 pub use failures::{Failures, Hold, SIGNS, Stance};
 pub use roster::{Member, Roster, Survey, Surveyed};

@@ -349,9 +349,14 @@ impl State {
     /// the first that the forge shows of it.
     #[must_use]
     pub fn is_found_by(&self, event: &Event) -> bool {
-        let unheard = |known: &Known| known.adopted && known.registration_heard.is_none();
         let Event::Observed(seen) = event else { return false };
-        matches!(seen.registration, Sighting::Seen(_)) && self.known().is_some_and(unheard)
+        matches!(seen.registration, Sighting::Seen(_)) && self.is_found()
+    }
+
+    /// Whether this process found it, and has heard nothing of it at the forge yet.
+    pub(crate) fn is_found(&self) -> bool {
+        let unheard = |known: &Known| known.adopted && known.registration_heard.is_none();
+        self.known().is_some_and(unheard)
     }
 
     /// What of it the pool reckons with besides its phase.

@@ -48,6 +48,26 @@ fn nobody_is_made_and_registered_while_the_cloud_takes_no_launches() {
     });
 }
 
+#[test]
+fn how_long_boots_take_is_known_to_the_next_fleet() {
+    on_paused_time(async {
+        let world = World::new();
+        let running = start(&world, vec![pool("small", 2, 4)]);
+        running.until("two idle", |r| r.count(Phase::Idle) == 2).await;
+        running.stop().await;
+        let known = |running: &Running| {
+            let shown = running.model.pools.get(&"small".parse().unwrap());
+            shown.and_then(|shown| shown.boots).map(|boots| (boots.boots, boots.median))
+        };
+        let again = start(&world, vec![pool("small", 2, 4)]);
+        again.until("both adopted", |r| r.count(Phase::Idle) == 2).await;
+        let (boots, median) = known(&again).unwrap();
+        assert_eq!(boots, 2, "those that were found are none");
+        assert!(median >= world.boot && median < world.boot * 2, "{median:?}");
+        again.stop().await;
+    });
+}
+
 /// A launch by hand, and how it failed.
 async fn launched(world: &World, blueprint: Blueprint) -> LaunchFailure {
     let hands = Arc::new(Hands {

@@ -210,6 +210,7 @@ impl Running {
             clock,
             observer: Arc::new(Nobody),
             model: Arc::clone(&model),
+            boots: Default::default(),
             io: io.clone(),
             cloud_cadence: cadences[0],
             forge_cadence: cadences[1],

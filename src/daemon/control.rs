@@ -19,6 +19,7 @@ use runner_fleet_actors::{
 
 use super::{
     api::Api,
+    boots::KeptBoots,
     held::{self, Held},
     life::{Life, Renewal},
     observers::Observers,
@@ -56,6 +57,7 @@ pub(super) struct Door {
     pub targets: Arc<Targets>,
     pub scopes: Scopes,
     pub paces: Paces,
+    pub boots: KeptBoots,
     pub downloads: Arc<Downloads>,
     pub observers: Arc<Observers>,
     pub ports: Arc<Ports>,
@@ -93,7 +95,10 @@ impl Door {
     pub async fn keep_kept(&self) {
         loop {
             tokio::time::sleep(WRITE_AGAIN).await;
-            tokio::task::block_in_place(|| self.paces.keep(self.ports.github().lessons()));
+            tokio::task::block_in_place(|| {
+                self.paces.keep(self.ports.github().lessons());
+                self.boots.keep();
+            });
             if self.folder.troubles().reasons().is_empty() {
                 continue;
             }

@@ -14,6 +14,7 @@ use runner_fleet_actors::{
     event::SharedModel,
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Reload, Stop},
     name::Scope,
+    pool::SharedBoots,
     port::{Clock, Observer},
     supervision::Intensity,
 };
@@ -61,6 +62,7 @@ pub(super) struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
     pub model: SharedModel,
+    pub boots: SharedBoots,
     pub io: tokio::runtime::Handle,
 }
 
@@ -84,7 +86,7 @@ impl Fleet {
         setting: Setting,
         around: Surroundings,
     ) -> Result<(Self, oneshot::Receiver<Ending>), String> {
-        let Surroundings { remembered, clock, observer, model, io } = around;
+        let Surroundings { remembered, clock, observer, model, boots, io } = around;
         let makings = setting.makings(config)?;
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
@@ -96,6 +98,7 @@ impl Fleet {
             clock,
             observer,
             model,
+            boots,
             io,
             cloud_cadence: setting.pace.cloud,
             forge_cadence: setting.pace.forge,

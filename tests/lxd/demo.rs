@@ -1,8 +1,8 @@
 //! The demo on a real LXD: its guests are containers, and none of them is left.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -10,11 +10,34 @@ use crate::support::lxd_guests::Lxd;
 
 const DAEMON: &str = env!("CARGO_BIN_EXE_runner-fleet");
 
-/// The demo, ended with 124 where it takes far too long; signals go through to it.
-fn limited() -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=30", "600", DAEMON]);
-    command
+/// The longest that a demo may take, from its start or from the order to end.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// A demo that does not outlive its test.
+struct Demo(Child);
+
+impl Demo {
+    fn start(arguments: &[&str]) -> Self {
+        let demo = Command::new(DAEMON).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self(demo)
+    }
+
+    fn ends(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(ended) = self.0.try_wait().unwrap() {
+                return ended;
+            }
+            assert!(Instant::now() < deadline, "the demo does not end");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+    }
 }
 
 /// What LXD shows of a fleet, by its own client.
@@ -30,10 +53,13 @@ fn on_an_lxd_the_guests_are_containers_and_none_of_them_is_left() {
     let few = ["--for", "20s", "--jobs", "8", "--max", "3", "--speed", "60", "--seed", "11"];
     let there = ["--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"];
     let arguments = [&["demo"], &there[..], &few, &["--output", "json"]].concat();
-    let ended = limited().args(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{}\n{stderr}", String::from_utf8_lossy(&ended.stdout));
-    let summary: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let mut demo = Demo::start(&arguments);
+    // Less than a pipe holds.
+    let ended = demo.ends();
+    let mut told = String::new();
+    demo.0.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(ended.success(), "{told}");
+    let summary: serde_json::Value = serde_json::from_str(&told).unwrap();
     eprintln!("{summary:#}");
     let number = |key: &str| summary[key].as_u64().unwrap();
     for never in ["leaked_vms", "leaked_registrations", "busy_runners_killed", "invariants_broken"]
@@ -52,13 +78,9 @@ fn on_an_lxd_the_guests_are_containers_and_none_of_them_is_left() {
 #[ignore = "needs a real LXD: tests/lxd/up.sh"]
 fn ctrl_c_takes_every_container_of_the_demo_away() {
     let lxd = Lxd::found();
-    let mut demo = limited()
-        .args(["demo", "--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"])
-        .args(["--max", "4"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let there = ["--provider", "lxd", "--lxd-socket", &lxd.socket, "--image", "deb12"];
+    let mut demo = Demo::start(&[&["demo"], &there[..], &["--max", "4"]].concat());
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     let fleet = first.split_once("fleet ").unwrap().1.split(';').next().unwrap().to_owned();
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -66,8 +88,8 @@ fn ctrl_c_takes_every_container_of_the_demo_away() {
         assert!(Instant::now() < deadline, "no container of {fleet} came into sight");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let pid = demo.id().to_string();
+    let pid = demo.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    assert_eq!(demo.ends().code(), Some(130));
     assert_eq!(containers(&lxd, &fleet), "");
 }

@@ -99,11 +99,12 @@ impl PoolActor {
         emptied: Option<Recipient<Emptied>>,
     ) -> Self {
         let key = outfit.key();
+        let roster = Roster::knowing(outfit.kept());
         let guard = Guard::new(key.clone(), start, fleet);
         Self {
             key,
             outfit,
-            roster: Roster::default(),
+            roster,
             target: None,
             children: BTreeMap::new(),
             starts: 0,
@@ -416,7 +417,11 @@ impl Handler<Transitioned> for PoolActor {
         if self.roster.newly_taken(&name, &state) {
             self.outfit.works.do_send(Works(self.key.clone()));
         }
+        let online = self.roster.newly_online(&name, &state);
         self.roster.transitioned(&name, state, now);
+        if online {
+            self.outfit.keep(&self.roster.boots);
+        }
         if self.roster.count(Phase::Busy) < busy && !self.halting {
             self.plan_with_new_target(ctx);
         } else {

@@ -6,9 +6,12 @@
 //! take, and who takes far longer is nobody to count on: another one is made where there is room. He is given up
 //! by the limit, or where `max` binds, and counts again the moment he is online.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use crate::event::BootSnapshot;
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::{event::BootSnapshot, name::PoolName};
 
 /// Boots that are remembered: enough for a 99th percentile that one odd boot does not make.
 const REMEMBERED: usize = 200;
@@ -18,10 +21,17 @@ const FAR: u32 = 3;
 const LEAST: Duration = Duration::from_secs(2 * 60);
 /// While no boot is known.
 const UNKNOWN: Duration = Duration::from_secs(5 * 60);
+/// No boot is believed to have taken longer, whoever says so.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The newest boots, the oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The newest boots, the oldest first. Written down as milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<u64>", into = "Vec<u64>")]
 pub struct Boots(VecDeque<Duration>);
+
+/// What the pools of a fleet have learnt of their boots, each at its provider. It outlives a pool's actor, and
+/// whoever owns the fleet may keep it over a restart.
+pub type SharedBoots = Arc<DashMap<(PoolName, String), Boots>>;
 
 impl Boots {
     /// One took so long from the decision to launch it until its runner was online.
@@ -29,7 +39,7 @@ impl Boots {
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
-        self.0.push_back(took);
+        self.0.push_back(took.min(LONGEST));
     }
 
     /// From this age on a runner that was never online counts as one that will not be.
@@ -62,5 +72,18 @@ impl FromIterator<Duration> for Boots {
         let mut known = Self::default();
         boots.into_iter().for_each(|took| known.took(took));
         known
+    }
+}
+
+impl From<Vec<u64>> for Boots {
+    fn from(milliseconds: Vec<u64>) -> Self {
+        milliseconds.into_iter().map(Duration::from_millis).collect()
+    }
+}
+
+impl From<Boots> for Vec<u64> {
+    fn from(boots: Boots) -> Self {
+        let whole = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        boots.0.into_iter().map(whole).collect()
     }
 }

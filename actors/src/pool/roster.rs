@@ -95,6 +95,12 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// One with nobody in it, that knows of these boots.
+    #[must_use]
+    pub fn knowing(boots: Boots) -> Self {
+        Self { boots, ..Self::default() }
+    }
+
     /// Takes in a runner's new state. The first one enters it, `Deleted` removes it.
     pub fn transitioned(&mut self, name: &RunnerName, state: State, now: Time) {
         if state.phase() == Phase::Deleted {
@@ -108,9 +114,7 @@ impl Roster {
             if !counted {
                 self.failures.transitioned(name, member.created_at, &member.state, &state, now);
             }
-            if supply::is_unborn(&member.state)
-                && matches!(state.phase(), Phase::Idle | Phase::Busy)
-            {
+            if member.comes_online(&state) {
                 self.boots.took((now - member.created_at).to_std().unwrap_or_default());
             }
         }
@@ -142,6 +146,12 @@ impl Roster {
     pub fn newly_lost(&self, name: &RunnerName, state: &State) -> bool {
         let lost = |state: &State| state.reason().is_some_and(DrainReason::is_loss);
         lost(state) && self.members.get(name).is_some_and(|member| !lost(&member.state))
+    }
+
+    /// Whether a runner's new state means that it came online, at a time that somebody saw.
+    #[must_use]
+    pub fn newly_online(&self, name: &RunnerName, state: &State) -> bool {
+        self.members.get(name).is_some_and(|member| member.comes_online(state))
     }
 
     /// Whether a runner's new state means that the cloud has taken its launch on: forge and cloud work.

@@ -121,7 +121,7 @@ impl World {
             .pools
             .iter()
             .map(|pool| PoolShell {
-                roster: Roster::default(),
+                roster: Roster::knowing(pool.boots.clone()),
                 target: Target::initial(&pool.scaling),
                 policy: pool.policy.clone(),
                 heard: false,
@@ -153,7 +153,10 @@ impl World {
         }
         self.counters.crashes += 1;
         self.note(|| "the process dies".to_owned());
-        self.process = None;
+        let shells = self.process.take().map(|process| process.pools).unwrap_or_default();
+        for (pool, shell) in self.pools.iter_mut().zip(shells) {
+            pool.boots = shell.roster.boots;
+        }
         self.hub.clear();
         self.between(1.0, 90.0, Happening::Start);
         self.rarely(self.faults.crashes, Happening::Crash);

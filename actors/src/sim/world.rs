@@ -22,7 +22,7 @@ use crate::{
     demand::Sure,
     invariant,
     name::{FleetId, PoolName, RunnerName},
-    pool::Policy,
+    pool::{Boots, Policy},
     port::Time,
     runner::Limits,
     scaler,
@@ -59,6 +59,8 @@ pub(super) struct Pool {
     pub limits: Limits,
     /// The limits that the brain is given: the same, but for a mutant.
     pub believed: Limits,
+    /// How long boots took, as the process before this one has kept it.
+    pub boots: Boots,
     /// Whether its guests report and answer.
     pub reports: bool,
     pub waiting: u32,
@@ -410,6 +412,7 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
             _ => limits.clone(),
         },
         limits,
+        boots: Boots::default(),
         reports,
         waiting: 0,
         unknown_until: None,

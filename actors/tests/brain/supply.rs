@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use runner_fleet_actors::{
-    event::{DrainReason, Place},
-    name::{RegistrationId, RunnerName},
+    event::{DrainReason, Phase, Place},
+    name::{RegistrationId, RunnerName, VmId},
     pool::{self, Boots, Plan, Policy, Roster, Survey},
-    port::{Doors, Listing, Registration},
-    runner::{Effect, Event, Known, Limits, Observation, Sighting, State},
+    port::{Doors, Listing, Registration, Vm, VmStatus},
+    runner::{Effect, Event, Known, Limits, Observation, Sighting, State, adopt},
 };
 
-use crate::given::{at, busy, known, name, registering, seconds};
+use crate::given::{at, busy, known, name, next, registering, seconds, seen};
 
 fn launching() -> State {
     State::start(at(0), &Limits::default()).0
@@ -74,6 +74,38 @@ fn a_runner_that_comes_online_tells_how_long_that_took() {
 }
 
 #[test]
+fn a_runner_that_was_found_online_tells_nothing_of_how_long_that_took() {
+    let vm = || Vm {
+        name: name(1),
+        id: VmId("vm".into()),
+        status: VmStatus::Active,
+        created_at: Some(at(0)),
+        shape: None,
+        scope: None,
+        address: None,
+        task: None,
+    };
+    let listed = |online, second| {
+        let id = RegistrationId(1);
+        let listed = Registration { name: name(1), id, online, busy: Some(false) };
+        seen(Sighting::Seen(vm()), Sighting::Seen(listed), second)
+    };
+    // Made an hour ago by a process that has ended since.
+    let adopted = adopt(Some(vm()), None, at(3600));
+    let mut roster = pool_of(&[(3600, adopted.clone())]);
+    let found = next(adopted.clone(), listed(true, 3602), 3602);
+    assert_eq!(found.phase(), Phase::Idle);
+    roster.transitioned(&name(1), found, at(3602));
+    assert_eq!(roster.boots.summary(), None);
+    // Where it was listed as offline first, it comes online before our eyes.
+    let mut roster = pool_of(&[(3600, adopted.clone())]);
+    let waits = next(adopted, listed(false, 3602), 3602);
+    roster.transitioned(&name(1), waits.clone(), at(3602));
+    roster.transitioned(&name(1), next(waits, listed(true, 3610), 3610), at(3610));
+    assert_eq!(roster.boots.summary().unwrap().median, seconds(3610));
+}
+
+#[test]
 fn who_takes_far_longer_than_others_did_is_replaced_where_there_is_room() {
     let mut roster = pool_of(&[(0, registering()), (0, idle()), (100, registering())]);
     roster.boots = [seconds(40)].into_iter().collect();
@@ -110,7 +142,7 @@ fn where_max_binds_the_first_of_those_who_are_late_makes_room_one_after_the_othe
     roster.boots = [seconds(40)].into_iter().collect();
     let late = plan(&mut roster, 3, 3, 200);
     let overdue = |number| {
-        let phase = runner_fleet_actors::event::Phase::Registering;
+        let phase = Phase::Registering;
         (name(number), DrainReason::Overdue { phase })
     };
     assert_eq!((late.create, drained(&late)), (0, vec![overdue(2)]));
@@ -167,7 +199,7 @@ fn a_guest_that_boots_is_asked_before_it_is_drained_and_one_that_never_answers_n
     let wished =
         |reason: DrainReason| registering().next(Event::Drain(reason), at(100), &reporting());
     assert_eq!(wished(DrainReason::Shrink).1, [Effect::StandDown]);
-    let overdue = DrainReason::Overdue { phase: runner_fleet_actors::event::Phase::Registering };
+    let overdue = DrainReason::Overdue { phase: Phase::Registering };
     assert_eq!(wished(overdue).1, [], "listings must do");
     let mut state = wished(DrainReason::Shrink).0;
     let no_answer = || {

@@ -21,7 +21,7 @@ use runner_fleet_actors::{
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Stop},
     hands::Blueprint,
     name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
-    pool::{Policy, actor::Configure},
+    pool::{Policy, SharedBoots, actor::Configure},
     port::{
         Change, Clock, Deletion, Door, Finding, Forge, Guests, LaunchOrder, Listing, Observer,
         PortError, PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape,
@@ -108,6 +108,8 @@ pub struct World {
     pub call: Duration,
     /// Where set, a runner gets a job as soon as it is online, of about this length.
     pub jobs: Option<Duration>,
+    /// How long boots took, kept from one fleet to the next.
+    pub boots: SharedBoots,
 }
 
 impl World {
@@ -119,6 +121,7 @@ impl World {
             boot: Duration::from_secs(20),
             call: Duration::from_millis(200),
             jobs: None,
+            boots: SharedBoots::default(),
         }
     }
 
@@ -441,6 +444,7 @@ pub fn start_remembering(world: &World, pools: Vec<PoolSetup>, scopes: &[&str]) 
         clock: world.clock.clone(),
         observer: Arc::new(world.clone()),
         model: Arc::clone(&model),
+        boots: Arc::clone(&world.boots),
         io: tokio::runtime::Handle::current(),
         cloud_cadence: Cadence::CLOUD,
         forge_cadence: Cadence::FORGE,

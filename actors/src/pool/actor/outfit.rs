@@ -10,7 +10,7 @@ use crate::{
     demand::Demand,
     hands::Blueprint,
     name::{FleetId, PoolName, Scope},
-    pool::Policy,
+    pool::{Boots, Policy, SharedBoots},
     runner::{Limits, actor::Shared},
     scaler,
     supervision::Intensity,
@@ -69,6 +69,8 @@ pub struct Outfit {
     pub occupancy: Arc<watch::Sender<Option<Demand>>>,
     /// Who is told that a launch was taken on.
     pub works: Recipient<Works>,
+    /// How long boots took before, and from now on.
+    pub boots: SharedBoots,
     /// Wakes the sweeps when a change is on its way.
     pub stir: Arc<watch::Sender<Stir>>,
     /// Whether another pool of that name is the one that people look at.
@@ -86,5 +88,19 @@ impl Outfit {
             provider: self.configure.provider.clone(),
             scope: self.configure.blueprint.scope.clone(),
         }
+    }
+
+    /// How long boots took, as far as anybody remembers.
+    pub(super) fn kept(&self) -> Boots {
+        self.boots.get(&self.place()).map(|boots| boots.clone()).unwrap_or_default()
+    }
+
+    /// For whoever comes after this actor.
+    pub(super) fn keep(&self, boots: &Boots) {
+        self.boots.insert(self.place(), boots.clone());
+    }
+
+    fn place(&self) -> (PoolName, String) {
+        (self.shared.pool.clone(), self.configure.provider.clone())
     }
 }

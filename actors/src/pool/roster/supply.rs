@@ -133,6 +133,12 @@ pub(super) fn is_unborn(state: &State) -> bool {
 }
 
 impl Member {
+    /// Whether it is online by that state and was not before. Of one that was found online nobody saw when it came.
+    pub(super) fn comes_online(&self, state: &State) -> bool {
+        let online = matches!(state.phase(), Phase::Idle | Phase::Busy);
+        online && is_unborn(&self.state) && !self.state.is_found()
+    }
+
     /// Whether it serves a job or will serve one, as far as anybody can say: not where it takes far too long to
     /// come online, where its launch failed in doubt, or where it goes once that is answered.
     fn serves(&self) -> bool {
