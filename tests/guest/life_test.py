@@ -13,8 +13,7 @@ import types
 import unittest
 from unittest import mock
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/guest/program")
-sys.path.insert(0, SOURCE)
+from given import SOURCE
 
 import evidence  # noqa: E402
 import home  # noqa: E402

@@ -12,24 +12,11 @@ import unittest
 from unittest import mock
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/guest/program")
-sys.path.insert(0, SOURCE)
+from given import SOURCE, Quiet
 
 import home  # noqa: E402
 import prepare  # noqa: E402
 import proxy  # noqa: E402
-
-
-class Quiet:
-    """A record that keeps what is said."""
-
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    line = say
 
 
 class Daemon(HTTPServer):

@@ -11,8 +11,7 @@ import time
 import types
 import unittest
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/guest/program")
-sys.path.insert(0, SOURCE)
+from given import SOURCE, Quiet
 
 import evidence  # noqa: E402
 import hook  # noqa: E402
@@ -21,18 +20,6 @@ import machine  # noqa: E402
 import prepare  # noqa: E402
 import record  # noqa: E402
 import standdown  # noqa: E402
-
-
-class Quiet:
-    """A record that keeps what is said."""
-
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    line = say
 
 
 def append(path, text):

@@ -210,7 +210,8 @@ fn the_journal_can_be_read(home: &Home, kills: usize) {
         *events.entry(event).or_default() += 1;
     }
     assert!(torn <= kills, "{torn} torn lines after {kills} kills");
-    for event in ["runner_stop", "reconciliation", "transition"] {
+    for event in ["runner_installed", "runner_start", "runner_stop", "reconciliation", "transition"]
+    {
         assert!(events.contains_key(event), "{event} never happened: {events:?}");
     }
     eprintln!("journal: {events:?}, {torn} torn");
@@ -270,6 +271,24 @@ async fn a_daemon_that_is_killed_at_any_moment_loses_nothing() {
     home.configure(&(outside.head(&by_app()) + &small()));
     let daemon = home.start();
     eventually(PATIENCE, "no VM and no registration is left", || async {
+        let (cloud, github) = (outside.cloud.stats(), outside.github.stats());
+        (cloud.present == 0 && github.registrations == 0).then_some(())
+    })
+    .await;
+    // What runners do under the eyes of one daemon is told whole; a start need not have seen it.
+    bustle.jobs(&[(ORG, "small")]);
+    home.cli(&["target", "small", "2"]).await.good();
+    eventually(PATIENCE, "a runner is told from its first idle moment to its job's", || async {
+        let journal = home.journal();
+        ["runner_installed", "runner_start"]
+            .iter()
+            .all(|event| journal.contains(event))
+            .then_some(())
+    })
+    .await;
+    bustle.jobs(&[]);
+    home.cli(&["target", "small", "0"]).await.good();
+    eventually(PATIENCE, "nothing is left again", || async {
         let (cloud, github) = (outside.cloud.stats(), outside.github.stats());
         (cloud.present == 0 && github.registrations == 0).then_some(())
     })
