@@ -9,8 +9,8 @@
 # run prints a line `skipped, because ...`; with the servers up such a line is a failure, unless
 # tests/expected-skips.txt has it, so that nothing stops being tested in silence.
 # Everything is compiled first. Then come the tests without servers; then what waits for a server, in lanes
-# beside each other. What only computes runs beside both, at the lowest priority. Each phase has a budget in
-# tests/README.md, and what it took is shown against it.
+# beside each other. What only computes runs beside all of that, at the lowest priority. Each phase has a budget
+# in tests/README.md, and what it took is shown against it.
 # What is shown is short: a line for each file of tests, what was measured and, in the end, whatever
 # failed. The whole output of each phase: target/all-tests/.
 set -uo pipefail
@@ -137,14 +137,15 @@ beside() {
 # quietly COMMAND...: at the lowest priority. In a session of its own, because Linux shares the processors out
 # by sessions first (autogroup, sched(7)), and a nice value counts only within one; the file has whom to end.
 quietly() {
+  local session=$logs/quiet-session-$BASHPID
   # shellcheck disable=SC2016
   setsid --wait bash -c '
     echo $$ >"$0"
     { echo 19 >/proc/self/autogroup; } 2>/dev/null
     exec nice -n 19 "$@"
-  ' "$logs/quiet-session" "$@"
+  ' "$session" "$@"
   local status=$?
-  rm -f "$logs/quiet-session"
+  rm -f "$session"
   return "$status"
 }
 
@@ -245,11 +246,23 @@ tests_lane() { phase tests all_tests; }
 # Takes what the tests leave, which mostly wait.
 simulation_lane() { phase simulation simulation; }
 
-# What only computes, and takes what the servers' suites leave.
+# What only computes, and takes what all tests leave. It has cargo's lock for long, so it begins when the tests
+# have had it.
 quiet_lane() {
+  local name
+  for name in tests simulation; do
+    # Or have failed before.
+    until grep -qs '^     Running ' "$logs/$name.log" || grep -qs "^$name " "$verdicts"; do sleep 1; done
+  done
   phase clippy lints
   phase doc documentation
   phase reduced reduced
+}
+
+# All that waits. LXD's suites not beside the tests: its daemons and fakes want what those take away.
+tests_lanes() {
+  beside tests_lane simulation_lane
+  [ -z "$servers" ] || beside lxd_lane openstack_queue_lane
 }
 
 lxd_lane() {
@@ -290,12 +303,14 @@ bring_up() {
 }
 
 take_down() {
-  local lane name group
+  local lane name group session
   for group in "$logs"/group-*; do
     [ ! -e "$group" ] || kill -- "-${group##*-}" 2>/dev/null
   done
   for lane in "${!running[@]}"; do kill -- "-${running[$lane]}" 2>/dev/null; done
-  [ ! -e "$logs/quiet-session" ] || kill -- "-$(<"$logs/quiet-session")" 2>/dev/null
+  for session in "$logs"/quiet-session-*; do
+    [ ! -e "$session" ] || kill -- "-$(<"$session")" 2>/dev/null
+  done
   for name in "${!bring_up_jobs[@]}"; do
     # An up that is still under way holds the lock that down needs. Its daemons have sessions of their own.
     kill -- "-${bring_up_jobs[$name]}" 2>/dev/null
@@ -328,6 +343,9 @@ unexpected_skips() {
   return 1
 }
 
+# Seconds that a processor had nothing to do, of all processors since the machine began (proc(5)).
+idle() { awk -v hz="$(getconf CLK_TCK)" '/^cpu / { print int(($5 + $6) / hz) }' /proc/stat; }
+
 count() {
   cat "$logs"/*.log | awk -v word="$1" '/^test result: / {
     for (i = 2; i <= NF; i++) if ($i ~ "^" word) total += $(i - 1)
@@ -357,15 +375,12 @@ if [ -n "$servers" ]; then
   bring_up queue
 fi
 
+idle_before=$(idle)
 phase scripts scripts
 phase formatting cargo fmt --all --check
 phase lock lock_file
 if phase build build; then
-  # Not beside LXD: its daemons and fakes want what that takes away.
-  beside tests_lane simulation_lane
-  lanes=(quiet_lane)
-  [ -z "$servers" ] || lanes=(lxd_lane openstack_queue_lane quiet_lane)
-  beside "${lanes[@]}"
+  beside tests_lanes quiet_lane
 else
   phase clippy lints
 fi
@@ -375,5 +390,7 @@ failures "$logs"/*.log
 printf '\n'
 cat "$verdicts"
 unexpected_skips || failed=$((failed + 1))
-printf '\n%d passed, %d failed, in %d s of %d s\n' "$(count passed)" "$failed" "$SECONDS" "$(budget everything)"
+printf '\nthe processors had nothing to do for %d %% of the time\n' \
+  $((100 * ($(idle) - idle_before) / ($(nproc) * (SECONDS + 1))))
+printf '%d passed, %d failed, in %d s of %d s\n' "$(count passed)" "$failed" "$SECONDS" "$(budget everything)"
 [ "$failed" -eq 0 ]
