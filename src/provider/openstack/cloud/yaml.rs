@@ -155,6 +155,8 @@ impl<'a> Reader<'a> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
+                // What looked like keys before this may be anything, a password too.
+                self.faults.clear();
                 let at = *error.marker();
                 Err(format!(
                     "{}: is not YAML (line {}, column {}): {}",
@@ -164,7 +166,10 @@ impl<'a> Reader<'a> {
                     error.info()
                 ))
             }
-            None => Err(format!("{}: is not YAML: it ends too early", self.file)),
+            None => {
+                self.faults.clear();
+                Err(format!("{}: is not YAML: it ends too early", self.file))
+            }
         }
     }
 
@@ -410,6 +415,8 @@ mod tests {
         assert!(faults("a: 1\n---\nb: 2\n").contains("second document"));
         assert!(faults("a: !vault |\n  secret\n").contains("line 1: a tag of its own"));
         assert!(faults("a: &a [*a]").contains("within what it names"));
+        let broken = faults("C4n4ry: 1\nC4n4ry: 2\na: [1");
+        assert!(broken.contains("is not YAML") && !broken.contains("C4n4ry"), "{broken}");
         assert!(matches!(good("# nothing yet\n").what, What::Null));
         assert!(matches!(good("").what, What::Null));
     }
