@@ -82,6 +82,8 @@ pub struct PoolActor {
     crashed: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
+    /// Since when the process has been awake, as far as this pool has noticed.
+    awake_since: Time,
 }
 
 /// A retiring pool has no runner left.
@@ -101,6 +103,7 @@ impl PoolActor {
         let key = outfit.key();
         let roster = Roster::knowing(outfit.kept());
         let guard = Guard::new(key.clone(), start, fleet);
+        let awake_since = outfit.shared.hands.clock.awake_since();
         Self {
             key,
             outfit,
@@ -116,6 +119,7 @@ impl PoolActor {
             crashed: 0,
             halting: false,
             emptied,
+            awake_since,
         }
     }
 
@@ -188,7 +192,24 @@ impl PoolActor {
         self.start_runner(beginning, Vec::new(), ctx);
     }
 
+    /// After a gap nothing is planned on what was seen before it, and each runner hears of it.
+    fn notice_a_gap(&mut self) {
+        let awake_since = self.outfit.shared.hands.clock.awake_since();
+        if std::mem::replace(&mut self.awake_since, awake_since) < awake_since {
+            self.roster.woke(awake_since);
+            self.stir_runners();
+        }
+    }
+
+    /// Makes every runner look at the time, and arm its timer anew.
+    fn stir_runners(&self) {
+        for child in self.children.values() {
+            child.addr.do_send(Apply(Event::Tick));
+        }
+    }
+
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        self.notice_a_gap();
         let now = self.now();
         self.roster.notice(now);
         let live = self.roster.live();
@@ -356,6 +377,7 @@ impl Handler<Survey> for PoolActor {
         if self.halting {
             return;
         }
+        self.notice_a_gap();
         let now = self.now();
         let pool = self.name().clone();
         let surveyed = self.roster.survey(&pool, &survey, now);
@@ -451,10 +473,22 @@ impl Handler<Configure> for PoolActor {
             Err(poisoned) => *poisoned.into_inner() = Arc::new(configure.limits.clone()),
         }
         self.outfit.configure = configure;
-        // New limits move deadlines; a tick makes every runner arm its timer anew.
-        for child in self.children.values() {
-            child.addr.do_send(Apply(Event::Tick));
-        }
+        // New limits move deadlines.
+        self.stir_runners();
+        self.plan_soon(ctx);
+    }
+}
+
+/// This process stood still for a while; whoever notices first tells the pools.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Woke;
+
+impl Handler<Woke> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Woke, ctx: &mut Self::Context) {
+        self.notice_a_gap();
         self.plan_soon(ctx);
     }
 }
