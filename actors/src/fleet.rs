@@ -29,8 +29,8 @@ use crate::{
         actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir, Woke},
     },
     port::{
-        BEAT, Clock, DemandSource, ErrorClass, Forge, Guests, Listing, Observer, PortError, Provider,
-        Shape, Time, Vm,
+        BEAT, Clock, DemandSource, ErrorClass, Forge, Guests, Listing, Observer, PortError,
+        Provider, Shape, Time, Vm,
     },
     runner::{
         Limits,

@@ -28,6 +28,7 @@ mod demo;
 mod e2e_cli;
 mod e2e_guests;
 mod e2e_kill;
+mod e2e_pause;
 mod e2e_scale_set;
 mod e2e_strangers;
 mod e2e_webhooks;

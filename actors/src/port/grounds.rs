@@ -66,7 +66,10 @@ impl Standing {
         } else {
             format!("what it was decided on held until {}", self.grounds.until)
         };
-        Err(PortError::held_back(now, format!("{what}: not sent, because {why}; it is decided anew")))
+        Err(PortError::held_back(
+            now,
+            format!("{what}: not sent, because {why}; it is decided anew"),
+        ))
     }
 }
 

@@ -260,6 +260,13 @@ impl Drain {
     }
 
     fn failed(&mut self, error: &PortError, curve: backoff::Curve, seed: u64, now: Time) {
+        if let (true, ErrorClass::RateLimited { until }) = (error.local, error.class)
+            && until <= now
+        {
+            // It came too late, and nothing holds it back: it is decided anew.
+            self.not_before = now;
+            return;
+        }
         // What was refused here was not tried.
         self.tries = self.tries.saturating_add(u32::from(!error.local));
         self.not_before = backoff::retry_at(error.class, self.tries, seed, curve, now);

@@ -34,8 +34,7 @@ impl State {
         let until = match (effect, self) {
             (Effect::GoOn | Effect::End, _) => return None,
             (Effect::Deregister, Self::Draining { drain, known, .. }) if !drain.vm_gone => {
-                let proof = if drain.stands(now) { drain.stands_until() } else { known.quiet.fresh_until() };
-                proof.map_or(now, |proof| proof.min(given_up))
+                drain.holds_until(known, now).map_or(now, |holds| holds.min(given_up))
             }
             _ => given_up,
         };
@@ -44,6 +43,11 @@ impl State {
 }
 
 impl Drain {
+    /// Until when holds what shows that no job is lost by a deregistration.
+    pub(super) fn holds_until(&self, known: &Known, now: Time) -> Option<Time> {
+        if self.stands(now) { self.stands_until() } else { known.quiet.fresh_until() }
+    }
+
     /// Until when its guest stands down.
     fn stands_until(&self) -> Option<Time> {
         self.asked_at.filter(|_| self.stands_down).map(|asked| asked + STANDS)
@@ -70,7 +74,9 @@ impl Known {
     /// This process stood still until `at`: what was concluded from before counts no more.
     pub(super) fn wake(&mut self, at: Time, now: Time) {
         self.woke = self.woke.max(Some(at));
-        for run in [&mut self.vm_absent, &mut self.registration_absent, &mut self.quiet, &mut self.offline] {
+        for run in
+            [&mut self.vm_absent, &mut self.registration_absent, &mut self.quiet, &mut self.offline]
+        {
             run.break_off();
         }
         self.doubt = None;

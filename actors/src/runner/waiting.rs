@@ -129,7 +129,9 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
                 None => out(DrainReason::Overdue { phase }, known).ask(now, limits),
             }
         }
-        Event::Tick | Event::Woke(_) | Event::Answered(_) | Event::Guest(..) => stay(phase, since, wish, known),
+        Event::Tick | Event::Woke(_) | Event::Answered(_) | Event::Guest(..) => {
+            stay(phase, since, wish, known)
+        }
     }
 }
 

@@ -26,14 +26,7 @@ pub(super) struct Asked {
 
 impl World {
     /// Sends an effect on its way, and sets the time at which its answer is given up.
-    pub fn send(
-        &mut self,
-        pool: usize,
-        op: u64,
-        name: &RunnerName,
-        effect: Effect,
-        asked: Asked,
-    ) {
+    pub fn send(&mut self, pool: usize, op: u64, name: &RunnerName, effect: Effect, asked: Asked) {
         let Asked { forced, silent, job, grounds } = asked;
         let epoch = self.epoch;
         let call = match effect {

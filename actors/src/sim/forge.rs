@@ -58,13 +58,7 @@ impl World {
     }
 
     /// Asking for a JIT config: the first half of a launch.
-    pub fn register(
-        &mut self,
-        epoch: u32,
-        op: u64,
-        name: &RunnerName,
-        grounds: Option<Grounds>,
-    ) {
+    pub fn register(&mut self, epoch: u32, op: u64, name: &RunnerName, grounds: Option<Grounds>) {
         self.counters.forge_calls += 1;
         if epoch != self.epoch && self.chance(0.5) {
             return;

@@ -212,11 +212,14 @@ impl World {
     ) -> bool {
         let config = self.pool_of(name).and_then(|pool| self.pools.get(pool));
         let Some((process, config)) = self.process.as_ref().zip(config) else { return false };
-        let (gap, looked) = (process.awake_since, match effect {
-            Effect::DeleteVm => evidence.cloud_looked,
-            _ if vm_gone => evidence.forge_looked,
-            _ => evidence.forge_looked.max(evidence.guest_looked),
-        });
+        let (gap, looked) = (
+            process.awake_since,
+            match effect {
+                Effect::DeleteVm => evidence.cloud_looked,
+                _ if vm_gone => evidence.forge_looked,
+                _ => evidence.forge_looked.max(evidence.guest_looked),
+            },
+        );
         gap > process.began && looked <= Some(gap) && self.now < gap + config.limits.ask
     }
 
@@ -336,7 +339,8 @@ impl World {
         match (answer, begun) {
             (Answer::Launched { .. }, _) => config.failing.clear(),
             // What was sent too late was no launch without a turn.
-            (Answer::LaunchFailed(failure), _) if failure.error.local && is_over(&failure.error, now) => {}
+            (Answer::LaunchFailed(failure), _)
+                if failure.error.local && is_over(&failure.error, now) => {}
             (Answer::LaunchFailed(failure), _) if failure.error.local => {
                 let detail = format!("{name} was made, and refused before anything was asked");
                 self.violated(invariant::ITS_TURN, detail);

@@ -11,8 +11,8 @@ use http::Method;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
     port::{
-        Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Standing, Time, Vm,
-        VmStatus, grounds,
+        Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Standing, Time,
+        Vm, VmStatus, grounds,
     },
 };
 use serde_json::json;

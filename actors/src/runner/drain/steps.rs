@@ -33,12 +33,12 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 let in_vain = answers && !drain.answered && now >= give_up;
                 let fresh = known.quiet.is_fresh(now);
                 let silent = in_vain && fresh && known.quiet.spans(limits.ask);
-                let mute = !answers
-                    && fresh
+                let quiet = !answers
                     && known.quiet.spans(limits.idle_proof)
                     && known.quiet.newer_than(drain.step_since);
+                let mute = quiet && fresh;
                 // What listings lack they have not shown quiet.
-                let unlisted = mute && known.registration_absent.begun() && !drain.looked_up;
+                let unlisted = quiet && known.registration_absent.begun() && !drain.looked_up;
                 let proven = drain.stands(now) || silent || mute;
                 let over = drain.vm_gone || drain.vm_dead(&known);
                 if !over && !drain.stands(now) && unlisted && now < give_up {
@@ -50,7 +50,8 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 } else if proven && !drain.registration_gone {
                     // Where it has to wait it waits here, so that what allows it is looked at again.
                     if now < drain.not_before {
-                        drain.due = drain.not_before;
+                        let holds = drain.holds_until(&known, now).unwrap_or(drain.not_before);
+                        drain.due = drain.not_before.min(holds);
                         return hold(since, drain, known);
                     }
                     (Step::Deregister, Some(Effect::Deregister))
@@ -116,13 +117,7 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
 }
 
 /// Until when a removal waits: after failures, and after a gap for its side to be listed.
-fn waits(
-    drain: &Drain,
-    known: &Known,
-    effect: Effect,
-    now: Time,
-    limits: &Limits,
-) -> Option<Time> {
+fn waits(drain: &Drain, known: &Known, effect: Effect, now: Time, limits: &Limits) -> Option<Time> {
     let look = known.looks_first(effect, now, limits).filter(|_| !drain.forced);
     look.into_iter().chain(Some(drain.not_before).filter(|until| now < *until)).max()
 }
