@@ -6,6 +6,7 @@
 //! operator's wish needs an answer; `Configure`, because a reload must not restart a pool. Plans are coalesced: any number of transitions in one turn make one plan.
 
 mod deaths;
+mod gaps;
 mod orders;
 mod outfit;
 mod signs;
@@ -32,6 +33,7 @@ use crate::{
     sweep::expectation,
 };
 
+pub use gaps::Woke;
 pub use orders::{Order, Refused};
 pub use outfit::{Configure, Outfit, PoolKey, Stir};
 pub use signs::{Sign, Works};
@@ -190,15 +192,6 @@ impl PoolActor {
         let blueprint = Arc::clone(&self.outfit.configure.blueprint);
         let beginning = Beginning { name, state, effects: Vec::new(), created_at, why, blueprint };
         self.start_runner(beginning, Vec::new(), ctx);
-    }
-
-    /// After a gap nothing is planned on what was seen before it, and each runner hears of it.
-    fn notice_a_gap(&mut self) {
-        let awake_since = self.outfit.shared.hands.clock.awake_since();
-        if std::mem::replace(&mut self.awake_since, awake_since) < awake_since {
-            self.roster.woke(awake_since);
-            self.stir_runners();
-        }
     }
 
     /// Makes every runner look at the time, and arm its timer anew.
@@ -475,20 +468,6 @@ impl Handler<Configure> for PoolActor {
         self.outfit.configure = configure;
         // New limits move deadlines.
         self.stir_runners();
-        self.plan_soon(ctx);
-    }
-}
-
-/// This process stood still for a while; whoever notices first tells the pools.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Woke;
-
-impl Handler<Woke> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Woke, ctx: &mut Self::Context) {
-        self.notice_a_gap();
         self.plan_soon(ctx);
     }
 }

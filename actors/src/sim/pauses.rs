@@ -102,6 +102,17 @@ impl World {
         }
     }
 
+    /// A pool notices that the process stood still, before it plans and before it takes in a listing.
+    pub fn pool_notices(&mut self, pool: usize) {
+        let Some(process) = &mut self.process else { return };
+        let awake_since = process.awake_since;
+        let Some(shell) = process.pools.get_mut(pool) else { return };
+        let before = std::mem::replace(&mut shell.awake_since, awake_since);
+        if before < awake_since && self.mutant != Some(Mutant::SleepsUnnoticed) {
+            shell.roster.woke(awake_since);
+        }
+    }
+
     /// Whether a call may be sent: where its grounds have ended, that is its answer.
     pub fn may_go(
         &mut self,

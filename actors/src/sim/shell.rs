@@ -337,17 +337,6 @@ impl World {
         (tells && news < process.awake_since).then_some(process.awake_since)
     }
 
-    /// A pool notices that the process stood still, before it plans and before it takes in a listing.
-    pub fn pool_notices(&mut self, pool: usize) {
-        let Some(process) = &mut self.process else { return };
-        let awake_since = process.awake_since;
-        let Some(shell) = process.pools.get_mut(pool) else { return };
-        let before = std::mem::replace(&mut shell.awake_since, awake_since);
-        if before < awake_since && self.mutant != Some(Mutant::SleepsUnnoticed) {
-            shell.roster.woke(awake_since);
-        }
-    }
-
     /// What a mutant's shell does not deliver.
     fn ignored(&self, event: &Event) -> bool {
         matches!(
