@@ -47,6 +47,7 @@ mod github_listing;
 mod github_look_up;
 mod github_network;
 mod github_secrets;
+mod grounds;
 mod guest_connections;
 mod guest_door;
 mod guest_orders;

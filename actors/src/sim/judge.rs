@@ -56,6 +56,8 @@ pub(super) struct Evidence {
     cloud_looked: Option<Time>,
     forge_looked: Option<Time>,
     guest_looked: Option<Time>,
+    /// Since when this process has it.
+    pub since: Option<Time>,
     /// When its guest was last asked to stand down.
     pub asked: Option<Time>,
     /// When the present drain began, and whether the guest has answered in it.
@@ -220,7 +222,8 @@ impl World {
                 _ => evidence.forge_looked.max(evidence.guest_looked),
             },
         );
-        gap > process.began && looked <= Some(gap) && self.now < gap + config.limits.ask
+        let had_before = gap > process.began && evidence.since <= Some(gap);
+        had_before && looked <= Some(gap) && self.now < gap + config.limits.ask
     }
 
     /// Judges the step away from `before` that an event led to.

@@ -14,6 +14,10 @@ impl Handler<Woke> for PoolActor {
 
     fn handle(&mut self, _: Woke, ctx: &mut Self::Context) {
         self.notice_a_gap();
+        // Set on a clock that stands while the machine is suspended: the next plan sets it anew.
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
         self.plan_soon(ctx);
     }
 }
