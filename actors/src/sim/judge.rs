@@ -57,7 +57,7 @@ pub(super) struct Evidence {
     forge_looked: Option<Time>,
     guest_looked: Option<Time>,
     /// Since when this process has it.
-    pub since: Option<Time>,
+    since: Option<Time>,
     /// When its guest was last asked to stand down.
     pub asked: Option<Time>,
     /// When the present drain began, and whether the guest has answered in it.
@@ -66,6 +66,11 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
+    /// Nothing yet, of a runner that this process has from now on.
+    pub fn beginning(now: Time) -> Self {
+        Self { since: Some(now), ..Self::default() }
+    }
+
     /// Takes in what the process was told.
     pub fn take_in(&mut self, event: &Event) {
         match event {
@@ -214,16 +219,15 @@ impl World {
     ) -> bool {
         let config = self.pool_of(name).and_then(|pool| self.pools.get(pool));
         let Some((process, config)) = self.process.as_ref().zip(config) else { return false };
-        let (gap, looked) = (
-            process.awake_since,
-            match effect {
-                Effect::DeleteVm => evidence.cloud_looked,
-                _ if vm_gone => evidence.forge_looked,
-                _ => evidence.forge_looked.max(evidence.guest_looked),
-            },
-        );
+        let gap = process.awake_since;
+        let looked = match effect {
+            Effect::DeleteVm => evidence.cloud_looked > Some(gap),
+            _ if vm_gone => evidence.forge_looked > Some(gap),
+            // It may be asked in the very moment in which the process goes on.
+            _ => evidence.forge_looked > Some(gap) || evidence.guest_looked >= Some(gap),
+        };
         let had_before = gap > process.began && evidence.since <= Some(gap);
-        had_before && looked <= Some(gap) && self.now < gap + config.limits.ask
+        had_before && !looked && self.now < gap + config.limits.ask
     }
 
     /// Judges the step away from `before` that an event led to.

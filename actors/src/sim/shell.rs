@@ -209,7 +209,7 @@ impl World {
         if let Some(shell) = process.pools.get_mut(pool) {
             shell.roster.transitioned(name, state.clone(), now);
         }
-        let mut evidence = Evidence { since: Some(now), ..Evidence::default() };
+        let mut evidence = Evidence::beginning(now);
         if state.phase() == Phase::Draining {
             evidence.drain_began(now);
         }

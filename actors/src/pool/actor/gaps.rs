@@ -1,6 +1,6 @@
 //! A process that stood still: what its pools make of that.
 
-use actix::{Handler, Message};
+use actix::{AsyncContext, Handler, Message};
 
 use super::PoolActor;
 
