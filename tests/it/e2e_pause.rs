@@ -46,11 +46,19 @@ async fn stopped(outside: &Outside, home: &Home, frozen: Duration) -> (Daemon, S
             process.signal("STOP");
         }
     });
-    home.cli(&["drain", &name]).await.good();
-    eventually(PATIENCE, "the guest has frozen its listener", || async {
+    // The daemon may be stopped before it has answered the command.
+    let order = ["drain", name.as_str()];
+    let ordered = async {
+        home.cli(&order).await;
+        std::future::pending::<()>().await;
+    };
+    let frozen = eventually(PATIENCE, "the guest has frozen its listener", || async {
         halted.load(Ordering::SeqCst).then_some(())
-    })
-    .await;
+    });
+    tokio::select! {
+        () = ordered => {}
+        () = frozen => {}
+    }
     (daemon, name)
 }
 
