@@ -26,11 +26,11 @@ use crate::{
     name::{FleetId, PoolName, Scope},
     pool::{
         Policy, SharedBoots,
-        actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir},
+        actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir, Woke},
     },
     port::{
-        Clock, DemandSource, ErrorClass, Forge, Guests, Listing, Observer, PortError, Provider,
-        Shape, Time, Vm,
+        BEAT, Clock, DemandSource, ErrorClass, Forge, Guests, Listing, Observer, PortError,
+        Provider, Shape, Time, Vm,
     },
     runner::{
         Limits,
@@ -122,6 +122,7 @@ pub struct FleetActor {
     pools: BTreeMap<PoolKey, PoolChild>,
     starts: u64,
     begun: Time,
+    awake_since: Time,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
     sweeps: BTreeMap<Side, actix_rt::task::JoinHandle<()>>,
@@ -136,11 +137,13 @@ impl FleetActor {
     pub fn new(setup: FleetSetup) -> (Self, oneshot::Receiver<Ending>) {
         let (ended, ending) = oneshot::channel();
         let begun = setup.clock.now();
+        let awake_since = setup.clock.awake_since();
         let fleet = Self {
             setup,
             pools: BTreeMap::new(),
             starts: 0,
             begun,
+            awake_since,
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
             sweeps: BTreeMap::new(),
@@ -257,6 +260,23 @@ impl FleetActor {
         });
     }
 
+    /// Asks whether the process stood still, and by that keeps it from looking as if it did. Then both sides
+    /// are listed at once, and until they are, nothing is done on the strength of what was seen before.
+    fn beat(&mut self) {
+        let awake_since = self.setup.clock.awake_since();
+        if std::mem::replace(&mut self.awake_since, awake_since) >= awake_since {
+            return;
+        }
+        tracing::warn!(
+            %awake_since,
+            "this process stood still for a while (stopped, suspended or starved); everything is looked at anew"
+        );
+        for child in self.pools.values() {
+            child.addr.do_send(Woke);
+        }
+        self.look_at_once();
+    }
+
     /// A pool for runners whose pool is not in the configuration (any more).
     fn retire(&mut self, key: PoolKey, ctx: &mut Context<Self>) {
         tracing::warn!(pool = %key.pool, provider = %key.provider, scope = %key.scope,
@@ -326,6 +346,7 @@ impl Actor for FleetActor {
         for pool in std::mem::take(&mut self.setup.pools) {
             self.start_pool(pool, Vec::new(), None, ctx);
         }
+        ctx.run_interval(BEAT, |fleet, _| fleet.beat());
     }
 }
 

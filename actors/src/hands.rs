@@ -1,7 +1,8 @@
 //! The hands of a pool: effects in, answers out, over the ports.
 //!
 //! Every effect runs on the I/O runtime, never on the actors' thread, is bounded in time, and ends in
-//! exactly one answer: a time-out or a panic in an adapter is an answer too, a doubtful one.
+//! exactly one answer: a time-out or a panic in an adapter is an answer too, a doubtful one. Each carries
+//! until when its [`Grounds`] hold, for whoever sends its requests to look at.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,8 +10,8 @@ use crate::{
     event::Job,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
     port::{
-        Clock, ErrorClass, Forge, Guests, LaunchOrder, PortError, Provider, RegisterOrder, Secret,
-        Shape, Stage, UserData,
+        Clock, ErrorClass, Forge, Grounds, Guests, LaunchOrder, PortError, Provider, RegisterOrder,
+        Secret, Shape, Stage, Standing, UserData,
     },
     runner::{Answer, Effect, LaunchFailure},
 };
@@ -61,26 +62,27 @@ pub struct Subject {
 }
 
 impl Hands {
-    /// Performs one effect within `limit`. Dropping the returned future does not cancel the call: a
+    /// Performs one effect within `limit`, on the grounds that it was decided on. Dropping the returned future does not cancel the call: a
     /// create that is under way must come to its end.
     ///
     /// Returns `None` for effects that have no answer.
     pub async fn perform(
         self: Arc<Self>,
-        effect: Effect,
+        (effect, grounds): (Effect, Option<Grounds>),
         subject: Subject,
         blueprint: Arc<Blueprint>,
         limit: Duration,
     ) -> Option<Answer> {
+        let until = (limit, grounds);
         match effect {
-            Effect::Launch => Some(self.launch(subject, blueprint, limit).await),
+            Effect::Launch => Some(self.launch(subject, blueprint, until).await),
             Effect::StandDown => {
                 let call = {
                     let hands = Arc::clone(&self);
                     async move { hands.guests.stand_down(&subject.name).await }
                 };
                 Some(Answer::StoodDown(
-                    self.bounded("ask the guest to stand down", limit, call).await,
+                    self.bounded("ask the guest to stand down", until, call).await,
                 ))
             }
             Effect::GoOn => {
@@ -90,7 +92,7 @@ impl Hands {
                     Ok(())
                 };
                 // Best effort by contract: the guest goes on by itself when no word comes.
-                if let Err(error) = self.bounded("tell the guest to go on", limit, call).await {
+                if let Err(error) = self.bounded("tell the guest to go on", until, call).await {
                     tracing::debug!(%error, "the guest was not told to go on");
                 }
                 None
@@ -102,7 +104,7 @@ impl Hands {
                     Ok(())
                 };
                 // Best effort as well: a VM that does not end by itself is deleted a moment later.
-                if let Err(error) = self.bounded("tell the guest to end", limit, call).await {
+                if let Err(error) = self.bounded("tell the guest to end", until, call).await {
                     tracing::debug!(%error, "the guest was not told to end");
                 }
                 None
@@ -115,7 +117,7 @@ impl Hands {
                         .deregister(&blueprint.scope, &subject.name, subject.registration)
                         .await
                 };
-                Some(Answer::Deregistered(self.bounded("deregister", limit, call).await))
+                Some(Answer::Deregistered(self.bounded("deregister", until, call).await))
             }
             Effect::LookUp => {
                 let hands = Arc::clone(&self);
@@ -123,13 +125,13 @@ impl Hands {
                     let Subject { name, registration, job, .. } = subject;
                     hands.forge.look_up(&blueprint.scope, &name, registration, job.as_ref()).await
                 };
-                Some(Answer::LookedUp(self.bounded("look the runner up", limit, call).await))
+                Some(Answer::LookedUp(self.bounded("look the runner up", until, call).await))
             }
             Effect::DeleteVm => {
                 let hands = Arc::clone(&self);
                 let call =
                     async move { hands.provider.delete(&subject.name, subject.vm.as_ref()).await };
-                Some(Answer::VmDeleted(self.bounded("delete the VM", limit, call).await))
+                Some(Answer::VmDeleted(self.bounded("delete the VM", until, call).await))
             }
         }
     }
@@ -138,7 +140,7 @@ impl Hands {
         self: Arc<Self>,
         subject: Subject,
         blueprint: Arc<Blueprint>,
-        limit: Duration,
+        (limit, grounds): (Duration, Option<Grounds>),
     ) -> Answer {
         // For whoever reads the VM's tag, a later daemon among them.
         let created_at = self.clock.wall();
@@ -169,7 +171,7 @@ impl Hands {
             return nothing(Stage::Forge, error);
         }
         // Half of the limit each: a slow forge must leave the cloud its time.
-        let half = limit / 2;
+        let half = (limit / 2, grounds);
         let hands = Arc::clone(&self);
         let call = async move { hands.forge.register(&order).await };
         let registered = match self.bounded("register", half, call).await {
@@ -226,10 +228,17 @@ impl Hands {
     async fn bounded<T: Send + 'static>(
         &self,
         what: &str,
-        limit: Duration,
+        (limit, grounds): (Duration, Option<Grounds>),
         call: impl Future<Output = Result<T, PortError>> + Send + 'static,
     ) -> Result<T, PortError> {
-        match tokio::time::timeout(limit, self.io.spawn(call)).await {
+        let call = match grounds {
+            Some(grounds) => {
+                let standing = Standing::new(grounds, Arc::clone(&self.clock));
+                self.io.spawn(standing.under(call))
+            }
+            None => self.io.spawn(call),
+        };
+        match tokio::time::timeout(limit, call).await {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => Err(PortError::doubtful(
                 ErrorClass::Transient,

@@ -67,11 +67,14 @@ pub const LAG: &str = "a listing is believed once it can know";
 pub const FEW_FAILURES: &str = "only a handful of launches fails";
 /// A runner is made when its launch may go: what has to wait is not made, refused and made again.
 pub const ITS_TURN: &str = "a runner is made when its launch may go";
+/// After a time in which the process stood still, nothing is sent that was decided before it, and nothing is
+/// made or removed before somebody looked.
+pub const LOOKS_FIRST: &str = "after a gap the world is looked at first";
 /// When a side that was away is back, what is missing is asked for at once.
 pub const RECOVERS: &str = "a hold ends with its cause";
 
 /// All names, in the order of this page.
-pub const ALL: [&str; 22] = [
+pub const ALL: [&str; 23] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -93,6 +96,7 @@ pub const ALL: [&str; 22] = [
     LAG,
     FEW_FAILURES,
     ITS_TURN,
+    LOOKS_FIRST,
     RECOVERS,
 ];
 

@@ -18,10 +18,12 @@ use crate::{
 
 mod clock;
 mod error;
+pub mod grounds;
 mod shape;
 
-pub use clock::{Clock, TokioClock};
+pub use clock::{BEAT, Clock, GAP, TokioClock};
 pub use error::{ErrorClass, PortError};
+pub use grounds::{Grounds, Standing};
 pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};
 
 /// A point in time. Always handed in; no decision reads a clock.

@@ -22,6 +22,8 @@
 //!   word of the forge ends a job of which the guest says that it runs.
 //! - **One life, one start.** That a job has begun counts once; told again, it takes no drain back.
 //! - **One effect in flight.** `Known::in_flight` is the gate: nothing is asked while an answer is due.
+//! - **Grounds have an age.** An effect holds as long as what it was decided on; a gap in this process's life
+//!   ends what was concluded before it.
 //! - **Every state but `Deleted` has a deadline**, and a tick before it changes nothing.
 //!
 //! The alternative, callbacks in an actor that decide as they go, cannot be simulated, and every
@@ -43,6 +45,7 @@ mod busy;
 mod doubt;
 pub mod drain;
 pub mod evidence;
+mod grounds;
 mod signal;
 mod waiting;
 mod word;
@@ -51,6 +54,7 @@ pub use adopt::{adopt, revive};
 pub use doubt::Doubt;
 pub use drain::{Drain, Step};
 pub use evidence::{Known, Observation, Sighting};
+pub use grounds::{FRESH, STANDS};
 pub use signal::{Answer, Effect, Event, LaunchFailure, Report};
 pub use word::{Hearsay, Told};
 
@@ -243,9 +247,15 @@ impl State {
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Time> {
         let (own, known) = match self {
-            Self::Creating { since, known, .. } => (*since + limits.launch, known),
-            Self::Registering { since, known } => (*since + limits.register, known),
-            Self::Idle { since, known } => (*since + limits.idle, known),
+            Self::Creating { since, known, .. } => {
+                (known.limit_after_gap(*since + limits.launch, limits), known)
+            }
+            Self::Registering { since, known } => {
+                (known.limit_after_gap(*since + limits.register, limits), known)
+            }
+            Self::Idle { since, known } => {
+                (known.limit_after_gap(*since + limits.idle, limits), known)
+            }
             Self::Busy { since, known, .. } => (*since + limits.busy, known),
             // Nothing is left of it that an answer could tell of.
             Self::Draining { drain, .. } if drain.vm_gone && drain.registration_gone => {
@@ -440,6 +450,7 @@ impl Known {
                     self.in_flight = None;
                 }
             }
+            Event::Woke(at) => self.wake(*at, now),
             Event::Observed(_)
             | Event::JobStarted { .. }
             | Event::JobCompleted { .. }

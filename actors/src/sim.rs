@@ -28,6 +28,7 @@ mod listener;
 mod mutants;
 mod orders;
 mod outages;
+mod pauses;
 mod pools;
 mod shell;
 mod sweep;
@@ -94,6 +95,10 @@ pub enum Mutant {
     OpenDoors,
     /// Tells a guest that stands down neither to go on nor to end.
     NeverSaysMore,
+    /// Sends what was decided without a look at whether its grounds still hold.
+    GroundsForEver,
+    /// Tells nobody that the process stood still.
+    SleepsUnnoticed,
 }
 
 /// One broken invariant.
@@ -175,6 +180,10 @@ counters! {
     listings,
     /// Crashes of the process.
     crashes,
+    /// Times that the process stood still.
+    pauses,
+    /// Calls that were not sent because their grounds had ended.
+    calls_held_back,
     /// VMs that appeared after their create had failed.
     ghosts,
     /// Minutes from the end of all faults until all was as it should be.

@@ -8,7 +8,7 @@ use std::{
 
 use runner_fleet_actors::{
     name::VmId,
-    port::{Clock, Time, TokioClock, Vm, VmStatus},
+    port::{Clock, ErrorClass, GAP, Grounds, Standing, Time, TokioClock, Vm, VmStatus, grounds},
 };
 
 #[tokio::test(start_paused = true)]
@@ -67,4 +67,74 @@ async fn without_a_wall_there_is_one_time() {
     tokio::time::advance(Duration::from_secs(7)).await;
     assert_eq!(clock.wall(), clock.now());
     assert_eq!(clock.on_timeline(clock.now()), clock.now());
+}
+
+/// A clock on a machine that is suspended by hand.
+fn on_a_laptop() -> (Arc<Mutex<Duration>>, TokioClock) {
+    let asleep = Arc::new(Mutex::new(Duration::from_secs(3600)));
+    let read = Arc::clone(&asleep);
+    let clock = TokioClock::starting_at("2026-11-28T12:00:00Z".parse().unwrap());
+    (asleep, clock.seeing(move || *read.lock().unwrap()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeline_runs_on_while_the_machine_is_suspended_and_never_back() {
+    let (asleep, clock) = on_a_laptop();
+    let began = clock.now();
+    *asleep.lock().unwrap() += Duration::from_secs(300);
+    assert_eq!(clock.now() - began, chrono::TimeDelta::seconds(300));
+    // Two clocks that are read one after the other tremble.
+    *asleep.lock().unwrap() -= Duration::from_millis(3);
+    assert_eq!(clock.now() - began, chrono::TimeDelta::seconds(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_first_after_a_gap_sees_it_and_nobody_sees_one_in_time_that_a_test_skips() {
+    let (asleep, clock) = on_a_laptop();
+    let began = clock.awake_since();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert_eq!(clock.awake_since(), began);
+    *asleep.lock().unwrap() += GAP - Duration::from_secs(5);
+    assert_eq!(clock.awake_since(), began, "as a slow call");
+    *asleep.lock().unwrap() += GAP + Duration::from_secs(1);
+    let awake = clock.awake_since();
+    assert_eq!(awake, clock.now());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(clock.awake_since(), awake, "a gap is seen once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_sent_while_its_grounds_hold_and_a_call_without_any_goes() {
+    let (asleep, clock) = on_a_laptop();
+    let clock = Arc::new(clock);
+    assert_eq!(grounds::check("listing"), Ok(()));
+    let since = clock.now();
+    let standing = |until: u64| {
+        let grounds = Grounds { since, until: since + Duration::from_secs(until) };
+        Standing::new(grounds, Arc::clone(&clock) as Arc<dyn Clock>)
+    };
+    let check = async || grounds::check("deregister runner a");
+    assert_eq!(standing(10).under(check()).await, Ok(()));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let late = standing(10).under(check()).await.unwrap_err();
+    assert!(late.local && late.certain, "{late}");
+    assert!(
+        matches!(late.class, ErrorClass::RateLimited { until } if until == clock.now()),
+        "{late}"
+    );
+    assert!(late.what.contains("deregister runner a: not sent"), "{late}");
+    // A task of its own knows nothing of them, unless it is given them.
+    let spawned = async {
+        let taken = grounds::current();
+        tokio::spawn(async move {
+            (
+                grounds::check("a"),
+                taken.unwrap().under(async { grounds::check("b") }).await.is_err(),
+            )
+        })
+    };
+    assert_eq!(standing(10).under(spawned).await.await.unwrap(), (Ok(()), true));
+    *asleep.lock().unwrap() += Duration::from_secs(60);
+    let gap = standing(3600).under(check()).await.unwrap_err();
+    assert!(gap.what.contains("stood still"), "{gap}");
 }

@@ -4,8 +4,9 @@
 
 use runner_fleet_actors::{
     invariant::{
-        BUSY, CONVERGES, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG, MAX, NO_JOB_LOST,
-        ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS, STAYS_DEAD, UNKNOWN_HOLDS, UNLISTED,
+        BUSY, CONVERGES, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG, LOOKS_FIRST, MAX,
+        NO_JOB_LOST, ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS, STAYS_DEAD, UNKNOWN_HOLDS,
+        UNLISTED,
     },
     sim::{self, Faults, Mutant},
 };
@@ -18,6 +19,11 @@ fn caught(mutant: Mutant, invariant: &str, seeds: u64) {
 /// Worlds in which nothing is wrong but that sides are away.
 fn outages(_seed: u64) -> Faults {
     Faults { forge_away: 8.0, cloud_away: 8.0, registrations_limited: 8.0, ..Faults::default() }
+}
+
+/// Worlds in which nothing is wrong but that the process stands still again and again, and calls are held off.
+fn pauses(_seed: u64) -> Faults {
+    Faults { pauses: 20.0, rate_limited: 0.1, ..Faults::default() }
 }
 
 fn caught_in(faults: fn(u64) -> Faults, mutant: Mutant, invariant: &str, seeds: u64) {
@@ -145,4 +151,14 @@ fn one_launch_finds_out_whether_launches_work_again() {
 #[test]
 fn what_has_to_wait_for_its_turn_is_not_made() {
     caught_in(outages, Mutant::OpenDoors, ITS_TURN, 20);
+}
+
+#[test]
+fn what_was_decided_before_a_gap_is_not_sent_after_it() {
+    caught_in(pauses, Mutant::GroundsForEver, LOOKS_FIRST, 40);
+}
+
+#[test]
+fn after_a_gap_the_world_is_looked_at_first() {
+    caught_in(pauses, Mutant::SleepsUnnoticed, LOOKS_FIRST, 20);
 }

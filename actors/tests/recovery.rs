@@ -80,7 +80,7 @@ async fn launched(world: &World, blueprint: Blueprint) -> LaunchFailure {
     let name = RunnerName::new(&fleet_id(), &"small".parse().unwrap(), 1);
     let subject = Subject { name, vm: None, registration: None, job: None };
     let limit = Duration::from_secs(60);
-    let answer = hands.perform(Effect::Launch, subject, Arc::new(blueprint), limit).await;
+    let answer = hands.perform((Effect::Launch, None), subject, Arc::new(blueprint), limit).await;
     match answer {
         Some(Answer::LaunchFailed(failure)) => failure,
         other => panic!("{other:?}"),

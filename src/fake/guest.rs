@@ -25,6 +25,17 @@ use crate::{guest, home::OrderWord};
 /// The version that stand-ins say they are.
 const VERSION: &str = "2.330.0";
 
+/// How long the real guest stands down without another word (`src/guest/program/standdown.py`).
+const FROZEN: Duration = Duration::from_secs(300);
+
+/// How guests stand down.
+struct Stance {
+    /// For how long without another word.
+    frozen: Duration,
+    /// What happens between the moment in which one freezes and its answer.
+    frozen_first: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
 /// What the guests saw.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -42,6 +53,7 @@ pub struct StandIns {
     github: FakeGithub,
     start: RangeInclusive<Duration>,
     seen: Arc<Mutex<Seen>>,
+    stance: Arc<Mutex<Stance>>,
     chance: Arc<Mutex<SmallRng>>,
     io: tokio::runtime::Handle,
 }
@@ -55,6 +67,7 @@ impl StandIns {
             github,
             start,
             seen: Arc::default(),
+            stance: Arc::new(Mutex::new(Stance { frozen: FROZEN, frozen_first: None })),
             chance: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))),
             io: tokio::runtime::Handle::current(),
         }
@@ -64,6 +77,16 @@ impl StandIns {
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.lock().clone()
+    }
+
+    /// A guest that stands down goes on by itself after `frozen`; when it has frozen, and before it says so,
+    /// `then` happens.
+    pub fn stand_down_for(&self, frozen: Duration, then: impl Fn() + Send + Sync + 'static) {
+        *self.stance() = Stance { frozen, frozen_first: Some(Arc::new(then)) };
+    }
+
+    fn stance(&self) -> MutexGuard<'_, Stance> {
+        self.stance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -101,7 +124,7 @@ impl StandIns {
         let next = tokio::select! {
             // A job that was assigned in the VM's last instant is a job that was taken away.
             biased;
-            next = next_job(&mut listener, &mut voice) => next,
+            next = self.next_job(&mut listener, &mut voice) => next,
             () = vm.killed() => return,
         };
         if let Next::Job(job) = next {
@@ -134,30 +157,6 @@ impl StandIns {
     }
 }
 
-/// Waits for a job, or for the end, and stands down when it is told to. Frozen, it takes no job: one
-/// that is assigned meanwhile goes back to the queue.
-async fn next_job(listener: &mut Listener, voice: &mut Voice) -> Next {
-    let mut told = None;
-    loop {
-        let order = match told.take() {
-            Some(order) => order,
-            None => tokio::select! {
-                biased;
-                next = listener.next_job() => return next,
-                order = voice.order() => order,
-            },
-        };
-        if order.order == OrderWord::StandDown && voice.answer(order.number, "standing-down").await
-        {
-            let next = voice.order().await;
-            if next.order == OrderWord::End {
-                return Next::Deregistered;
-            }
-            told = Some(next);
-        }
-    }
-}
-
 /// A guest with a job says so to whoever asks.
 async fn end_of_job(runs_for: Duration, voice: &mut Voice) {
     let busy = async {
@@ -171,6 +170,43 @@ async fn end_of_job(runs_for: Duration, voice: &mut Voice) {
     tokio::select! {
         () = busy => {}
         () = tokio::time::sleep(runs_for) => {}
+    }
+}
+
+impl StandIns {
+    /// Waits for a job, or for the end, and stands down when it is told to. Frozen, it takes no job: one
+    /// that is assigned meanwhile goes back to the queue.
+    async fn next_job(&self, listener: &mut Listener, voice: &mut Voice) -> Next {
+        let mut told = None;
+        loop {
+            let order = match told.take() {
+                Some(order) => order,
+                None => tokio::select! {
+                    biased;
+                    next = listener.next_job() => return next,
+                    order = voice.order() => order,
+                },
+            };
+            if order.order != OrderWord::StandDown {
+                continue;
+            }
+            let (frozen, then) = {
+                let stance = self.stance();
+                (stance.frozen, stance.frozen_first.clone())
+            };
+            if let Some(then) = then {
+                then();
+            }
+            let stands = async {
+                let taken = voice.answer(order.number, "standing-down").await;
+                if taken { Some(voice.order().await) } else { None }
+            };
+            // Nobody's word for so long: it goes on by itself.
+            told = tokio::time::timeout(frozen, stands).await.ok().flatten();
+            if told.is_some_and(|next| next.order == OrderWord::End) {
+                return Next::Deregistered;
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use http::{Method, StatusCode, header};
 use runner_fleet_actors::{
     name::Scope,
-    port::{Clock, Door, ErrorClass, PortError, PortStatus, Secret, Time},
+    port::{Clock, Door, ErrorClass, PortError, PortStatus, Secret, Time, grounds},
 };
 use serde_json::Value;
 use url::Url;
@@ -53,6 +53,8 @@ pub struct Call<'a> {
     pub body: Option<Value>,
     /// What it is about, for the hint about permissions.
     pub permission: Permission,
+    /// Whether it changes something, so that it goes only while its grounds hold.
+    pub changes: bool,
 }
 
 impl<'a> Call<'a> {
@@ -65,7 +67,13 @@ impl<'a> Call<'a> {
         path: String,
     ) -> Self {
         let permission = Permission::Runners;
-        Self { what, kind, scope, method, path, etag: None, body: None, permission }
+        let changes = !method.is_safe();
+        Self { what, kind, scope, method, path, etag: None, body: None, permission, changes }
+    }
+
+    /// The same call where all that it makes is a token.
+    pub fn for_a_token(self) -> Self {
+        Self { changes: false, ..self }
     }
 
     /// A failure of this call that certainly left nothing behind.
@@ -119,6 +127,7 @@ enum Counts {
 fn ending(answer: &Result<Answer, PortError>) -> Ending {
     match answer {
         Ok(answer) if !answer.status.is_server_error() => Ending::Answered,
+        Err(error) if error.local => Ending::NotSent,
         Err(error) if matches!(error.class, ErrorClass::RateLimited { .. }) => Ending::Refused,
         _ => Ending::Lost,
     }
@@ -290,7 +299,8 @@ impl Client {
             call.scope,
             Method::POST,
             route::installation_token(key.installation),
-        );
+        )
+        .for_a_token();
         let answer = self.as_app(&mint, key, now).await?;
         let refused =
             |why: &str| mint.failed(ErrorClass::Auth, &format!("{}; {why}", said(&answer)));
@@ -329,6 +339,10 @@ impl Client {
         bearer: &Secret,
         counts: Counts,
     ) -> Result<Answer, PortError> {
+        // The last that is done before the socket: turns, places and tokens were waited for.
+        if call.changes {
+            grounds::check(&call.what)?;
+        }
         let _under_way = self.calls.begin();
         let outgoing = Outgoing {
             method: call.method.clone(),

@@ -27,7 +27,7 @@ use std::{
 use async_trait::async_trait;
 use runner_fleet_actors::{
     name::RunnerName,
-    port::{ErrorClass, Guests, PortError, StandDown},
+    port::{ErrorClass, Guests, PortError, StandDown, grounds},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -346,6 +346,7 @@ impl Drop for Asking<'_> {
 #[async_trait]
 impl Guests for Hub {
     async fn stand_down(&self, runner: &RunnerName) -> Result<StandDown, PortError> {
+        grounds::check(&format!("asking {runner} to stand down"))?;
         let (number, mut answer) = self.ask(runner)?;
         let _asking = Asking { hub: self, runner, number };
         let heard = match timeout(self.patience.answer, &mut answer).await {

@@ -235,6 +235,10 @@ impl<P: Provider + ?Sized> Limited<P> {
     }
 
     fn learn(&self, kind: Kind, began: Time, error: Option<&PortError>) {
+        if error.is_some_and(|error| error.local) {
+            // It was not asked, and has said nothing.
+            return;
+        }
         let now = self.clock.now();
         let mut state = self.state();
         state.pace.learn(kind, began, now, came_to(error));

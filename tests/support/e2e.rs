@@ -223,6 +223,19 @@ impl Home {
     }
 }
 
+/// The process of a daemon that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Process(u32);
+
+impl Process {
+    /// Sends it a signal by name.
+    pub fn signal(self, name: &str) {
+        let process = self.0.to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &process]).status();
+        assert!(sent.unwrap().success(), "kill -s {name}");
+    }
+}
+
 /// A daemon process. It dies with the test.
 pub struct Daemon {
     child: Child,
@@ -238,9 +251,12 @@ impl Daemon {
 
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) {
-        let process = self.child.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &process]).status();
-        assert!(sent.unwrap().success(), "kill -s {name}");
+        self.process().signal(name);
+    }
+
+    /// Its process, for whoever has to send it a signal from elsewhere.
+    pub fn process(&self) -> Process {
+        Process(self.child.id().expect("it runs"))
     }
 
     /// Its exit, which must come within `patience`.

@@ -6,6 +6,7 @@
 //! operator's wish needs an answer; `Configure`, because a reload must not restart a pool. Plans are coalesced: any number of transitions in one turn make one plan.
 
 mod deaths;
+mod gaps;
 mod orders;
 mod outfit;
 mod signs;
@@ -32,6 +33,7 @@ use crate::{
     sweep::expectation,
 };
 
+pub use gaps::Woke;
 pub use orders::{Order, Refused};
 pub use outfit::{Configure, Outfit, PoolKey, Stir};
 pub use signs::{Sign, Works};
@@ -82,6 +84,8 @@ pub struct PoolActor {
     crashed: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
+    /// Since when the process has been awake, as far as this pool has noticed.
+    awake_since: Time,
 }
 
 /// A retiring pool has no runner left.
@@ -101,6 +105,7 @@ impl PoolActor {
         let key = outfit.key();
         let roster = Roster::knowing(outfit.kept());
         let guard = Guard::new(key.clone(), start, fleet);
+        let awake_since = outfit.shared.hands.clock.awake_since();
         Self {
             key,
             outfit,
@@ -116,6 +121,7 @@ impl PoolActor {
             crashed: 0,
             halting: false,
             emptied,
+            awake_since,
         }
     }
 
@@ -188,7 +194,15 @@ impl PoolActor {
         self.start_runner(beginning, Vec::new(), ctx);
     }
 
+    /// Makes every runner look at the time, and arm its timer anew.
+    fn stir_runners(&self) {
+        for child in self.children.values() {
+            child.addr.do_send(Apply(Event::Tick));
+        }
+    }
+
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        self.notice_a_gap();
         let now = self.now();
         self.roster.notice(now);
         let live = self.roster.live();
@@ -356,6 +370,7 @@ impl Handler<Survey> for PoolActor {
         if self.halting {
             return;
         }
+        self.notice_a_gap();
         let now = self.now();
         let pool = self.name().clone();
         let surveyed = self.roster.survey(&pool, &survey, now);
@@ -451,10 +466,8 @@ impl Handler<Configure> for PoolActor {
             Err(poisoned) => *poisoned.into_inner() = Arc::new(configure.limits.clone()),
         }
         self.outfit.configure = configure;
-        // New limits move deadlines; a tick makes every runner arm its timer anew.
-        for child in self.children.values() {
-            child.addr.do_send(Apply(Event::Tick));
-        }
+        // New limits move deadlines.
+        self.stir_runners();
         self.plan_soon(ctx);
     }
 }

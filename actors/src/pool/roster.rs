@@ -92,6 +92,8 @@ pub struct Roster {
     doubted_registrations: Doubted,
     /// Surveys since both sides were seen whole.
     surveys: u32,
+    /// When this process last went on after it had stood still.
+    woke: Option<Time>,
 }
 
 impl Roster {
@@ -177,8 +179,27 @@ impl Roster {
         }
     }
 
+    /// This process stood still until `at`: neither side counts as seen before a listing that began after it,
+    /// and the plan waits for them as it does at a start.
+    pub fn woke(&mut self, at: Time) {
+        self.woke = Some(at);
+        (self.cloud_seen, self.cloud_since, self.cloud_whole) = (None, None, false);
+        (self.forge_seen, self.forge_whole) = (None, false);
+    }
+
+    /// A survey without what began before the last gap.
+    fn since_gap(&self, survey: &Survey) -> Survey {
+        let counts = |as_of: Time| self.woke.is_none_or(|woke| as_of > woke);
+        Survey {
+            vms: survey.vms.clone().filter(|listing| counts(listing.as_of)),
+            registrations: survey.registrations.clone().filter(|listing| counts(listing.as_of)),
+            ..survey.clone()
+        }
+    }
+
     /// Turns a survey into news for each runner of `pool`, and finds the ones that nobody owns.
     pub fn survey(&mut self, pool: &PoolName, survey: &Survey, now: Time) -> Surveyed {
+        let survey = &self.since_gap(survey);
         // Listings can arrive in another order than they began: an older one is no news.
         if let Some(listing) = &survey.vms
             && self.vms.as_ref().is_none_or(|last| listing.as_of > last.as_of)

@@ -83,6 +83,8 @@ pub struct RunnerActor {
     timer: Option<(Time, SpawnHandle)>,
     /// When it was last told that its VM does not do what it was asked to.
     warned: Option<Time>,
+    /// Since when the process has been awake, as far as this runner was told.
+    awake_since: Time,
 }
 
 /// How a runner's actor begins.
@@ -113,6 +115,7 @@ impl RunnerActor {
     ) -> Self {
         let Beginning { name, state, effects, created_at, why, blueprint } = beginning;
         let guard = Guard::new(name.clone(), start, parent);
+        let awake_since = shared.hands.clock.awake_since();
         Self {
             name,
             state,
@@ -128,6 +131,7 @@ impl RunnerActor {
             halting: false,
             timer: None,
             warned: None,
+            awake_since,
         }
     }
 
@@ -137,6 +141,12 @@ impl RunnerActor {
             // one runner.
             ctx.stop();
             return;
+        }
+        let awake_since = self.shared.hands.clock.awake_since();
+        if std::mem::replace(&mut self.awake_since, awake_since) < awake_since {
+            // Before whatever waited here: what it is applied to may be long past.
+            self.apply(Event::Woke(awake_since), ctx);
+            self.disarm(ctx);
         }
         let now = self.shared.hands.clock.now();
         let limits = self.shared.limits();
@@ -155,7 +165,7 @@ impl RunnerActor {
             self.changed(&before, words, found, now);
         }
         if !self.halting {
-            self.perform(effects, &limits, ctx);
+            self.perform(effects, now, &limits, ctx);
         }
         if self.state.phase() == Phase::Deleted {
             self.guard.orderly();
@@ -185,7 +195,13 @@ impl RunnerActor {
         });
     }
 
-    fn perform(&mut self, effects: Vec<Effect>, limits: &Limits, ctx: &mut Context<Self>) {
+    fn perform(
+        &mut self,
+        effects: Vec<Effect>,
+        now: Time,
+        limits: &Limits,
+        ctx: &mut Context<Self>,
+    ) {
         for effect in effects {
             // An order without an answer must not make the answer of another effect a late one.
             if effect.has_answer() {
@@ -201,7 +217,7 @@ impl RunnerActor {
                 job: self.state.job().cloned(),
             };
             let call = Arc::clone(&self.shared.hands).perform(
-                effect,
+                (effect, self.state.grounds(effect, now, limits)),
                 subject,
                 Arc::clone(&self.blueprint),
                 effect.limit(limits),
@@ -228,9 +244,7 @@ impl RunnerActor {
         if self.timer.as_ref().map(|(at, _)| *at) == due {
             return;
         }
-        if let Some((_, timer)) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
+        self.disarm(ctx);
         if let Some(due) = due {
             let wait = (due - now).to_std().unwrap_or_default();
             let timer = ctx.run_later(wait, |actor, ctx| {
@@ -238,6 +252,12 @@ impl RunnerActor {
                 actor.apply(Event::Tick, ctx);
             });
             self.timer = Some((due, timer));
+        }
+    }
+
+    fn disarm(&mut self, ctx: &mut Context<Self>) {
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
         }
     }
 
@@ -357,7 +377,7 @@ impl Actor for RunnerActor {
         self.tell(None, false, now);
         self.show();
         let effects = std::mem::take(&mut self.begin);
-        self.perform(effects, &limits, ctx);
+        self.perform(effects, now, &limits, ctx);
         self.arm(now, &limits, ctx);
     }
 }

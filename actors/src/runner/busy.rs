@@ -87,6 +87,7 @@ pub(super) fn next(
         // A wish to drain is refused: the runner ends with its job anyway.
         Event::Drain(_)
         | Event::Tick
+        | Event::Woke(_)
         | Event::Answered(_)
         | Event::Guest(Report::Booted | Report::RunnerStarted | Report::Version(_), _) => {
             (State::Busy { since, job, known }, Vec::new())

@@ -66,8 +66,12 @@ pub struct Drain {
     pub not_before: Time,
     /// Failures of this step in a row.
     pub tries: u32,
-    /// Whether the guest said that it stands down now.
+    /// Whether the guest said that it stands down, and was not given up since; for how long, see
+    /// [`STANDS`](super::STANDS).
     pub stands_down: bool,
+    /// When the guest was last asked to stand down.
+    #[serde(default)]
+    pub asked_at: Option<Time>,
     /// Whether the guest has answered in this drain: then it is not silent, and is only ever asked.
     pub answered: bool,
     /// Whether the guest was told to stand down and may do so still, also where its answer was lost.
@@ -120,6 +124,7 @@ impl Drain {
             not_before: now,
             tries: 0,
             stands_down: false,
+            asked_at: None,
             answered: false,
             told: false,
             ended: false,
@@ -255,7 +260,15 @@ impl Drain {
     }
 
     fn failed(&mut self, error: &PortError, curve: backoff::Curve, seed: u64, now: Time) {
-        self.tries = self.tries.saturating_add(1);
+        if let (true, ErrorClass::RateLimited { until }) = (error.local, error.class)
+            && until <= now
+        {
+            // It came too late, and nothing holds it back: it is decided anew.
+            self.not_before = now;
+            return;
+        }
+        // What was refused here was not tried.
+        self.tries = self.tries.saturating_add(u32::from(!error.local));
         self.not_before = backoff::retry_at(error.class, self.tries, seed, curve, now);
     }
 
@@ -349,7 +362,7 @@ pub(super) fn next(
             let alive = !drain.vm_dead(&known);
             // A guest that stands down has no job and takes none: what was assigned to it goes back to
             // the queue. Told to go on, it could take it up under the deregistration on its way.
-            let stands = drain.stands_down && known.in_flight.is_some();
+            let stands = drain.stands(now) && known.in_flight.is_some();
             let turns = drain.step != Step::Settle && drain.may_turn_back();
             if news.busy && alive && turns && !stands {
                 return back_to_busy(drain, known, Job::default(), now);
@@ -462,6 +475,8 @@ pub(super) fn next(
             drain.not_before = now;
             drain.enter(Step::Delete, now);
         }
+        // It may have gone on meanwhile: it is asked again.
+        Event::Woke(_) => drain.stands_down = false,
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
         | Event::Drain(_)

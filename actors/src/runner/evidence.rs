@@ -84,6 +84,11 @@ impl Run {
         self.times >= 2
     }
 
+    /// When its newest listing began.
+    pub(super) fn newest(&self) -> Option<Time> {
+        self.last
+    }
+
     /// Whether at least one listing belongs to it.
     #[must_use]
     pub fn begun(&self) -> bool {
@@ -126,6 +131,9 @@ pub struct Known {
     pub blind_until: Option<Time>,
     /// Listings in a row in which its listener was not connected.
     pub offline: Run,
+    /// When this process last went on after it had stood still: listings that began earlier are no news.
+    #[serde(default)]
+    pub woke: Option<Time>,
     /// Whether its guest has ever reported home.
     pub reports: bool,
     /// What its guest has counted, as far as it has said.
@@ -168,9 +176,15 @@ impl Known {
         self.registration_absent.break_off();
     }
 
-    /// Takes in one observation. A side whose listing is not newer than one taken in before is no
-    /// news, and becomes `Unknown` in `seen`: listings can arrive in another order than they began.
+    /// Takes in one observation. A side whose listing is not newer than one taken in before, or than the last
+    /// gap, is no news, and becomes `Unknown` in `seen`: listings can arrive in another order than they began.
     pub fn take_in(&mut self, seen: &mut Observation) -> News {
+        if self.slept_through(seen.vm_as_of) {
+            seen.vm = Sighting::Unknown;
+        }
+        if self.slept_through(seen.registration_as_of) {
+            seen.registration = Sighting::Unknown;
+        }
         if seen.vm != Sighting::Unknown {
             if self.vm_heard >= Some(seen.vm_as_of) {
                 seen.vm = Sighting::Unknown;

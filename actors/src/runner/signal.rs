@@ -8,7 +8,7 @@ use super::{Limits, Observation, Sighting};
 use crate::{
     event::{DrainReason, GuestTimes, Job, JobEnd},
     name::{RegistrationId, VmId},
-    port::{Deletion, Finding, PortError, Stage, StandDown},
+    port::{Deletion, Finding, PortError, Stage, StandDown, Time},
 };
 
 /// What the shell is asked to do. By name, so that repeating one is harmless.
@@ -151,6 +151,8 @@ pub enum Event {
     Drain(DrainReason),
     /// An operator wishes it gone whatever it does.
     Force,
+    /// This process stood still until then: what was concluded before counts no more.
+    Woke(Time),
 }
 
 impl Event {
@@ -201,6 +203,7 @@ impl Event {
             Self::JobCompleted { .. } => "the forge reports its job ended".to_owned(),
             Self::Drain(reason) => format!("asked to drain: {}", reason.as_str()),
             Self::Force => "deleted by force".to_owned(),
+            Self::Woke(_) => "the process stood still for a while".to_owned(),
         }
     }
 }

@@ -120,13 +120,18 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
         Event::Force if launching => stay(phase, since, Some(DrainReason::Forced), known),
         Event::Drain(reason) => out(reason, known).ask(now, limits),
         Event::Force => out(DrainReason::Forced, known).delete(now, limits),
-        Event::Tick if known.in_flight.is_none() && now >= since + limit(phase, limits) => {
+        Event::Tick
+            if known.in_flight.is_none()
+                && now >= known.limit_after_gap(since + limit(phase, limits), limits) =>
+        {
             match wish {
                 Some(reason) => wished(reason, known, now, limits),
                 None => out(DrainReason::Overdue { phase }, known).ask(now, limits),
             }
         }
-        Event::Tick | Event::Answered(_) | Event::Guest(..) => stay(phase, since, wish, known),
+        Event::Tick | Event::Woke(_) | Event::Answered(_) | Event::Guest(..) => {
+            stay(phase, since, wish, known)
+        }
     }
 }
 

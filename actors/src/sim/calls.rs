@@ -7,32 +7,27 @@ use super::{
 };
 use crate::{
     name::RunnerName,
-    port::{ErrorClass, PortError, Stage},
+    port::{ErrorClass, Grounds, PortError, Stage},
     runner::{Answer, Effect, LaunchFailure},
 };
 
 /// What an effect is asked for with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grounds {
+pub(super) struct Asked {
     /// Whether it is a drain by force.
     pub forced: bool,
     /// Whether the guest was asked in vain.
     pub silent: bool,
     /// The job's number, where it is known.
     pub job: Option<u64>,
+    /// Until when it may be sent.
+    pub grounds: Option<Grounds>,
 }
 
 impl World {
     /// Sends an effect on its way, and sets the time at which its answer is given up.
-    pub fn send(
-        &mut self,
-        pool: usize,
-        op: u64,
-        name: &RunnerName,
-        effect: Effect,
-        grounds: Grounds,
-    ) {
-        let Grounds { forced, silent, job } = grounds;
+    pub fn send(&mut self, pool: usize, op: u64, name: &RunnerName, effect: Effect, asked: Asked) {
+        let Asked { forced, silent, job, grounds } = asked;
         let epoch = self.epoch;
         let call = match effect {
             Effect::Launch => Call::Register,
@@ -68,7 +63,8 @@ impl World {
             _ => 2.0,
         };
         let least = 0.05_f64.min(most);
-        self.between(least, most, Happening::Perform { epoch, op, name: name.clone(), call });
+        let perform = Happening::Perform { epoch, op, name: name.clone(), call, grounds };
+        self.between(least, most, perform);
         if !effect.has_answer() {
             return;
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     demand::Sure,
     name::{RunnerName, VmId},
-    port::{Change, Deletion, ErrorClass, PortError, Stage, Time, Vm, VmStatus},
+    port::{Change, Deletion, ErrorClass, Grounds, PortError, Stage, Time, Vm, VmStatus},
     runner::{Answer, Event, LaunchFailure},
 };
 
@@ -304,6 +304,7 @@ impl World {
             self.snapshots.cloudless = Some(until(self, 480));
         }
         if self.chance(per_minute(faults.foreign_words))
+            && !self.is_paused()
             && let Some(name) = self.any_active_vm()
         {
             self.foreign_word(&name);
@@ -343,13 +344,21 @@ impl World {
         Some(active[self.rng.random_range(0..active.len())].clone())
     }
 
-    pub fn perform(&mut self, epoch: u32, op: u64, name: &RunnerName, call: Call) {
-        if self.meets_outage(epoch, op, name, call) {
+    pub fn perform(
+        &mut self,
+        (epoch, op): (u32, u64),
+        name: &RunnerName,
+        (call, grounds): (Call, Option<Grounds>),
+    ) {
+        if !self.may_go((epoch, op), name, (call, grounds)) {
+            return;
+        }
+        if self.meets_outage((epoch, op), name, call) {
             return;
         }
         match call {
             Call::LookUp { job } => self.look_up(epoch, op, name, job),
-            Call::Register => self.register(epoch, op, name),
+            Call::Register => self.register(epoch, op, name, grounds),
             Call::Create => self.create(epoch, op, name),
             Call::Order { word } => self.order(epoch, op, name, word),
             Call::Deregister { forced, silent, ahead } => {

@@ -147,4 +147,6 @@ knobs! {
     registrations_limited: 2.0,
     /// Jobs that let their guest repeat that a job has started, long after its end.
     start_repeated: 0.3,
+    /// The process stands still for seconds to minutes while the world goes on, an hour.
+    pauses: 6.0,
 }

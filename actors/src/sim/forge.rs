@@ -10,7 +10,7 @@ use super::{
 use crate::{
     event::{Job, JobEnd},
     name::{RegistrationId, RunnerName},
-    port::{ErrorClass, Finding, PortError, Registration, Stage, Time},
+    port::{ErrorClass, Finding, Grounds, PortError, Registration, Stage, Time},
     runner::{Answer, Event, LaunchFailure, Report},
 };
 
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// Asking for a JIT config: the first half of a launch.
-    pub fn register(&mut self, epoch: u32, op: u64, name: &RunnerName) {
+    pub fn register(&mut self, epoch: u32, op: u64, name: &RunnerName, grounds: Option<Grounds>) {
         self.counters.forge_calls += 1;
         if epoch != self.epoch && self.chance(0.5) {
             return;
@@ -94,7 +94,7 @@ impl World {
         }
         if epoch == self.epoch && self.process.is_some() {
             let (name, call) = (name.clone(), Call::Create);
-            self.between(0.1, 3.0, Happening::Perform { epoch, op, name, call });
+            self.between(0.1, 3.0, Happening::Perform { epoch, op, name, call, grounds });
         }
     }
 

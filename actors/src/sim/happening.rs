@@ -4,7 +4,7 @@ use super::{duel::Move, orders::Word};
 use crate::{
     name::RunnerName,
     pool::Survey,
-    port::{Change, StandDown, Time},
+    port::{Change, Grounds, StandDown, Time},
     runner::{Answer, Effect, Event},
 };
 
@@ -23,6 +23,10 @@ pub(super) enum Happening {
     Crash,
     /// The process starts.
     Start,
+    /// The process stands still.
+    Pause,
+    /// It goes on.
+    Resume { pause: u64 },
     /// All faults end, and no more jobs come.
     Calm,
     /// A side was away until `since`: what is missing must have been asked for, or all of it.
@@ -73,8 +77,8 @@ pub(super) enum Happening {
     /// The forge gives up on a job whose runner died.
     Abandon { name: RunnerName, job: u64 },
 
-    /// A call reaches the other side.
-    Perform { epoch: u32, op: u64, name: RunnerName, call: Call },
+    /// A call reaches the other side, on these grounds where it has some.
+    Perform { epoch: u32, op: u64, name: RunnerName, call: Call, grounds: Option<Grounds> },
     /// An answer reaches the process.
     Answer { epoch: u32, op: u64, name: RunnerName, answer: Answer },
     /// The shell gives an answer up.

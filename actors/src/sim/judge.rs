@@ -51,12 +51,26 @@ pub(super) struct Evidence {
     pub starts: u32,
     /// Whether the newest listing of the forge did not have it.
     missed: bool,
+    /// When what it was told of each side began: the newest listing that has or lacks it, or the asking of a
+    /// guest that answered.
+    cloud_looked: Option<Time>,
+    forge_looked: Option<Time>,
+    guest_looked: Option<Time>,
+    /// Since when this process has it.
+    since: Option<Time>,
+    /// When its guest was last asked to stand down.
+    pub asked: Option<Time>,
     /// When the present drain began, and whether the guest has answered in it.
     drain_since: Option<Time>,
     answered: bool,
 }
 
 impl Evidence {
+    /// Nothing yet, of a runner that this process has from now on.
+    pub fn beginning(now: Time) -> Self {
+        Self { since: Some(now), ..Self::default() }
+    }
+
     /// Takes in what the process was told.
     pub fn take_in(&mut self, event: &Event) {
         match event {
@@ -71,8 +85,9 @@ impl Evidence {
                 if registration.is_none_or(|number| number.0 == u64::MAX) => {}
             Event::JobStarted { .. } => self.told_busy = true,
             Event::JobCompleted { .. } => self.told_busy = false,
-            Event::Answered(crate::runner::Answer::StoodDown(Ok(word))) => {
+            Event::Answered(Answer::StoodDown(Ok(word))) => {
                 self.answered = true;
+                self.guest_looked = self.asked;
                 self.told_busy = *word == crate::port::StandDown::Busy;
             }
             _ => {}
@@ -80,6 +95,12 @@ impl Evidence {
     }
 
     fn listing(&mut self, seen: &Observation) {
+        if seen.vm != Sighting::Unknown {
+            self.cloud_looked = self.cloud_looked.max(Some(seen.vm_as_of));
+        }
+        if seen.registration != Sighting::Unknown {
+            self.forge_looked = self.forge_looked.max(Some(seen.registration_as_of));
+        }
         if self.heard.is_some_and(|heard| seen.registration_as_of <= heard) {
             return;
         }
@@ -169,6 +190,10 @@ impl World {
         if drain.forced || !matches!(effect, Effect::Deregister | Effect::DeleteVm) {
             return;
         }
+        if self.looked_too_little(name, drain.vm_gone, effect, evidence) {
+            let detail = format!("{effect:?} of {name} before anybody looked after a gap");
+            self.violated(invariant::LOOKS_FIRST, detail);
+        }
         let runs = self.vms.get(name).is_some_and(|vm| vm.guest.job.is_some());
         if runs && evidence.told_busy {
             let detail = format!("{effect:?} of {name}, which runs a job and was said to be busy");
@@ -182,6 +207,27 @@ impl World {
             let detail = format!("{name} is deregistered after too short a proof");
             self.violated(invariant::PROVEN_QUIET, detail);
         }
+    }
+
+    /// Whether a removal is asked for after a gap although nobody has looked since, and could have.
+    fn looked_too_little(
+        &self,
+        name: &RunnerName,
+        vm_gone: bool,
+        effect: Effect,
+        evidence: &Evidence,
+    ) -> bool {
+        let config = self.pool_of(name).and_then(|pool| self.pools.get(pool));
+        let Some((process, config)) = self.process.as_ref().zip(config) else { return false };
+        let gap = process.awake_since;
+        let looked = match effect {
+            Effect::DeleteVm => evidence.cloud_looked > Some(gap),
+            _ if vm_gone => evidence.forge_looked > Some(gap),
+            // It may be asked in the very moment in which the process goes on.
+            _ => evidence.forge_looked > Some(gap) || evidence.guest_looked >= Some(gap),
+        };
+        let had_before = gap > process.began && evidence.since <= Some(gap);
+        had_before && !looked && self.now < gap + config.limits.ask
     }
 
     /// Judges the step away from `before` that an event led to.
@@ -259,6 +305,13 @@ impl World {
     pub fn judge_launch(&mut self, pool: usize) {
         let Some(config) = self.pools.get(pool) else { return };
         let Some(process) = &self.process else { return };
+        if let Some(shell) = process.pools.get(pool)
+            && process.awake_since > process.began
+            && shell.listed <= Some(process.awake_since)
+        {
+            let detail = format!("{} launches before its cloud was listed again", config.name);
+            return self.violated(invariant::LOOKS_FIRST, detail);
+        }
         let epoch = self.epoch;
         // A cloud that lists none of its VMs for minutes has disowned those that were then given up, until
         // the next listing shows them: nobody can count what its cloud denies.
@@ -292,6 +345,9 @@ impl World {
         let Some(config) = self.pools.get_mut(pool) else { return };
         match (answer, begun) {
             (Answer::Launched { .. }, _) => config.failing.clear(),
+            // What was sent too late was no launch without a turn.
+            (Answer::LaunchFailed(failure), _)
+                if failure.error.local && is_over(&failure.error, now) => {}
             (Answer::LaunchFailed(failure), _) if failure.error.local => {
                 let detail = format!("{name} was made, and refused before anything was asked");
                 self.violated(invariant::ITS_TURN, detail);
@@ -389,6 +445,11 @@ impl World {
         }
         None
     }
+}
+
+/// Whether nothing holds it back any more: it was refused because it came too late.
+fn is_over(error: &crate::port::PortError, now: Time) -> bool {
+    matches!(error.class, crate::port::ErrorClass::RateLimited { until } if until <= now)
 }
 
 /// So many launches may fail within a minute one after the other.

@@ -73,14 +73,15 @@ impl World {
     }
 
     /// Whether a call of this kind meets an outage; then that has answered it, or holds it up.
-    pub fn meets_outage(&mut self, epoch: u32, op: u64, name: &RunnerName, call: Call) -> bool {
+    pub fn meets_outage(&mut self, (epoch, op): (u32, u64), name: &RunnerName, call: Call) -> bool {
         let now = self.now;
         let of_cloud = matches!(call, Call::Create | Call::Delete { .. });
         let of_forge =
             matches!(call, Call::Register | Call::Deregister { .. } | Call::LookUp { .. });
         if of_cloud && let Some(until) = self.outages.until(Outage::CloudHangs, now) {
-            let name = name.clone();
-            self.at(until, Happening::Perform { epoch, op, name, call });
+            // It was sent, and asks for no grounds any more.
+            let (name, grounds) = (name.clone(), None);
+            self.at(until, Happening::Perform { epoch, op, name, call, grounds });
             return true;
         }
         let limited = self.outages.until(Outage::Limited, now);

@@ -37,7 +37,7 @@ impl World {
 
     /// Something about demand changed: sources that are pushed to say so at once.
     pub fn demand_changes(&mut self, pool: usize) {
-        if self.process.is_some() && self.chance(0.5) {
+        if self.process.is_some() && !self.is_paused() && self.chance(0.5) {
             self.scale(pool);
         }
     }
@@ -98,6 +98,9 @@ impl World {
 
     /// Plans the marked pools.
     pub fn plan_all(&mut self) {
+        if self.is_paused() {
+            return;
+        }
         while let Some(pool) = self.unplanned.pop_first() {
             self.plan_now(pool);
         }
@@ -105,6 +108,7 @@ impl World {
 
     /// Plans a pool and does what the plan says.
     fn plan_now(&mut self, pool: usize) {
+        self.pool_notices(pool);
         let now = self.now;
         let (epoch, mutant) = (self.epoch, self.mutant);
         let Some(process) = &mut self.process else { return };
@@ -165,7 +169,7 @@ impl World {
             return;
         }
         self.between(30.0, 90.0, Happening::OperatorActs);
-        if !self.chance(self.faults.operator / 60.0) {
+        if self.is_paused() || !self.chance(self.faults.operator / 60.0) {
             return;
         }
         let names: Vec<_> = self.process.iter().flat_map(|p| p.names().cloned()).collect();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Mutant, calls::Grounds, happening::Happening, judge::Evidence, mutants, world::World};
+use super::{Mutant, calls::Asked, happening::Happening, judge::Evidence, mutants, world::World};
 use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
@@ -28,6 +28,10 @@ pub(super) struct Process {
     pub forge: Streak,
     /// What the forge's client knows of a limit: until when it asks for no registration.
     pub limited: Option<Time>,
+    /// Since when it has been awake.
+    pub awake_since: Time,
+    /// When it was started.
+    pub began: Time,
 }
 
 /// A pool's actor and its scaler's.
@@ -38,6 +42,10 @@ pub(super) struct PoolShell {
     /// Whether demand or an operator has ever set its target.
     pub heard: bool,
     pub replan_at: Option<Time>,
+    /// Since when the process has been awake, as far as it was noticed here.
+    pub awake_since: Time,
+    /// When the newest whole listing of the cloud began that reached it.
+    pub listed: Option<Time>,
 }
 
 /// A runner's actor.
@@ -50,6 +58,8 @@ pub(super) struct RunnerShell {
     armed_for: Option<Time>,
     ticked: (Option<Time>, u32),
     evidence: Evidence,
+    /// As in `PoolShell`.
+    awake_since: Time,
 }
 
 /// So many ticks of one runner at one moment are a spin.
@@ -126,6 +136,8 @@ impl World {
                 policy: pool.policy.clone(),
                 heard: false,
                 replan_at: None,
+                awake_since: self.now,
+                listed: None,
             })
             .collect();
         let runners = BTreeMap::new();
@@ -137,6 +149,8 @@ impl World {
             cloud: Streak::default(),
             forge: Streak::default(),
             limited: None,
+            awake_since: self.now,
+            began: self.now,
         });
         let epoch = self.epoch;
         self.note(|| format!("process {epoch} starts"));
@@ -152,6 +166,7 @@ impl World {
             return;
         }
         self.counters.crashes += 1;
+        self.paused = None;
         self.note(|| "the process dies".to_owned());
         let shells = self.process.take().map(|process| process.pools).unwrap_or_default();
         for (pool, shell) in self.pools.iter_mut().zip(shells) {
@@ -194,13 +209,14 @@ impl World {
         if let Some(shell) = process.pools.get_mut(pool) {
             shell.roster.transitioned(name, state.clone(), now);
         }
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence::beginning(now);
         if state.phase() == Phase::Draining {
             evidence.drain_began(now);
         }
         if state.known().is_some_and(|known| known.quiet.begun()) {
             evidence.adopted_quiet(now);
         }
+        let awake_since = process.awake_since;
         process.runners.insert(
             name.clone(),
             RunnerShell {
@@ -211,6 +227,7 @@ impl World {
                 armed_for: None,
                 ticked: (None, 0),
                 evidence,
+                awake_since,
             },
         );
     }
@@ -231,6 +248,9 @@ impl World {
         let now = self.now;
         if self.ignored(&event) {
             return;
+        }
+        if let Some(awake_since) = self.woke(name) {
+            self.apply(name, Event::Woke(awake_since));
         }
         let traces = self.traces();
         let Some(process) = &mut self.process else { return };
@@ -308,6 +328,15 @@ impl World {
         }
     }
 
+    /// Since when the process has been awake, where this runner was not told yet.
+    fn woke(&mut self, name: &RunnerName) -> Option<Time> {
+        let process = self.process.as_mut()?;
+        let runner = process.runners.get_mut(name)?;
+        let news = std::mem::replace(&mut runner.awake_since, process.awake_since);
+        let tells = self.mutant != Some(Mutant::SleepsUnnoticed);
+        (tells && news < process.awake_since).then_some(process.awake_since)
+    }
+
     /// What a mutant's shell does not deliver.
     fn ignored(&self, event: &Event) -> bool {
         matches!(
@@ -345,6 +374,9 @@ impl World {
             if effect.has_answer() {
                 crowded = runner.op.replace(op).is_some();
             }
+            if *effect == Effect::StandDown {
+                runner.evidence.asked = Some(self.now);
+            }
             let (state, evidence, pool) = (runner.state.clone(), runner.evidence, runner.pool);
             if crowded {
                 let detail = format!("{effect:?} of {name} while an answer is due");
@@ -355,7 +387,9 @@ impl World {
             let silent = evidence.asked_in_vain(self.now, ask);
             let forced = matches!(&state, State::Draining { drain, .. } if drain.forced);
             let job = state.job().and_then(|job| job.id);
-            self.send(pool, op, name, *effect, Grounds { forced, silent, job });
+            let believed = self.pools.get(pool).map(|pool| &pool.believed);
+            let grounds = believed.and_then(|limits| state.grounds(*effect, self.now, limits));
+            self.send(pool, op, name, *effect, Asked { forced, silent, job, grounds });
             if self.mutant == Some(Mutant::DeregistersUnanswered) && *effect == Effect::StandDown {
                 let answer = Answer::StoodDown(Ok(StandDown::StandingDown));
                 self.after(

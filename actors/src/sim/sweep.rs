@@ -175,10 +175,12 @@ impl World {
         }
         self.counters.listings += 1;
         let ended = self.process.as_ref().map(|process| &process.ended);
+        let awake_since = self.process.as_ref().map(|process| process.awake_since);
         if let Some(listing) = &survey.vms {
             for entry in &listing.entries {
                 let late = ended.and_then(|ended| ended.get(&entry.name));
-                let tells = late.is_none_or(|ended| listing.as_of > *ended);
+                let asleep = awake_since.is_some_and(|awake| listing.as_of <= awake);
+                let tells = !asleep && late.is_none_or(|ended| listing.as_of > *ended);
                 if let (Some(vm), true) = (self.vms.get_mut(&entry.name), tells) {
                     vm.shown_to = epoch;
                 }
@@ -186,10 +188,13 @@ impl World {
         }
         let now = self.now;
         for pool in 0..self.pools.len() {
+            self.pool_notices(pool);
             let Some(name) = self.pools.get(pool).map(|pool| pool.name.clone()) else { continue };
             let Some(shell) = self.process.as_mut().and_then(|p| p.pools.get_mut(pool)) else {
                 continue;
             };
+            let whole = survey.vms.as_ref().filter(|listing| listing.complete);
+            shell.listed = shell.listed.max(whole.map(|listing| listing.as_of));
             let surveyed = shell.roster.survey(&name, survey, now);
             for (name, state) in surveyed.adopt {
                 self.adopt(pool, &name, state);

@@ -15,6 +15,7 @@ use super::{
     happening::Happening,
     orders::Slot,
     outages::Outages,
+    pauses::Pause,
     shell::Process,
     sweep::Snapshots,
 };
@@ -91,6 +92,8 @@ pub(super) struct World {
     pub next_id: u64,
     pub process: Option<Process>,
     pub epoch: u32,
+    /// The process stands still, since then, and what waits for it.
+    pub paused: Option<Pause>,
     pub snapshots: Snapshots,
     pub outages: Outages,
     /// Whether nothing but outages is wrong with this world, and its calls are quick: then it is judged how
@@ -143,6 +146,7 @@ impl World {
             world.after(60.0, what);
         }
         world.rarely(world.faults.crashes, Happening::Crash);
+        world.rarely(world.faults.pauses, Happening::Pause);
         world.rarely(world.faults.shape_changes, Happening::ShapeChanges);
         world
     }
@@ -171,6 +175,7 @@ impl World {
             next_id: 1,
             process: None,
             epoch: 0,
+            paused: None,
             snapshots: Snapshots::default(),
             outages: Outages::default(),
             strict: faults.are_outages(),
@@ -207,7 +212,9 @@ impl World {
         while let Some(Reverse(due)) = self.queue.pop() {
             self.now = due.at;
             self.counters.steps += 1;
-            self.happen(due.what);
+            if let Some(what) = self.unless_paused(due.what) {
+                self.happen(what);
+            }
             self.plan_all();
             if self.counters.steps > MOST_STEPS {
                 self.violated(invariant::PROGRESS, "the world spins".to_owned());
@@ -225,7 +232,7 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: Happening) {
+    pub fn happen(&mut self, what: Happening) {
         match what {
             Happening::JobsArrive { pool } => self.jobs_arrive(pool),
             Happening::Mischief => self.mischief(),
@@ -233,6 +240,8 @@ impl World {
             Happening::ShapeChanges => self.shape_changes(),
             Happening::Crash => self.crash(),
             Happening::Start => self.start_process(),
+            Happening::Pause => self.pause(),
+            Happening::Resume { pause } => self.resume(pause),
             Happening::Calm => self.calm(),
             Happening::Returned { since, all } => self.returned(since, all),
             Happening::Look => self.look(),
@@ -261,7 +270,9 @@ impl World {
             Happening::Lapse { name, number } => self.lapse(&name, number),
             Happening::Erased(name) => self.erased(&name),
             Happening::Abandon { name, job } => self.abandon(&name, job),
-            Happening::Perform { epoch, op, name, call } => self.perform(epoch, op, &name, call),
+            Happening::Perform { epoch, op, name, call, grounds } => {
+                self.perform((epoch, op), &name, (call, grounds));
+            }
             Happening::Answer { epoch, op, name, answer } => self.answer(epoch, op, &name, answer),
             Happening::TimeOut { epoch, op, name, effect } => {
                 self.time_out(epoch, op, &name, effect);

@@ -193,6 +193,7 @@ fn each_event_is_told_in_words() {
         (found(None, Some(true)), "the forge says by number that its job runs"),
         (deregistered(Err(no_answer())), "no answer"),
         (shrinks(), "asked to drain: shrink"),
+        (Event::Woke(at(1)), "the process stood still for a while"),
     ] {
         assert_eq!(event.words(), words);
     }

@@ -203,6 +203,9 @@ fn a_mute_runner_that_no_look_up_tells_of_is_deregistered_when_the_asking_ends()
         ],
     );
     assert_eq!(step(unlisted.clone(), Event::Tick, 909).1, [Effect::LookUp]);
+    let given_up = next(unlisted.clone(), Event::Tick, 910);
+    assert_eq!(given_up.phase(), Phase::Idle, "nobody has listed for long");
+    let unlisted = run(unlisted, [(850, no_registration(850)), (851, not_looked_up())]);
     assert_eq!(step(unlisted, Event::Tick, 910).1, [Effect::Deregister]);
 }
 

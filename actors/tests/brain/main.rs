@@ -11,6 +11,7 @@ mod beginnings;
 mod drains;
 mod endings;
 mod facts;
+mod gaps;
 mod given;
 mod holds;
 mod invariants;

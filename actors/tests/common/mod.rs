@@ -25,7 +25,7 @@ use runner_fleet_actors::{
     port::{
         Change, Clock, Deletion, Door, Finding, Forge, Guests, LaunchOrder, Listing, Observer,
         PortError, PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape,
-        StandDown, Time, TokioClock, UserData, Vm, VmStatus,
+        StandDown, Time, TokioClock, UserData, Vm, VmStatus, grounds,
     },
     runner::Limits,
     scaler,
@@ -305,6 +305,7 @@ impl Forge for World {
         _id: Option<RegistrationId>,
     ) -> Result<(), PortError> {
         self.pass().await;
+        grounds::check("deregister")?;
         self.with(|outside| outside.forge.deregisters += 1);
         self.with(|outside| match outside.registrations.get(name) {
             Some(registration) if registration.busy == Some(true) => Err(PortError::certain(

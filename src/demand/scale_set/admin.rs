@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use runner_fleet_actors::{
     backoff::{self, Curve},
     name::Scope,
-    port::{Door, ErrorClass, PortError, Secret, Time},
+    port::{Door, ErrorClass, PortError, Secret, Time, grounds},
     sight::moment,
 };
 use serde_json::{Value, json};
@@ -161,6 +161,9 @@ impl Admin {
                 capacity: None,
                 within: github.timeouts.whole,
             };
+            if !ask.method.is_safe() {
+                grounds::check(&ask.what)?;
+            }
             let failed = match request.send(&github, github.client.clock.now()).await {
                 Err(failed) if failed.token_refused() && ask.token.is_none() => failed,
                 sent => return sent,
@@ -290,7 +293,8 @@ impl Admin {
             scope,
             Method::POST,
             route::registration_token(scope),
-        );
+        )
+        .for_a_token();
         let answer = github.client.call(&call).await?;
         match answer.status {
             StatusCode::CREATED | StatusCode::OK => wire::registration_token(&answer.body)

@@ -6,7 +6,7 @@ use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus};
+use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus, grounds};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use url::form_urlencoded;
@@ -194,6 +194,7 @@ impl Api {
         let _under_way = self.calls.begin();
         let sent = self.attempt(call).await;
         let failed = match &sent {
+            Err(error) if error.local => None,
             Err(error) => Some(error.what.clone()),
             Ok(answer) if answer.status >= 500 => {
                 Some(format!("{}: HTTP {}", call.tried, answer.status))
@@ -212,6 +213,10 @@ impl Api {
             let what = format!("{}: {}", call.tried, error.what);
             PortError::certain(error.class, what).leaving_nothing(error.certain)
         })?;
+        // The last that is done before the request is written.
+        if call.purpose != Purpose::Read {
+            grounds::check(&call.tried)?;
+        }
         let doubt = |why: String| {
             let what = format!("{}: {}: {why}", call.tried, self.way.place());
             PortError::certain(ErrorClass::Transient, what)

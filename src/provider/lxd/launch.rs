@@ -11,7 +11,8 @@ use http::Method;
 use runner_fleet_actors::{
     name::{RunnerName, VmId},
     port::{
-        Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Time, Vm, VmStatus,
+        Change, Deletion, ErrorClass, LaunchOrder, LxdKind, LxdShape, PortError, Standing, Time,
+        Vm, VmStatus, grounds,
     },
 };
 use serde_json::json;
@@ -73,10 +74,11 @@ pub(super) async fn launch(inner: &Arc<Inner>, order: LaunchOrder) -> Result<VmI
     let begun = Launch::UnderWay { vm, left: false, unwanted: false };
     inner.launches.insert(name.clone(), begun);
     let (taken, was_taken) = oneshot::channel();
+    let standing = grounds::current();
     let mut task = tokio::spawn({
         let inner = Arc::clone(inner);
         async move {
-            let made = inner.make(&order, taken).await;
+            let made = inner.make(&order, standing, taken).await;
             let made = inner.end(&order, made).await;
             drop(turn);
             inner.turns.remove_if(&order.name, |_, turn| Arc::strong_count(turn) == 1);
@@ -200,6 +202,7 @@ impl Inner {
     async fn make(
         &self,
         order: &LaunchOrder,
+        standing: Option<Standing>,
         taken: oneshot::Sender<()>,
     ) -> Result<VmId, PortError> {
         let name = &order.name;
@@ -215,8 +218,15 @@ impl Inner {
         self.let_through(name, lxd).await?;
         let resolved = order::resolve(&self.api, &order.shape, lxd).await?;
         let call = order::create(&self.fleet, order, lxd, resolved, server);
-        let operation = match self.begin(&call, order).await {
+        // It alone goes on these grounds: what follows ends what was begun.
+        let begun = match standing {
+            Some(standing) => standing.under(self.begin(&call, order)).await,
+            None => self.begin(&call, order).await,
+        };
+        let operation = match begun {
             Ok(operation) => operation,
+            // Nothing was asked, so nothing is there.
+            Err(error) if error.local => return Err(error),
             Err(error) => return self.failed(order, error).await,
         };
         let _nobody_waits = taken.send(());

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use openstack::{ErrorKind, session::Session};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
-use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus};
+use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus, grounds};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
@@ -138,6 +138,7 @@ impl Api {
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, PortError> {
         let sent = self.attempt(call).await;
         let failed = match &sent {
+            Err(error) if error.local => None,
             Err(error) => Some(error.what.clone()),
             // Not there and refused are answers; they say nothing about the cloud's health.
             Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => {
@@ -182,6 +183,10 @@ impl Api {
         }
         if let Some(body) = &call.body {
             request = request.json(body);
+        }
+        // The last that is done before the socket.
+        if call.purpose != Purpose::Read {
+            grounds::check(&call.tried)?;
         }
         let (client, clock) = (self.session.client().inner(), self.clock.as_ref());
         let sent = wire::send(client, clock, &self.moves, request);

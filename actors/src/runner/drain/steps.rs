@@ -31,19 +31,30 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 let boots = drain.is_wished() && now < drain.step_since + BOOTS;
                 let answers = known.answers(limits) || boots && limits.guests_report;
                 let in_vain = answers && !drain.answered && now >= give_up;
-                let silent = in_vain && known.quiet.spans(limits.ask);
-                let mute = !answers
+                let fresh = known.quiet.is_fresh(now);
+                let silent = in_vain && fresh && known.quiet.spans(limits.ask);
+                let quiet = !answers
                     && known.quiet.spans(limits.idle_proof)
                     && known.quiet.newer_than(drain.step_since);
+                let mute = quiet && fresh;
                 // What listings lack they have not shown quiet.
-                let unlisted = mute && known.registration_absent.begun() && !drain.looked_up;
-                let gone_or_down = drain.vm_gone || drain.stands_down;
-                if !gone_or_down && !drain.vm_dead(&known) && unlisted && now < give_up {
+                let unlisted = quiet && known.registration_absent.begun() && !drain.looked_up;
+                let proven = drain.stands(now) || silent || mute;
+                let over = drain.vm_gone || drain.vm_dead(&known);
+                if !over && !drain.stands(now) && unlisted && now < give_up {
                     return look_first(since, drain, known, give_up, now, limits);
-                } else if gone_or_down || silent || mute {
+                } else if drain.vm_gone {
                     (Step::Deregister, None)
                 } else if drain.vm_dead(&known) {
                     (Step::Delete, None)
+                } else if proven && !drain.registration_gone {
+                    // Where it has to wait it waits here, so that what allows it is looked at again.
+                    if now < drain.not_before {
+                        let holds = drain.holds_until(&known, now).unwrap_or(drain.not_before);
+                        drain.due = drain.not_before.min(holds);
+                        return hold(since, drain, known);
+                    }
+                    (Step::Deregister, Some(Effect::Deregister))
                 } else if drain.registration_gone {
                     (Step::Settle, None)
                 } else if now >= give_up {
@@ -61,8 +72,10 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                     (Step::Settle, None)
                 } else if !drain.vm_gone && drain.vm_dead(&known) {
                     (Step::Delete, None)
-                } else if now < drain.not_before {
-                    drain.due = drain.not_before;
+                } else if !drain.vm_gone {
+                    (Step::Ask, None)
+                } else if let Some(until) = waits(&drain, &known, Effect::Deregister, now, limits) {
+                    drain.due = until;
                     return hold(since, drain, known);
                 } else {
                     (Step::Deregister, Some(Effect::Deregister))
@@ -87,20 +100,26 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                     let vanishes = drain.reason == DrainReason::Finished;
                     drain.not_before = if vanishes { now + limits.registration_grace } else { now };
                     (Step::Deregister, None)
-                } else if now < drain.not_before {
-                    drain.due = drain.not_before;
+                } else if let Some(until) = waits(&drain, &known, Effect::DeleteVm, now, limits) {
+                    drain.due = until;
                     return hold(since, drain, known);
                 } else {
                     (Step::Delete, Some(Effect::DeleteVm))
                 }
             }
         };
+        drain.enter(step, now);
         if let Some(effect) = effect {
             return call(since, drain, known, effect, now, limits);
         }
-        drain.enter(step, now);
     }
     hold(since, drain, known)
+}
+
+/// Until when a removal waits: after failures, and after a gap for its side to be listed.
+fn waits(drain: &Drain, known: &Known, effect: Effect, now: Time, limits: &Limits) -> Option<Time> {
+    let look = known.looks_first(effect, now, limits).filter(|_| !drain.forced);
+    look.into_iter().chain(Some(drain.not_before).filter(|until| now < *until)).max()
 }
 
 fn call(
@@ -111,7 +130,11 @@ fn call(
     now: Time,
     limits: &Limits,
 ) -> Next {
-    drain.told |= effect == Effect::StandDown;
+    if effect == Effect::StandDown {
+        drain.told = true;
+        drain.stands_down = false;
+        drain.asked_at = Some(now);
+    }
     known.fly(effect, now, limits);
     (State::Draining { since, drain, known }, vec![effect])
 }
