@@ -46,6 +46,7 @@ fn registration(token: u64) -> Registration {
         id: RegistrationId(token),
         online: true,
         busy: Some(token.is_multiple_of(2)),
+        cordoned: None,
     }
 }
 

@@ -20,6 +20,7 @@ pub mod auth;
 pub mod budget;
 mod check;
 pub(crate) mod client;
+pub mod cordon;
 pub mod downloads;
 pub mod freshness;
 mod groups;
@@ -93,6 +94,9 @@ pub struct GithubConfig {
     pub timeouts: Timeouts,
     /// GitHub's minute: [`budget::MINUTE`], or less where time runs faster.
     pub minute: Duration,
+    /// A runner group that no repository may use: where set, runners of organisations and enterprises are moved
+    /// there instead of losing their labels.
+    pub cordon_group: Option<String>,
     /// What scopes are called now; whoever takes this client's place goes on with it.
     pub names: Arc<Names>,
     /// What was learnt before of how fast this GitHub may be asked.
@@ -119,6 +123,7 @@ impl GithubConfig {
             ca_file: None,
             timeouts: Timeouts::default(),
             minute: budget::MINUTE,
+            cordon_group: None,
             names: Arc::default(),
             lessons: Lessons::default(),
         }
@@ -134,6 +139,7 @@ pub struct Github {
     pub(crate) timeouts: Timeouts,
     pub(crate) fleet: FleetId,
     groups: groups::Groups,
+    cordon_group: Option<String>,
     pages: listing::Pages,
 }
 
@@ -178,6 +184,7 @@ impl Github {
             timeouts: config.timeouts,
             fleet: config.fleet,
             groups: groups::Groups::default(),
+            cordon_group: config.cordon_group,
             pages: listing::Pages::default(),
         })
     }
@@ -210,7 +217,26 @@ impl Github {
     /// # Errors
     /// What is missing and how to provide it.
     pub async fn check(&self, scope: &Scope, group: Option<&str>) -> Result<Access, PortError> {
-        self.client.noted(check::check(&self.client, &self.groups, scope, group).await)
+        let checked = check::check(&self.client, &self.groups, scope, group).await;
+        let closed = match &checked {
+            Ok(_) => self.check_closed(scope).await,
+            Err(_) => Ok(()),
+        };
+        self.client.noted(checked.and_then(|access| closed.map(|()| access)))
+    }
+
+    /// Whether the group of cordoned runners is there, and is none that every repository may use.
+    async fn check_closed(&self, scope: &Scope) -> Result<(), PortError> {
+        match self.cordon_group.as_deref().filter(|_| cordon::has_groups(scope)) {
+            Some(group) => self.groups.check_closed(&self.client, scope, group).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The number of the group of cordoned runners, where it can be known.
+    async fn closed(&self, scope: &Scope) -> Option<u64> {
+        let group = self.cordon_group.as_deref().filter(|_| cordon::has_groups(scope))?;
+        self.groups.id(&self.client, scope, Some(group)).await.ok()
     }
 }
 
@@ -229,8 +255,21 @@ impl Forge for Github {
         self.client.noted(register::deregister(&self.client, scope, name, id).await)
     }
 
+    async fn cordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
+        let closed = self.cordon_group.as_deref();
+        let done = cordon::cordon(&self.client, &self.groups, closed, order, id).await;
+        self.client.noted(done)
+    }
+
+    async fn uncordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
+        let closed = self.cordon_group.as_deref();
+        let done = cordon::uncordon(&self.client, &self.groups, closed, order, id).await;
+        self.client.noted(done)
+    }
+
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
-        self.client.noted(self.pages.list(&self.client, &self.fleet, scope).await)
+        let closed = self.closed(scope).await;
+        self.client.noted(self.pages.list(&self.client, &self.fleet, scope, closed).await)
     }
 
     async fn look_up(

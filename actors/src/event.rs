@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     foreign::Foreign,
     name::{PoolName, RegistrationId, RunnerName, Scope, VmId},
+    pool::Habits,
     port::{ErrorClass, PortError, PortStatus, Time, VmTask},
     sight::{Side, Sight},
 };
@@ -134,6 +135,8 @@ pub enum DrainReason {
     RegistrationVanished,
     /// A registration or VM of this fleet without a runner.
     Orphan,
+    /// It gets no jobs by an earlier word of ours, which could not be taken back.
+    Cordoned,
 }
 
 impl DrainReason {
@@ -165,6 +168,7 @@ impl DrainReason {
             Self::VmFailed => "vm_failed",
             Self::RegistrationVanished => "registration_vanished",
             Self::Orphan => "orphan",
+            Self::Cordoned => "cordoned",
         }
     }
 }
@@ -427,6 +431,9 @@ pub struct PoolSnapshot {
     /// Runners that take far longer to come online than others did: nobody counts on them.
     #[serde(default)]
     pub late: u32,
+    /// What its scope has shown of the forge: how late the busy flag is, and jobs that came past cordons.
+    #[serde(default)]
+    pub habits: Habits,
     /// When the cloud was last seen whole.
     pub cloud_seen_at: Option<Time>,
     /// When the forge was last seen whole.

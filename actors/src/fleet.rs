@@ -25,7 +25,7 @@ use crate::{
     hands::{Blueprint, Hands, NoUserData},
     name::{FleetId, PoolName, Scope},
     pool::{
-        Policy, SharedBoots,
+        Policy, SharedBoots, SharedHabits,
         actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir, Woke},
     },
     port::{
@@ -123,6 +123,7 @@ pub struct FleetActor {
     starts: u64,
     begun: Time,
     awake_since: Time,
+    habits: SharedHabits,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
     sweeps: BTreeMap<Side, actix_rt::task::JoinHandle<()>>,
@@ -144,6 +145,7 @@ impl FleetActor {
             starts: 0,
             begun,
             awake_since,
+            habits: SharedHabits::default(),
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
             sweeps: BTreeMap::new(),
@@ -190,6 +192,7 @@ impl FleetActor {
             pool: key.pool.clone(),
             hands,
             limits: RwLock::new(Arc::new(setup.configure.limits.clone())),
+            habits: Arc::clone(&self.habits),
             model: Arc::clone(&self.setup.model),
             observer: Arc::clone(&self.setup.observer),
         });

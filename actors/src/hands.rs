@@ -33,6 +33,18 @@ pub struct Blueprint {
     pub user_data: Arc<dyn UserData>,
 }
 
+impl Blueprint {
+    /// How a runner of that name is registered.
+    fn order(&self, name: RunnerName) -> RegisterOrder {
+        RegisterOrder {
+            name,
+            scope: self.scope.clone(),
+            group: self.group.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
 /// The ports that a pool acts through.
 #[derive(Clone)]
 pub struct Hands {
@@ -109,6 +121,9 @@ impl Hands {
                 }
                 None
             }
+            Effect::Cordon | Effect::Uncordon => {
+                Some(self.cordon(effect, subject, blueprint, until).await)
+            }
             Effect::Deregister => {
                 let hands = Arc::clone(&self);
                 let call = async move {
@@ -136,6 +151,36 @@ impl Hands {
         }
     }
 
+    /// Cordons a runner or puts it back. By its number: only whoever was listed was ever shown quiet.
+    async fn cordon(
+        self: Arc<Self>,
+        effect: Effect,
+        subject: Subject,
+        blueprint: Arc<Blueprint>,
+        until: (Duration, Option<Grounds>),
+    ) -> Answer {
+        let order = blueprint.order(subject.name);
+        let on = effect == Effect::Cordon;
+        let what = if on { "keep jobs off the runner" } else { "let the runner have jobs again" };
+        let done = match subject.registration {
+            Some(id) => {
+                let hands = Arc::clone(&self);
+                let call = async move {
+                    match on {
+                        true => hands.forge.cordon(&order, id).await,
+                        false => hands.forge.uncordon(&order, id).await,
+                    }
+                };
+                self.bounded(what, until, call).await
+            }
+            None => Err(PortError::certain(
+                ErrorClass::Invalid,
+                format!("could not {what}: its number at the forge is not known"),
+            )),
+        };
+        if on { Answer::Cordoned(done) } else { Answer::Uncordoned(done) }
+    }
+
     async fn launch(
         self: Arc<Self>,
         subject: Subject,
@@ -144,12 +189,7 @@ impl Hands {
     ) -> Answer {
         // For whoever reads the VM's tag, a later daemon among them.
         let created_at = self.clock.wall();
-        let order = RegisterOrder {
-            name: subject.name.clone(),
-            scope: blueprint.scope.clone(),
-            group: blueprint.group.clone(),
-            labels: blueprint.labels.clone(),
-        };
+        let order = blueprint.order(subject.name.clone());
         // Before the forge is asked: a registration that no VM can follow is one to be removed.
         let nothing = |stage, error| {
             Answer::LaunchFailed(LaunchFailure {

@@ -63,6 +63,13 @@ pub const IN_ORDER: &str = "an older listing is no news";
 /// from caches.
 pub const LAG: &str = "a listing is believed once it can know";
 
+/// A runner that nobody can ask is cordoned and watched before it goes: a flag that comes later than its job, and
+/// no later than that, hides none.
+pub const CORDONED: &str = "no job is lost to a flag that is late";
+/// Whoever waits for jobs is kept from none, by whomever it was cordoned.
+pub const USEFUL: &str = "whoever waits for jobs can have them";
+/// Where jobs come past cordons, only runners go that were idle for longer than any lag.
+pub const MINDED: &str = "a cordon that does not hold is not relied on";
 /// Where launches fail, a handful of them a minute finds out when that is over, whatever the world does.
 pub const FEW_FAILURES: &str = "only a handful of launches fails";
 /// A runner is made when its launch may go: what has to wait is not made, refused and made again.
@@ -74,7 +81,7 @@ pub const LOOKS_FIRST: &str = "after a gap the world is looked at first";
 pub const RECOVERS: &str = "a hold ends with its cause";
 
 /// All names, in the order of this page.
-pub const ALL: [&str; 23] = [
+pub const ALL: [&str; 26] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -94,6 +101,9 @@ pub const ALL: [&str; 23] = [
     ONE_START,
     IN_ORDER,
     LAG,
+    CORDONED,
+    MINDED,
+    USEFUL,
     FEW_FAILURES,
     ITS_TURN,
     LOOKS_FIRST,

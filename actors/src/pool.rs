@@ -29,11 +29,13 @@ pub mod actor;
 mod boots;
 mod doubted;
 mod failures;
+mod lag;
 mod roster;
 
 pub use boots::{Boots, SharedBoots};
 pub use doubted::{DOUBTED_FOR, Doubted};
 pub use failures::{Failures, Hold, SIGNS, Stance};
+pub use lag::{Habit, Habits, LONGEST, SharedHabits};
 pub use roster::{Member, Roster, Survey, Surveyed};
 
 /// What a pool may do. From the configuration; can change while the pool runs.

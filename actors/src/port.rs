@@ -313,6 +313,10 @@ pub struct Registration {
     /// The forge's busy flag. Not proof: it has been seen false in mid-job for tens of minutes
     /// (actions/runner#4422). `None` where the forge did not say.
     pub busy: Option<bool>,
+    /// Whether it shows that it was told to give the runner no job ([`Forge::cordon`]). `None` where it does
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned: Option<bool>,
 }
 
 /// What the forge hands out for a new runner.
@@ -367,6 +371,21 @@ pub trait Forge: Send + Sync {
         name: &RunnerName,
         id: Option<RegistrationId>,
     ) -> Result<(), PortError>;
+
+    /// Keeps new jobs off a registered runner; what it was given before it keeps. `order` is what it was
+    /// registered with. Asked for again, it changes nothing. Listings show it.
+    ///
+    /// # Errors
+    /// `Invalid` where the forge does not have that, or where it did not help (nothing could be taken off);
+    /// `Auth`, `RateLimited`, `Transient`.
+    async fn cordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError>;
+
+    /// Takes that back: the runner stands as it was registered.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no such runner or the forge does not take it; `Auth`, `RateLimited`,
+    /// `Transient`.
+    async fn uncordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError>;
 
     /// All registrations of this fleet in one scope, in one sweep.
     ///

@@ -93,6 +93,14 @@ pub enum Mutant {
     Crowds,
     /// Plans as if the doors of forge and cloud were always open.
     OpenDoors,
+    /// Deregisters a runner that nobody can ask without a cordon, once listings show it quiet.
+    NoCordon,
+    /// Deregisters a runner the moment it is cordoned.
+    NoWatch,
+    /// Leaves a runner behind its cordon whose drain is called off.
+    NeverUncordons,
+    /// Goes on cordoning where jobs come past cordons.
+    UnmindedLeaks,
     /// Tells a guest that stands down neither to go on nor to end.
     NeverSaysMore,
     /// Sends what was decided without a look at whether its grounds still hold.
@@ -172,6 +180,10 @@ counters! {
     forge_calls,
     /// Runners asked for by number.
     look_ups,
+    /// Cordons asked for.
+    cordons,
+    /// Jobs seen to have come past a cordon.
+    jobs_past_cordons,
     /// Orders to guests.
     guest_calls,
     /// Answers that never came.

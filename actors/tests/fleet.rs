@@ -406,7 +406,8 @@ fn what_is_left_in_a_scope_that_no_pool_has_is_removed_and_then_nobody_looks_the
         let left = |number| {
             let name = RunnerName::new(&fleet_id(), &"large".parse().unwrap(), number);
             let (id, busy) = (RegistrationId(number), Some(false));
-            let registration = Registration { name: name.clone(), id, online: false, busy };
+            let registration =
+                Registration { name: name.clone(), id, online: false, busy, cordoned: None };
             world.with(|w| {
                 w.scopes.insert(name.clone(), "old-org".parse().unwrap());
                 w.registrations.insert(name, registration)

@@ -4,9 +4,9 @@
 
 use runner_fleet_actors::{
     invariant::{
-        BUSY, CONVERGES, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG, LOOKS_FIRST, MAX,
-        NO_JOB_LOST, ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS, STAYS_DEAD, UNKNOWN_HOLDS,
-        UNLISTED,
+        BUSY, CONVERGES, CORDONED, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG, LOOKS_FIRST,
+        MAX, MINDED, NO_JOB_LOST, ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS, STAYS_DEAD,
+        UNKNOWN_HOLDS, UNLISTED, USEFUL,
     },
     sim::{self, Faults, Mutant},
 };
@@ -161,4 +161,31 @@ fn what_was_decided_before_a_gap_is_not_sent_after_it() {
 #[test]
 fn after_a_gap_the_world_is_looked_at_first() {
     caught_in(pauses, Mutant::SleepsUnnoticed, LOOKS_FIRST, 20);
+}
+
+/// Worlds in which nobody but the forge's flag tells of jobs, and that comes late.
+fn late(_seed: u64) -> Faults {
+    Faults { flag_late: 60.0, webhook_lost: 1.0, ..Faults::default() }
+}
+
+#[test]
+fn a_mute_runner_is_cordoned_before_it_goes() {
+    caught_in(late, Mutant::NoCordon, CORDONED, 40);
+}
+
+#[test]
+fn a_cordoned_runner_is_watched_before_it_goes() {
+    caught_in(late, Mutant::NoWatch, CORDONED, 40);
+}
+
+#[test]
+fn a_runner_whose_drain_is_called_off_gets_jobs_again() {
+    let dies = |seed| Faults { crashes: 6.0, ..late(seed) };
+    caught_in(dies, Mutant::NeverUncordons, USEFUL, 60);
+}
+
+#[test]
+fn a_cordon_that_does_not_hold_is_not_relied_on() {
+    let leaky = |seed| Faults { cordon_leaks: 1.0, ..late(seed) };
+    caught_in(leaky, Mutant::UnmindedLeaks, MINDED, 40);
 }

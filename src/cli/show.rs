@@ -166,6 +166,7 @@ fn pool_why(pool: &PoolSnapshot, now: Time) -> String {
         });
         why.push(format!("{} take far longer to come online than others did{known}", pool.late));
     }
+    why.extend(pool.habits.said(now));
     why.extend(pool.holds.iter().map(|hold| hold.said(now)));
     why.join("; ")
 }

@@ -33,6 +33,10 @@ pub struct Github {
     pub url: Url,
     /// Certificates of another authority, in PEM, trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// A runner group that no repository may use, to which runners that cannot be asked are moved before they are
+    /// deregistered, where they are registered in an organisation or enterprise. Default: their labels are taken
+    /// off.
+    pub cordon_group: Option<String>,
     /// Who we are there.
     pub auth: GithubAuth,
 }
@@ -50,6 +54,13 @@ pub(super) fn read(section: Option<Section<'_>>, root: &Section<'_>) -> Option<G
         None => Url::parse("https://github.com").ok(),
     };
     let ca_file = section.file("ca_file", false);
+    let cordon_group = section.text("cordon_group").map(str::to_owned);
+    if cordon_group.as_deref().is_some_and(|group| group.eq_ignore_ascii_case("default")) {
+        section.fault(
+            "cordon_group",
+            "must be a group that no repository may use, not the default one",
+        );
+    }
     let token_given = SecretKeys::TOKEN.all().into_iter().find(|key| section.has(key));
     let token = section.secret(SecretKeys::TOKEN).map(GithubAuth::Token);
     let app_given = section.has("app");
@@ -65,7 +76,7 @@ pub(super) fn read(section: Option<Section<'_>>, root: &Section<'_>) -> Option<G
         );
     }
     section.finish();
-    Some(Github { url: url?, ca_file, auth: token.or(app)? })
+    Some(Github { url: url?, ca_file, cordon_group, auth: token.or(app)? })
 }
 
 fn app(section: Section<'_>) -> Option<GithubAuth> {

@@ -24,6 +24,13 @@ pub struct Limits {
     /// For how long every listing must have shown a runner idle before it may be drained without
     /// its guest's word. Default 60 seconds.
     pub idle_proof: Duration,
+    /// How long a runner that cannot be asked is watched behind its cordon before it is deregistered: for the
+    /// longest that GitHub's busy flag is late. Longer by itself where GitHub shows a longer lag. Default 90
+    /// seconds.
+    pub watch: Duration,
+    /// For how long listings must have shown a runner idle that goes without a cordon: longer than any lag.
+    /// Default 10 minutes.
+    pub idle_alone: Duration,
     /// How long a deregistered VM may take to stop by itself before it is deleted. Default 30 seconds.
     pub settle: Duration,
     /// How long a drain may ask (the guest, then the forge) before it is given up or goes on by
@@ -39,6 +46,8 @@ impl Default for Limits {
             idle: Duration::from_secs(24 * HOUR),
             busy: Duration::from_secs(121 * HOUR),
             idle_proof: Duration::from_secs(60),
+            watch: Duration::from_secs(90),
+            idle_alone: Duration::from_secs(10 * MINUTE),
             settle: Duration::from_secs(30),
             ask: Duration::from_secs(15 * MINUTE),
         }
@@ -49,13 +58,16 @@ impl Default for Limits {
 pub(super) fn read(section: Option<Section<'_>>) -> Limits {
     let mut limits = Limits::default();
     let Some(section) = section else { return limits };
-    let Limits { launch, register, idle, busy, idle_proof, settle, ask } = &mut limits;
+    let Limits { launch, register, idle, busy, idle_proof, watch, idle_alone, settle, ask } =
+        &mut limits;
     for (key, limit, longest) in [
         ("launch", launch, DAY),
         ("register", register, DAY),
         ("idle", idle, 30 * DAY),
         ("busy", busy, 30 * DAY),
         ("idle_proof", idle_proof, HOUR),
+        ("watch", watch, HOUR),
+        ("idle_alone", idle_alone, DAY),
         ("settle", settle, HOUR),
         ("ask", ask, DAY),
     ] {
@@ -65,6 +77,12 @@ pub(super) fn read(section: Option<Section<'_>>) -> Limits {
         section.fault(
             "idle_proof",
             "must be shorter than limits.idle, or no runner is ever proven idle in time",
+        );
+    }
+    if limits.idle_alone < limits.watch {
+        section.fault(
+            "idle_alone",
+            "must not be shorter than limits.watch: without a cordon nothing else shows that no job runs",
         );
     }
     section.finish();

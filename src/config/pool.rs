@@ -67,6 +67,9 @@ pub struct Pool {
     pub priority: u32,
     /// The queue that its jobs come from, where `demand` names one. Default: the pool's name.
     pub queue: String,
+    /// Whether a runner that cannot be asked is kept from jobs and watched before it is deregistered. Default
+    /// true.
+    pub cordon: bool,
     /// How long each state may last.
     pub limits: Limits,
     /// What its VMs run.
@@ -157,6 +160,7 @@ fn read(
     if section.has("queue") && !demand.contains(&DemandKind::Queue) {
         section.fault("queue", "is of use only where demand names \"queue\"");
     }
+    let cordon = section.flag("cordon", true);
     let limits = limits::read(section.section("limits"));
     let guest = guest::read(section.section("guest"));
     if !demand.contains(&DemandKind::Planner) && section.has("planner") {
@@ -181,6 +185,7 @@ fn read(
         scale_set,
         priority,
         queue: queue?,
+        cordon,
         limits,
         guest,
         replace_at_once,

@@ -52,6 +52,7 @@ pub(super) fn github(
     let github = GithubConfig {
         url: config.github.url.to_string(),
         ca_file: config.github.ca_file.clone(),
+        cordon_group: config.github.cordon_group.clone(),
         minute,
         names,
         lessons,
@@ -176,7 +177,12 @@ pub(super) fn pool(
                 shrink_after: pace.shrink_after,
                 fixed: targets.of(&pool.name),
             },
-            limits: runner::Limits { guests_report, ..limits(&pool.limits, pace) },
+            limits: runner::Limits {
+                guests_report,
+                // A scale set hands out its jobs itself, whatever labels a runner has.
+                cordons: pool.cordon && pool.scale_set.is_none(),
+                ..limits(&pool.limits, pace)
+            },
             provider: pool.provider.clone(),
         },
         demand,
@@ -184,13 +190,16 @@ pub(super) fn pool(
 }
 
 fn limits(limits: &Limits, pace: &Pace) -> runner::Limits {
-    let Limits { launch, register, idle, busy, idle_proof, settle, ask } = *limits;
+    let Limits { launch, register, idle, busy, idle_proof, watch, idle_alone, settle, ask } =
+        *limits;
     runner::Limits {
         launch,
         register,
         idle,
         busy,
         idle_proof,
+        watch,
+        idle_alone,
         settle,
         ask,
         listing_lag: pace.listing_lag,

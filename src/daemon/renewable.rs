@@ -110,6 +110,14 @@ impl Forge for Renewable<dyn Forge> {
         self.now().status()
     }
 
+    async fn cordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
+        self.now().cordon(order, id).await
+    }
+
+    async fn uncordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
+        self.now().uncordon(order, id).await
+    }
+
     fn door(&self, pool: &PoolName) -> Door {
         self.now().door(pool)
     }

@@ -203,7 +203,7 @@ rate = 100
         ),
         vms: format!("type = \"container\"\n{image}"),
         limits: format!(
-            r#"launch = "{launch}m", register = "3m", idle_proof = "3s", settle = "10s", ask = "1m""#
+            r#"launch = "{launch}m", register = "3m", idle_proof = "3s", watch = "5s", idle_alone = "10s", settle = "10s", ask = "1m""#
         ),
         tables: format!(
             r#"[pools.guest]

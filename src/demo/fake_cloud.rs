@@ -85,10 +85,12 @@ rate = 1000
         .to_owned(),
         vms: "image = \"debian-12\"\nflavor = \"m1.small\"\nnetwork = \"demo-net\"".to_owned(),
         limits: format!(
-            r#"launch = "{}", register = "{}", idle_proof = "{}", settle = "{}", ask = "{}""#,
+            r#"launch = "{}", register = "{}", idle_proof = "{}", watch = "{}", idle_alone = "{}", settle = "{}", ask = "{}""#,
             limit(600.0),
             limit(900.0),
             limit(60.0),
+            limit(90.0),
+            limit(600.0),
             limit(30.0),
             limit(900.0),
         ),

@@ -77,6 +77,8 @@ pub struct Group {
     pub name: String,
     /// Whether it is the default group.
     pub default: bool,
+    /// Whether no repository may use it.
+    pub closed: bool,
 }
 
 /// A GitHub App with one installation.
@@ -140,7 +142,7 @@ impl Default for Options {
             tokens: Vec::new(),
             oauth_scopes: None,
             app: None,
-            groups: vec![Group { id: 1, name: "Default".to_owned(), default: true }],
+            groups: vec![Group { id: 1, name: "Default".to_owned(), default: true, closed: false }],
             scopes: Vec::new(),
             rate_limit: Some(5000),
             latency: Duration::ZERO,

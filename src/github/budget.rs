@@ -34,9 +34,9 @@ use crate::pause;
 pub enum CallKind {
     /// Sees what is there.
     List,
-    /// Removes a registration.
+    /// Removes a registration, or keeps jobs off it before that.
     Deregister,
-    /// Needed for a new runner.
+    /// Needed for a new runner, or for one that is to take jobs again.
     Launch,
 }
 

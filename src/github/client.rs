@@ -43,7 +43,7 @@ pub struct Call<'a> {
     pub kind: CallKind,
     /// Where it happens, for the hint about permissions.
     pub scope: &'a Scope,
-    /// Its method. A lost answer to a POST is doubtful.
+    /// Its method. A lost answer to a POST or PUT is doubtful.
     pub method: Method,
     /// Path and query below the API's base.
     pub path: String,
@@ -86,10 +86,11 @@ impl<'a> Call<'a> {
         PortError::held_back(until, format!("{}: {why}", self.what))
     }
 
-    /// A failure of this call after which a POST may have taken effect all the same.
+    /// A failure of this call after which a POST or PUT may have taken effect all the same.
     pub fn lost(&self, came_back: &str) -> PortError {
         let what = format!("{}: {came_back}", self.what);
-        PortError::certain(ErrorClass::Transient, what).leaving_nothing(self.method != Method::POST)
+        let leaves = matches!(self.method, Method::POST | Method::PUT);
+        PortError::certain(ErrorClass::Transient, what).leaving_nothing(!leaves)
     }
 }
 

@@ -104,6 +104,34 @@ impl Groups {
         }
     }
 
+    /// Whether a group for cordoned runners keeps jobs off: it is there, and not every repository may use it.
+    /// Which ones may of those that are selected is for a person to know.
+    ///
+    /// # Errors
+    /// `Invalid` where it does not.
+    pub async fn check_closed(
+        &self,
+        client: &Client,
+        scope: &Scope,
+        name: &str,
+    ) -> Result<(), PortError> {
+        let id = self.id(client, scope, Some(name)).await?;
+        let place = self.place(scope);
+        let known = place.known.lock().await;
+        let group = known.groups.iter().flatten().find(|group| group.id == id);
+        let visibility = group.and_then(|group| group.visibility.as_deref()).unwrap_or("selected");
+        if visibility == "selected" {
+            return Ok(());
+        }
+        Err(PortError::certain(
+            ErrorClass::Invalid,
+            format!(
+                "runner group {name:?} of {scope} is to keep jobs off cordoned runners ([github] cordon_group), \
+                 but its repositories are {visibility:?}; let it be used by selected repositories, and select none"
+            ),
+        ))
+    }
+
     /// Forgets a scope's groups, so that the next registration looks them up again.
     pub fn forget(&self, scope: &Scope) {
         self.places().remove(scope);

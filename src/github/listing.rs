@@ -7,7 +7,7 @@
 //! and one of them may have been missed.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -42,12 +42,13 @@ struct Known {
 }
 
 impl Pages {
-    /// One sweep; see the port's contract.
+    /// One sweep; see the port's contract. `closed` is the group of cordoned runners, where there is one.
     pub async fn list(
         &self,
         client: &Client,
         fleet: &FleetId,
         scope: &Scope,
+        closed: Option<u64>,
     ) -> Result<Listing<Registration>, PortError> {
         let mut sweep = Sweep::default();
         let as_of = client.clock.now();
@@ -66,6 +67,7 @@ impl Pages {
                 }
             }
         }
+        sweep.mark(closed);
         let faults = sweep.all_faults(scope);
         Ok(Listing { entries: sweep.entries, complete: faults.is_empty(), as_of, faults })
     }
@@ -131,6 +133,7 @@ impl Pages {
 struct Sweep {
     entries: Vec<Registration>,
     seen: BTreeSet<RegistrationId>,
+    groups: BTreeMap<RegistrationId, u64>,
     ids: BTreeSet<u64>,
     /// Elements without a readable number; they count, but cannot be told apart.
     anonymous: u64,
@@ -153,10 +156,20 @@ impl Sweep {
                 self.entries.push(ours.clone());
             }
         }
+        self.groups.extend(&page.groups);
         self.ids.extend(&page.ids);
         let all = page.total.map_or(page.elements < PER_PAGE as usize, |all| self.read >= all);
         self.ended = all || page.elements == 0;
         self.ended
+    }
+
+    /// Notes who is in the group of cordoned runners.
+    fn mark(&mut self, closed: Option<u64>) {
+        for entry in &mut self.entries {
+            if closed.is_some() && self.groups.get(&entry.id).copied() == closed {
+                entry.cordoned = Some(true);
+            }
+        }
     }
 
     fn all_faults(&mut self, scope: &Scope) -> Vec<String> {

@@ -122,6 +122,16 @@ pub fn groups(scope: &Scope, page: u32) -> String {
     format!("{}/actions/runner-groups?per_page=100&page={page}", root(scope))
 }
 
+/// The labels of one runner.
+pub fn labels(scope: &Scope, id: RegistrationId) -> String {
+    format!("{}/labels", runner(scope, id))
+}
+
+/// One runner as a member of a runner group.
+pub fn in_group(scope: &Scope, group: u64, id: RegistrationId) -> String {
+    format!("{}/actions/runner-groups/{group}/runners/{id}", root(scope))
+}
+
 /// The runner applications that are offered to a scope.
 pub fn downloads(scope: &Scope) -> String {
     format!("{}/actions/runners/downloads", root(scope))

@@ -10,9 +10,9 @@ use runner_fleet_actors::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::auth::Minted;
+use super::{auth::Minted, cordon::MARK};
 
 /// Longest piece of a foreign text that is shown.
 const SHOWN: usize = 300;
@@ -70,6 +70,8 @@ pub struct RunnerPage {
     pub ids: Vec<u64>,
     /// Our registrations.
     pub ours: Vec<Registration>,
+    /// The runner groups that they are in, as far as it is said.
+    pub groups: BTreeMap<RegistrationId, u64>,
     /// Elements that are or may be ours and cannot be read.
     pub faults: Vec<String>,
 }
@@ -94,7 +96,11 @@ pub fn runner_page(body: &[u8], fleet: &FleetId) -> Option<RunnerPage> {
             continue;
         }
         match standing(element, &name) {
-            Some(registration) => page.ours.push(registration),
+            Some(registration) => {
+                let group = element.get("runner_group_id").and_then(whole);
+                page.groups.extend(group.map(|group| (registration.id, group)));
+                page.ours.push(registration);
+            }
             None => page.faults.push(format!("runner {name} without a readable id or status")),
         }
     }
@@ -110,7 +116,41 @@ fn standing(element: &Value, name: &RunnerName) -> Option<Registration> {
         _ => return None,
     };
     let busy = element.get("busy").and_then(Value::as_bool);
-    Some(Registration { name: name.clone(), id, online, busy })
+    let cordoned = element.get("labels").and_then(read_labels);
+    let cordoned = cordoned.map(|labels| labels.iter().any(|label| label.is(MARK)));
+    Some(Registration { name: name.clone(), id, online, busy, cordoned })
+}
+
+/// A label of a runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Its name.
+    pub name: String,
+    /// Whether GitHub applied it itself, so that it cannot be taken off.
+    pub read_only: bool,
+}
+
+impl Label {
+    /// Whether that is its name; GitHub does not regard case.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+fn read_labels(labels: &Value) -> Option<Vec<Label>> {
+    let label = |label: &Value| {
+        Some(Label {
+            name: label.get("name").and_then(Value::as_str)?.to_owned(),
+            read_only: label.get("type").and_then(Value::as_str) == Some("read-only"),
+        })
+    };
+    Some(labels.as_array()?.iter().filter_map(label).collect())
+}
+
+/// The labels of one runner.
+pub fn labels(body: &[u8]) -> Option<Vec<Label>> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.get("labels").and_then(read_labels)
 }
 
 /// The one runner in an answer. `None` where it cannot be read; a runner of another name is none of ours.
@@ -165,6 +205,8 @@ pub struct Group {
     pub name: String,
     /// Whether runners without a group go there.
     pub default: bool,
+    /// Which repositories may use it, in GitHub's word: `all`, `private` or `selected`.
+    pub visibility: Option<String>,
 }
 
 /// One page of runner groups and how many elements it held.
@@ -181,6 +223,7 @@ pub fn group_page(body: &[u8]) -> Option<(Vec<Group>, usize)> {
             id: group.get("id").and_then(whole)?,
             name: group.get("name").and_then(Value::as_str)?.to_owned(),
             default: group.get("default").and_then(Value::as_bool).unwrap_or(false),
+            visibility: group.get("visibility").and_then(Value::as_str).map(str::to_owned),
         })
     });
     Some((groups.collect(), elements))

@@ -46,6 +46,8 @@ fn the_limits_are_the_brains_own() {
     assert_eq!((given.launch, given.register), (brain.launch, brain.register));
     assert_eq!((given.idle, given.busy), (brain.idle, brain.busy));
     assert_eq!((given.idle_proof, given.settle), (brain.idle_proof, brain.settle));
+    assert_eq!((given.watch, given.idle_alone), (brain.watch, brain.idle_alone));
+    assert!(brain.cordons);
     assert_eq!(given.ask, brain.ask);
 }
 
@@ -349,4 +351,29 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn how_runners_are_kept_from_jobs_is_read_and_what_cannot_be_is_refused() {
+    let pool = |more: &str| with("max = 5\n", &format!("max = 5\n{more}\n"));
+    let by_default = parse(GOOD).unwrap();
+    assert!(by_default.pools[0].cordon);
+    assert_eq!(by_default.github.cordon_group, None);
+    let given = parse(&pool("cordon = false\nlimits = { watch = \"2m\", idle_alone = \"1h\" }"));
+    let given = given.unwrap().pools.remove(0);
+    assert!(!given.cordon);
+    let (watch, idle_alone) = (Duration::from_secs(120), Duration::from_secs(3600));
+    assert_eq!((given.limits.watch, given.limits.idle_alone), (watch, idle_alone));
+    let shorter = pool("limits = { watch = \"2m\", idle_alone = \"1m\" }");
+    assert_refused(&shorter, &["limits.idle_alone: must not be shorter than limits.watch"]);
+    let group = |name: &str| {
+        let more = format!("token_file = \"token\"\ncordon_group = \"{name}\"");
+        with("token_file = \"token\"", &more)
+    };
+    let closed = parse(&group("nobody's")).unwrap().github.cordon_group;
+    assert_eq!(closed.as_deref(), Some("nobody's"));
+    assert_refused(
+        &group("Default"),
+        &["github.cordon_group: must be a group that no repository may use"],
+    );
 }

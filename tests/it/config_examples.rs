@@ -56,6 +56,7 @@ fn the_full_example_tells_the_true_defaults() {
                     "before",
                     "clouds_file",
                     "concurrency",
+                    "cordon_group",
                     "key_file",
                     "mirror_sha256",
                     "rate",

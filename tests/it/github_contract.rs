@@ -60,8 +60,8 @@ fn judge(seen: &Seen, at_least: usize) {
 #[tokio::test]
 async fn a_runners_whole_life_in_every_scope_is_as_github_describes_it() {
     let groups = vec![
-        Group { id: 1, name: "Default".to_owned(), default: true },
-        Group { id: 4, name: "Big Iron".to_owned(), default: false },
+        Group { id: 1, name: "Default".to_owned(), default: true, closed: false },
+        Group { id: 4, name: "Big Iron".to_owned(), default: false, closed: false },
     ];
     let (fake, seen) = recorded(Options { groups, ..Options::default() }).await;
     let github = client(with_token(&fake));

@@ -113,7 +113,8 @@ async fn a_deregistration_is_told_apart_from_a_busy_runner_and_one_that_is_gone(
 
 #[tokio::test]
 async fn groups_are_found_by_name_on_any_page_and_looked_up_once() {
-    let group = |id: u64| Group { id, name: format!("Group {id}"), default: id == 3 };
+    let group =
+        |id: u64| Group { id, name: format!("Group {id}"), default: id == 3, closed: false };
     let groups = (1..=250).map(group).collect();
     let fake = start(Options { groups, ..Options::default() }).await;
     let github = client(with_token(&fake));
@@ -137,7 +138,7 @@ async fn an_unknown_group_lists_those_that_exist_and_is_found_once_it_is_made() 
     let error = github.register(&order).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Invalid);
     assert!(error.what.contains("\"big\"") && error.what.contains("\"Default\""), "{error}");
-    fake.set_groups(vec![Group { id: 9, name: "big".to_owned(), default: false }]);
+    fake.set_groups(vec![Group { id: 9, name: "big".to_owned(), default: false, closed: false }]);
     github.register(&order).await.unwrap();
 }
 
@@ -146,7 +147,7 @@ async fn a_group_that_was_made_anew_is_looked_up_again() {
     let (fake, github) = pair().await;
     let mut order = order(&scope("octo-org"), 1);
     order.group = Some("big".to_owned());
-    let big = |id: u64| vec![Group { id, name: "big".to_owned(), default: false }];
+    let big = |id: u64| vec![Group { id, name: "big".to_owned(), default: false, closed: false }];
     fake.set_groups(big(7));
     github.register(&order).await.unwrap();
     fake.set_groups(big(8));

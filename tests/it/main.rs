@@ -38,6 +38,7 @@ mod foreign;
 mod full_disk;
 mod fuzz;
 mod github_contract;
+mod github_cordon;
 mod github_deliveries;
 mod github_faults;
 mod github_hooks;

@@ -386,8 +386,8 @@ async fn a_listing_of_which_one_half_failed_is_incomplete() {
 #[tokio::test]
 async fn a_runner_group_is_looked_up_by_name_and_a_wrong_one_is_said() {
     let groups = vec![
-        Group { id: 1, name: "Default".to_owned(), default: true },
-        Group { id: 4, name: "trusted ones".to_owned(), default: false },
+        Group { id: 1, name: "Default".to_owned(), default: true, closed: false },
+        Group { id: 4, name: "trusted ones".to_owned(), default: false, closed: false },
     ];
     let fake = start(Options { groups, ..Options::default() }).await;
     let kept = Arc::default();

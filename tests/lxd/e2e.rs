@@ -263,7 +263,7 @@ async fn a_daemon_a_github_and_drains_that_fail_in_mid_job_cost_no_job() {
         // A guest that never registers is given up and replaced with backoff, beside a sound pool.
         let mute = Pool {
             env: &[("STAND_IN_SILENT", "1")],
-            limits: r#"launch = "1m", register = "8s", idle_proof = "3s", settle = "5s", ask = "10s""#,
+            limits: r#"launch = "1m", register = "8s", idle_proof = "3s", watch = "5s", idle_alone = "10s", settle = "5s", ask = "10s""#,
             ..Pool::of("mute", 1, 2)
         };
         story.configure(&[few.clone(), mute], true);
@@ -291,7 +291,7 @@ async fn guests_that_cannot_reach_the_daemon_are_kept_by_listings_alone() {
     told(async |story| {
         // Guests that should answer and never do are asked for as long as `ask` says.
         let mute = Pool {
-            limits: r#"launch = "4m", register = "4m", idle_proof = "3s", settle = "5s", ask = "15s""#,
+            limits: r#"launch = "4m", register = "4m", idle_proof = "3s", watch = "5s", idle_alone = "10s", settle = "5s", ask = "15s""#,
             ..Pool::of("mute", 2, 4)
         };
         story.configure(&[mute], false);

@@ -72,7 +72,7 @@ network = "demo-net"
 min = {RUNNERS}
 max = {MAX}
 replace_at_once = {AT_ONCE}
-limits = {{ launch = "5m", register = "5m", idle_proof = "2s", settle = "5s" }}
+limits = {{ launch = "5m", register = "5m", idle_proof = "2s", watch = "3s", idle_alone = "6s", settle = "5s" }}
 "#,
             fleet = self.fleet,
             url = self.github.url(),

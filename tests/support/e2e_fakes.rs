@@ -56,8 +56,8 @@ impl Outside {
                 permissions: BTreeMap::from(permissions),
             }),
             groups: vec![
-                Group { id: 1, name: "Default".to_owned(), default: true },
-                Group { id: 7, name: "Builders".to_owned(), default: false },
+                Group { id: 1, name: "Default".to_owned(), default: true, closed: false },
+                Group { id: 7, name: "Builders".to_owned(), default: false, closed: false },
             ],
             rate_limit: None,
             // Minutes at GitHub. A daemon that is killed before it has noted its session waits for it.
@@ -175,7 +175,7 @@ image = "debian-12"
 flavor = "m1.small"
 network = "demo-net"
 {sizes}
-limits = {{ launch = "20s", register = "20s", idle_proof = "1s", settle = "1s", ask = "20s" }}
+limits = {{ launch = "20s", register = "20s", idle_proof = "1s", watch = "2s", idle_alone = "4s", settle = "1s", ask = "20s" }}
 "#
     )
 }

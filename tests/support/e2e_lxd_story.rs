@@ -43,7 +43,7 @@ impl Pool {
             max,
             env: &[],
             more: "",
-            limits: r#"launch = "4m", register = "4m", idle_proof = "3s", settle = "20s", ask = "2m""#,
+            limits: r#"launch = "4m", register = "4m", idle_proof = "3s", watch = "5s", idle_alone = "10s", settle = "20s", ask = "2m""#,
         }
     }
 }

@@ -63,6 +63,7 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         holds: Vec::new(),
         boots: None,
         late: 0,
+        habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: Some(then()),
         forge_seen_at: Some(then()),
         retiring: false,

@@ -314,6 +314,7 @@ impl PoolActor {
             holds: failures.shown(),
             boots: self.roster.boots.summary(),
             late: self.roster.count_late(),
+            habits: self.outfit.shared.habits_of(&blueprint.scope),
             cloud_seen_at: self.roster.cloud_seen,
             forge_seen_at: self.roster.forge_seen,
             retiring: policy.retiring,

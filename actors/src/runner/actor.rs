@@ -10,13 +10,14 @@ use actix::{
     SpawnHandle, WrapFuture,
 };
 
-use super::{Effect, Event, Limits, State};
+use super::{Answer, Effect, Event, Limits, State};
 use crate::{
     event::{FleetEvent, Phase, RunnerSnapshot, SharedModel, Transition, may_be_stuck},
     guard::{Died, Guard},
     hands::{Blueprint, Hands, Subject},
     invariant,
-    name::{PoolName, RunnerName},
+    name::{PoolName, RunnerName, Scope},
+    pool::{Habit, Habits, SharedHabits},
     port::{ErrorClass, Observer, PortError, Time},
 };
 
@@ -48,6 +49,8 @@ pub struct Shared {
     pub hands: Arc<Hands>,
     /// The limits of the states; replaced as a whole by a reload.
     pub limits: RwLock<Arc<Limits>>,
+    /// What the fleet's scopes have shown of the forge's habits.
+    pub habits: SharedHabits,
     /// The read model.
     pub model: SharedModel,
     /// Who is told of everything.
@@ -55,6 +58,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// What a scope has shown of the forge's habits.
+    #[must_use]
+    pub fn habits_of(&self, scope: &Scope) -> Habits {
+        self.habits.get(scope).map(|habits| *habits).unwrap_or_default()
+    }
+
     /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> Arc<Limits> {
@@ -149,7 +158,12 @@ impl RunnerActor {
             self.disarm(ctx);
         }
         let now = self.shared.hands.clock.now();
-        let limits = self.shared.limits();
+        let limits = self.limits();
+        if let Event::Answered(Answer::Cordoned(Err(error)) | Answer::Uncordoned(Err(error))) =
+            &event
+        {
+            self.fault(error.clone(), now);
+        }
         let (words, found) = (event.words(), self.state.is_found_by(&event));
         let step = invariant::Before::of(&self.state, &event, now);
         let (next, effects) = self.state.clone().next(event, now, &limits);
@@ -163,6 +177,7 @@ impl RunnerActor {
         let before = std::mem::replace(&mut self.state, next);
         if before != self.state {
             self.changed(&before, words, found, now);
+            self.learn(&before, &limits, now);
         }
         if !self.halting {
             self.perform(effects, now, &limits, ctx);
@@ -187,12 +202,45 @@ impl RunnerActor {
             return;
         }
         self.warned = Some(now);
+        self.fault(PortError::doubtful(ErrorClass::Transient, stuck.what), now);
+    }
+
+    fn fault(&self, error: PortError, now: Time) {
         self.shared.observer.observe(&FleetEvent::Fault {
             at: now,
             pool: Some(self.shared.pool.clone()),
             runner: Some(self.name.clone()),
-            error: PortError::doubtful(ErrorClass::Transient, stuck.what),
+            error,
         });
+    }
+
+    /// The limits in force, as far as what this scope has shown allows.
+    fn limits(&self) -> Arc<Limits> {
+        let limits = self.shared.limits();
+        let habits = self.shared.habits_of(&self.blueprint.scope);
+        match habits.are_within(&limits) {
+            true => limits,
+            false => Arc::new(habits.within(&limits)),
+        }
+    }
+
+    /// Tells the scope's other runners what this one has shown of the forge's habits.
+    fn learn(&self, before: &State, limits: &Limits, now: Time) {
+        let shown = Habit::between(before, &self.state);
+        if shown == Habit::default() {
+            return;
+        }
+        let scope = &self.blueprint.scope;
+        self.shared.habits.entry(scope.clone()).or_default().learn(shown, now);
+        if shown.leaked {
+            let what = format!(
+                "{} got a job in {scope} although the forge had been told to give it none: from now on runners \
+                 of {scope} that cannot be asked go only once they are idle for {} s",
+                self.name,
+                limits.idle_alone.as_secs()
+            );
+            self.fault(PortError::certain(ErrorClass::Invalid, what), now);
+        }
     }
 
     fn perform(
@@ -342,7 +390,7 @@ impl RunnerActor {
             step_since: drain.map(|drain| drain.step_since),
             tries: drain.map_or(0, |drain| drain.tries),
             task: known.and_then(|known| known.vm_task.clone()),
-            deadline: self.state.deadline(&self.shared.limits()),
+            deadline: self.state.deadline(&self.limits()),
             shape: known.and_then(|known| known.shape.clone()),
             version: known.and_then(|known| known.version.clone()),
         }
@@ -373,7 +421,7 @@ impl Actor for RunnerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let now = self.shared.hands.clock.now();
-        let limits = self.shared.limits();
+        let limits = self.limits();
         self.tell(None, false, now);
         self.show();
         let effects = std::mem::take(&mut self.begin);

@@ -19,12 +19,14 @@ pub fn adopt(vm: Option<Vm>, registration: Option<Registration>, now: Time) -> S
     let created_at = vm.as_ref().and_then(|vm| vm.created_at).unwrap_or(now).min(now);
     let status = vm.as_ref().map(|vm| vm.status.clone());
     let mut known = Known { adopted: true, ..Known::default() };
+    let is_cordoned = registration.as_ref().is_some_and(|one| one.cordoned == Some(true));
     let news = known.take_in(&mut Observation {
         vm: vm.map_or(Sighting::Unknown, Sighting::Seen),
         registration: registration.map_or(Sighting::Unknown, Sighting::Seen),
         vm_as_of: now,
         registration_as_of: now,
     });
+    known.cordon.up = is_cordoned;
     let draining =
         |reason, known| State::Draining { since: now, drain: Drain::new(reason, now), known };
     match status {

@@ -1,8 +1,8 @@
-//! Draining: the one moment in which a fleet can kill a job, taken in four steps.
+//! Draining: the one moment in which a fleet can kill a job, taken in five steps.
 //!
-//! *Ask* the guest to stand down (or wait until listings prove it idle), *deregister*, let the VM
-//! *settle*, *delete* until it is gone. The forge's refusal turns the drain back into busy. GitHub's
-//! busy flag alone proves nothing (seen false in mid-job, and DELETE then succeeds:
+//! *Ask* the guest to stand down (or wait until listings prove it idle, then *cordon* the runner and watch
+//! it), *deregister*, let the VM *settle*, *delete* until it is gone. The forge's refusal turns the drain
+//! back into busy. GitHub's busy flag alone proves nothing (seen false in mid-job, and DELETE then succeeds:
 //! actions/runner#4422), and a deregistration is not harmless: the listener of a busy runner cancels
 //! its job at the next poll. Deleting the VM first, as most peers do, kills whatever was assigned in
 //! the last seconds.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod cordon;
 mod steps;
 
 use super::{
@@ -30,6 +31,8 @@ use steps::{back_to_busy, go, hold, resume};
 pub enum Step {
     /// Learning that no job runs.
     Ask,
+    /// Keeping new jobs off a runner that nobody can ask, and watching for the ones before.
+    Cordon,
     /// Removing the registration.
     Deregister,
     /// Leaving the VM a moment to stop by itself.
@@ -39,11 +42,17 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether the registration stands still by what was done up to there.
+    fn is_early(self) -> bool {
+        matches!(self, Self::Ask | Self::Cordon | Self::Deregister)
+    }
+
     /// The step as one word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ask => "ask",
+            Self::Cordon => "cordon",
             Self::Deregister => "deregister",
             Self::Settle => "settle",
             Self::Delete => "delete",
@@ -85,6 +94,12 @@ pub struct Drain {
     pub contradicted: bool,
     /// Whether a look-up in this drain was answered.
     pub looked_up: bool,
+    /// How often a cordon was asked for in vain.
+    #[serde(default)]
+    pub cordon_tries: u32,
+    /// Whether there is none to be had in this drain.
+    #[serde(default)]
+    pub uncordonable: bool,
     /// Whether the guest said that its runner application ended.
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
@@ -131,6 +146,8 @@ impl Drain {
             forge_knows: false,
             contradicted: false,
             looked_up: false,
+            cordon_tries: 0,
+            uncordonable: false,
             guest_stopped: false,
             delete_taken: false,
             vm_gone: false,
@@ -199,9 +216,9 @@ impl Drain {
         let finished = self.reason == DrainReason::Finished && !self.is_inferred();
         let over = finished || self.job_end.is_some();
         match self.step {
-            Step::Ask | Step::Deregister => !self.forced && !self.vm_gone && !over,
             Step::Settle => !self.forced && !over,
             Step::Delete => false,
+            _ => !self.forced && !self.vm_gone && !over,
         }
     }
 
@@ -227,10 +244,10 @@ impl Drain {
     }
 
     fn enter(&mut self, step: Step, now: Time) {
-        // Asking and deregistering share one clock and one count of failures: the drain goes to and
-        // fro between them while the forge does not answer.
-        let before = matches!(self.step, Step::Ask | Step::Deregister) && !self.vm_gone;
-        if self.step != step && !(before && matches!(step, Step::Ask | Step::Deregister)) {
+        // Asking, cordoning and deregistering share one clock and one count of failures: the drain goes to
+        // and fro between them while the forge does not answer.
+        let before = self.step.is_early() && !self.vm_gone;
+        if self.step != step && !(before && step.is_early()) {
             self.step_since = now;
             self.tries = 0;
         }
@@ -241,7 +258,7 @@ impl Drain {
     fn job_ended(&mut self, end: JobEnd, now: Time) {
         self.job_end.get_or_insert(end);
         self.suspect = false;
-        if matches!(self.step, Step::Ask | Step::Deregister) && !self.vm_gone {
+        if self.step.is_early() && !self.vm_gone {
             self.reason = DrainReason::Finished;
             self.enter(Step::Settle, now);
         }
@@ -408,6 +425,7 @@ pub(super) fn next(
         Event::Answered(Answer::StoodDown(Err(error))) => {
             drain.failed(&error, backoff::EFFECT, seed, now);
         }
+        Event::Answered(Answer::Cordoned(Err(error))) => drain.not_cordoned(&error, seed, now),
         Event::Answered(Answer::Deregistered(Ok(()))) => {
             drain.registration_gone = true;
             drain.not_before = now;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Doubt, Effect, Hearsay, Limits, Told};
+use super::{Cordon, Doubt, Effect, Hearsay, Late, Limits, Told};
 use crate::{
     event::{GuestTimes, JobEnd},
     name::{RegistrationId, VmId},
@@ -148,6 +148,12 @@ pub struct Known {
     pub contested: Option<JobEnd>,
     /// The word that alone says that it has a job, and that nothing shows to be about it.
     pub hearsay: Option<Hearsay>,
+    /// Whether the forge was told to give it no job.
+    #[serde(default)]
+    pub cordon: Cordon,
+    /// How late the forge's busy flag was about its job.
+    #[serde(default)]
+    pub late: Late,
     /// The version of its runner application, if its guest has said.
     pub version: Option<String>,
     /// The effect whose answer is due: the gate that keeps it at one.

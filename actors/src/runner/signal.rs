@@ -24,6 +24,10 @@ pub enum Effect {
     GoOn,
     /// Tell the guest that stands down to end. Has no answer: the VM's end is one.
     End,
+    /// Tell the forge to give the runner no job.
+    Cordon,
+    /// Tell the forge that the runner takes jobs again.
+    Uncordon,
     /// Remove the registration.
     Deregister,
     /// Delete the VM.
@@ -41,6 +45,8 @@ impl Effect {
             Self::StandDown
             | Self::GoOn
             | Self::End
+            | Self::Cordon
+            | Self::Uncordon
             | Self::Deregister
             | Self::DeleteVm
             | Self::LookUp => limits.effect,
@@ -83,6 +89,10 @@ pub enum Answer {
     LaunchFailed(LaunchFailure),
     /// To `StandDown`.
     StoodDown(Result<StandDown, PortError>),
+    /// To `Cordon`.
+    Cordoned(Result<(), PortError>),
+    /// To `Uncordon`.
+    Uncordoned(Result<(), PortError>),
     /// To `Deregister`.
     Deregistered(Result<(), PortError>),
     /// To `DeleteVm`.
@@ -98,6 +108,8 @@ impl Answer {
         match self {
             Self::Launched { .. } | Self::LaunchFailed(_) => Effect::Launch,
             Self::StoodDown(_) => Effect::StandDown,
+            Self::Cordoned(_) => Effect::Cordon,
+            Self::Uncordoned(_) => Effect::Uncordon,
             Self::Deregistered(_) => Effect::Deregister,
             Self::VmDeleted(_) => Effect::DeleteVm,
             Self::LookedUp(_) => Effect::LookUp,
@@ -176,6 +188,8 @@ impl Event {
             Self::Answered(Answer::StoodDown(Ok(StandDown::Busy))) => {
                 "the guest has a job".to_owned()
             }
+            Self::Answered(Answer::Cordoned(Ok(()))) => "it gets no more jobs".to_owned(),
+            Self::Answered(Answer::Uncordoned(Ok(()))) => "it gets jobs again".to_owned(),
             Self::Answered(Answer::Deregistered(Ok(()))) => "its registration is gone".to_owned(),
             Self::Answered(Answer::VmDeleted(Ok(_))) => "its VM is deleted".to_owned(),
             Self::Answered(Answer::LookedUp(Ok(found))) => {
@@ -187,6 +201,8 @@ impl Event {
             }
             Self::Answered(
                 Answer::StoodDown(Err(error))
+                | Answer::Cordoned(Err(error))
+                | Answer::Uncordoned(Err(error))
                 | Answer::Deregistered(Err(error))
                 | Answer::VmDeleted(Err(error))
                 | Answer::LookedUp(Err(error)),

@@ -40,6 +40,8 @@ impl World {
             }
             Effect::DeleteVm => Call::Delete { forced, silent },
             Effect::LookUp => Call::LookUp { job },
+            Effect::Cordon => Call::Cordon { on: true },
+            Effect::Uncordon => Call::Cordon { on: false },
         };
         let limited = self.process.as_ref().and_then(|process| process.limited);
         if let (Call::Register, Some(until)) = (call, limited.filter(|until| self.now < *until)) {
@@ -108,6 +110,8 @@ impl World {
             Effect::Deregister => Answer::Deregistered(Err(error)),
             Effect::DeleteVm => Answer::VmDeleted(Err(error)),
             Effect::LookUp => Answer::LookedUp(Err(error)),
+            Effect::Cordon => Answer::Cordoned(Err(error)),
+            Effect::Uncordon => Answer::Uncordoned(Err(error)),
             Effect::StandDown | Effect::GoOn | Effect::End => Answer::StoodDown(Err(error)),
         };
         self.answer(epoch, op, name, answer);

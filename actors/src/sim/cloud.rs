@@ -358,6 +358,7 @@ impl World {
         }
         match call {
             Call::LookUp { job } => self.look_up(epoch, op, name, job),
+            Call::Cordon { on } => self.cordon(epoch, op, name, on),
             Call::Register => self.register(epoch, op, name, grounds),
             Call::Create => self.create(epoch, op, name),
             Call::Order { word } => self.order(epoch, op, name, word),

@@ -149,4 +149,10 @@ knobs! {
     start_repeated: 0.3,
     /// The process stands still for seconds to minutes while the world goes on, an hour.
     pauses: 6.0,
+    /// So many seconds after its begin at most the forge's busy flag shows a job. No probability.
+    flag_late: 60.0,
+    /// A job is given to a runner that the forge was told to give none.
+    cordon_leaks: 0.3,
+    /// The forge does not have the call that keeps jobs off a runner.
+    cordon_refused: 0.3,
 }

@@ -23,12 +23,18 @@ pub(super) struct TrueRegistration {
     pub job: Option<u64>,
     /// When the forge's busy flag is false although a job runs.
     pub lie: Option<(Time, Time)>,
+    /// When the flag begins to show its job at all.
+    pub shown_from: Option<Time>,
+    /// Since when it is to get no job.
+    pub cordoned: Option<Time>,
 }
 
 impl TrueRegistration {
     /// What the forge says.
     pub fn says_busy(&self, now: Time) -> bool {
-        self.job.is_some() && self.lie.is_none_or(|(from, to)| now < from || now >= to)
+        let shown = self.shown_from.is_none_or(|from| now >= from);
+        let lies = self.lie.is_some_and(|(from, to)| now >= from && now < to);
+        self.job.is_some() && shown && !lies
     }
 
     /// As a listing shows it.
@@ -38,6 +44,7 @@ impl TrueRegistration {
             id: self.id,
             online: self.online,
             busy: Some(self.says_busy(now)),
+            cordoned: Some(self.cordoned.is_some()),
         }
     }
 }
@@ -49,12 +56,22 @@ pub(super) struct TrueJob {
     pub running: bool,
     /// What took its registration away, if something did: its listener will cancel it.
     pub doom: Option<Cause>,
+    /// Whether the flag shows it, if late.
+    pub shows: bool,
 }
 
 impl World {
     pub fn new_registration(&mut self, pool: usize) -> TrueRegistration {
         let id = RegistrationId(self.fresh_id());
-        TrueRegistration { id, pool, online: false, job: None, lie: None }
+        TrueRegistration {
+            id,
+            pool,
+            online: false,
+            job: None,
+            lie: None,
+            shown_from: None,
+            cordoned: None,
+        }
     }
 
     /// Asking for a JIT config: the first half of a launch.
@@ -94,7 +111,8 @@ impl World {
         }
         if epoch == self.epoch && self.process.is_some() {
             let (name, call) = (name.clone(), Call::Create);
-            self.between(0.1, 3.0, Happening::Perform { epoch, op, name, call, grounds });
+            let most = if self.strict { 0.2 } else { 3.0 };
+            self.between(0.1, most, Happening::Perform { epoch, op, name, call, grounds });
         }
     }
 
@@ -112,8 +130,31 @@ impl World {
             let error = PortError::certain(ErrorClass::Busy, "422: it runs a job");
             return self.reply(epoch, op, name, Answer::Deregistered(Err(error)));
         }
-        self.remove_registration(name, cause);
+        self.remove_registration(epoch, name, cause);
         self.reply_or_lose(epoch, op, name, Answer::Deregistered(Ok(())));
+    }
+
+    /// The forge is told to keep jobs off a runner, or to give it jobs again.
+    pub fn cordon(&mut self, epoch: u32, op: u64, name: &RunnerName, on: bool) {
+        self.counters.forge_calls += 1;
+        self.counters.cordons += u64::from(on);
+        if epoch != self.epoch && self.chance(0.5) {
+            return;
+        }
+        let answer = |done| if on { Answer::Cordoned(done) } else { Answer::Uncordoned(done) };
+        if let Some(error) = self.call_fault() {
+            return self.reply(epoch, op, name, answer(Err(error)));
+        }
+        let (now, refused) = (self.now, self.chance(self.faults.cordon_refused));
+        let Some(registration) = self.registrations.get_mut(name).filter(|_| !refused) else {
+            let error = PortError::certain(ErrorClass::Invalid, "404");
+            return self.reply(epoch, op, name, answer(Err(error)));
+        };
+        registration.cordoned = on.then(|| registration.cordoned.unwrap_or(now));
+        let pool = registration.pool;
+        self.note(|| format!("forge: {name} is cordoned: {on}"));
+        self.reply_or_lose(epoch, op, name, answer(Ok(())));
+        self.assign(pool);
     }
 
     /// A runner and its job are asked for by their numbers.
@@ -132,9 +173,10 @@ impl World {
 
     /// The registration is removed by a call. A listener in mid-job learns it at its next poll and
     /// cancels the job.
-    fn remove_registration(&mut self, name: &RunnerName, cause: Cause) {
+    fn remove_registration(&mut self, epoch: u32, name: &RunnerName, cause: Cause) {
         let Some(registration) = self.registrations.remove(name) else { return };
         self.note(|| format!("forge: {name} deregistered"));
+        self.judge_deregistered(epoch, name, &registration, cause);
         if let Some(job) = registration.job
             && let Some(known) = self.jobs.get_mut(&job)
         {
@@ -194,11 +236,13 @@ impl World {
             if self.pools.get(pool).is_none_or(|pool| pool.waiting == 0) {
                 return;
             }
+            let leaks = self.chance(self.faults.cordon_leaks);
             let free: Vec<_> = self
                 .registrations
                 .iter()
                 .filter(|(name, r)| {
-                    r.pool == pool && r.online && r.job.is_none() && self.listens(name)
+                    let open = leaks || r.cordoned.is_none();
+                    r.pool == pool && r.online && r.job.is_none() && open && self.listens(name)
                 })
                 .map(|(name, _)| name)
                 .collect();
@@ -213,18 +257,29 @@ impl World {
             if let Some(pool) = self.pools.get_mut(pool) {
                 pool.waiting -= 1;
             }
-            self.jobs.insert(id, TrueJob { pool, running: false, doom: None });
             self.note(|| format!("forge: job {id} assigned to {name}"));
-            self.lie_about(&name);
+            self.is_late_about(&name);
+            let shows = !self.lie_about(&name);
+            self.jobs.insert(id, TrueJob { pool, running: false, doom: None, shows });
             self.between(20.0, 90.0, Happening::Requeue { name: name.clone(), job: id });
             self.between(0.05, 3.0, Happening::Message { name, job: id });
         }
     }
 
+    /// Draws how late the busy flag of this job is.
+    fn is_late_about(&mut self, name: &RunnerName) {
+        let most = self.faults.flag_late;
+        let late = if most > 0.0 { self.rng.random_range(most * 0.4..=most) } else { 0.0 };
+        let from = self.now + std::time::Duration::from_secs_f64(late);
+        if let Some(registration) = self.registrations.get_mut(name) {
+            registration.shown_from = Some(from);
+        }
+    }
+
     /// Draws whether, from when and how long the busy flag of this job is false.
-    fn lie_about(&mut self, name: &RunnerName) {
+    fn lie_about(&mut self, name: &RunnerName) -> bool {
         if !self.chance(self.faults.busy_lies) {
-            return;
+            return false;
         }
         self.counters.jobs_lied_about += 1;
         // From the start, or in mid-job; for a moment, or for up to an hour.
@@ -235,6 +290,7 @@ impl World {
         if let Some(registration) = self.registrations.get_mut(name) {
             registration.lie = Some((from, from + std::time::Duration::from_secs(length)));
         }
+        true
     }
 
     /// Nobody has acquired the job in time: it goes back to the queue.

@@ -110,4 +110,5 @@ pub(super) enum Call {
     Deregister { forced: bool, silent: bool, ahead: bool },
     Delete { forced: bool, silent: bool },
     LookUp { job: Option<u64> },
+    Cordon { on: bool },
 }

@@ -1,6 +1,6 @@
 //! The all-seeing judge: what only somebody who knows the truth can check.
 
-use super::{happening::Happening, world::World};
+use super::{forge::TrueRegistration, happening::Happening, world::World};
 use crate::{
     event::Phase,
     invariant,
@@ -207,6 +207,34 @@ impl World {
             let detail = format!("{name} is deregistered after too short a proof");
             self.violated(invariant::PROVEN_QUIET, detail);
         }
+        let leaked = self.process.as_ref().and_then(|process| process.leaked_at);
+        let Some(pool) = self.pool_of(name).and_then(|pool| self.pools.get(pool)) else { return };
+        if mute && leaked.is_some() && !evidence.proven_quiet(pool.limits.idle_alone) {
+            let detail = format!("{name} goes behind a cordon although jobs come past them");
+            self.violated(invariant::MINDED, detail);
+        }
+    }
+
+    /// Judges a deregistration that reached the forge: where a cordon was to be had, the flag shows the job if
+    /// late, and no job was seen to come past a cordon, it must not hit a runner at work.
+    pub fn judge_deregistered(
+        &mut self,
+        epoch: u32,
+        name: &RunnerName,
+        registration: &TrueRegistration,
+        cause: Cause,
+    ) {
+        let mute = self.pools.get(registration.pool).is_some_and(|pool| !pool.reports);
+        let told = self.process.as_ref().is_none_or(|process| process.leaked_at.is_some());
+        let leaks = self.faults.cordon_leaks > 0.0 || told || epoch != self.epoch;
+        let excused = leaks || self.uncordonable.contains(name);
+        let job = registration.job.and_then(|job| self.jobs.get(&job));
+        let hit = job.is_some_and(|job| job.running && job.shows);
+        if mute && hit && !excused && matches!(cause, Cause::Drain | Cause::Silence) {
+            let detail =
+                format!("{name} is deregistered at work, cordoned: {:?}", registration.cordoned);
+            self.violated(invariant::CORDONED, detail);
+        }
     }
 
     /// Whether a removal is asked for after a gap although nobody has looked since, and could have.
@@ -377,6 +405,36 @@ impl World {
         }
     }
 
+    /// Judges whether whoever waits for jobs can have them; a forge that refuses calls excuses.
+    pub fn judge_useless(&mut self) {
+        let faults = &self.faults;
+        let refuses = [
+            faults.rate_limited,
+            faults.auth,
+            faults.call_fails,
+            faults.answer_lost,
+            faults.forge_away,
+            faults.cordon_refused,
+        ];
+        let Some(process) = &self.process else { return };
+        if refuses.iter().any(|share| *share > 0.0) {
+            return;
+        }
+        let long_ago = self.now - USELESS_FOR;
+        let waits = |name: &RunnerName| {
+            let since = process.since(name).filter(|_| process.phase(name) == Some(Phase::Idle));
+            since.is_some_and(|since| since < long_ago)
+        };
+        let useless = self
+            .registrations
+            .iter()
+            .find(|(name, one)| one.cordoned.is_some_and(|since| since < long_ago) && waits(name));
+        if let Some((name, _)) = useless {
+            let detail = format!("{name} waits for jobs and gets none");
+            self.violated(invariant::USEFUL, detail);
+        }
+    }
+
     /// The foreign fleet is whole.
     pub fn judge_foreigners(&mut self) {
         let whole = self.foreign.iter().all(|name| {
@@ -452,6 +510,8 @@ fn is_over(error: &crate::port::PortError, now: Time) -> bool {
     matches!(error.class, crate::port::ErrorClass::RateLimited { until } if until <= now)
 }
 
+/// A runner that waits for jobs may be kept from them for so long.
+const USELESS_FOR: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 /// So many launches may fail within a minute one after the other.
 const HANDFUL: usize = 9;
 /// So many good looks in a row are rest.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Mutant, world::Pool};
+use super::Mutant;
 use crate::{
     port::{Finding, Time},
-    runner::{Answer, Effect, Event, Limits, Next, State, Told},
+    runner::{Answer, Cordon, Effect, Event, Limits, Next, State, Told},
 };
 
 /// One step of a runner, as `State::next` takes it; or as a mutant takes it.
@@ -14,9 +14,8 @@ pub(super) fn next(
     mut state: State,
     mut event: Event,
     now: Time,
-    config: &Pool,
+    limits: &Limits,
 ) -> Next {
-    let limits = &config.believed;
     match (mutant, &mut event) {
         (Some(Mutant::BelievesLists), Event::Answered(Answer::LookedUp(found))) => {
             *found = Ok(Finding::default());
@@ -43,6 +42,16 @@ pub(super) fn next(
             if let Some(known) = state.known_mut() {
                 known.told = Told::Nothing;
             }
+        }
+        (Some(Mutant::NeverUncordons), _) => {
+            let (mut state, mut effects) = state.next(event, now, limits);
+            if effects.contains(&Effect::Uncordon) {
+                effects.retain(|effect| *effect != Effect::Uncordon);
+                if let Some(known) = state.known_mut() {
+                    (known.in_flight, known.cordon) = (None, Cordon::default());
+                }
+            }
+            return (state, effects);
         }
         _ => {}
     }

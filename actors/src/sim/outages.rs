@@ -76,8 +76,7 @@ impl World {
     pub fn meets_outage(&mut self, (epoch, op): (u32, u64), name: &RunnerName, call: Call) -> bool {
         let now = self.now;
         let of_cloud = matches!(call, Call::Create | Call::Delete { .. });
-        let of_forge =
-            matches!(call, Call::Register | Call::Deregister { .. } | Call::LookUp { .. });
+        let of_forge = !of_cloud && !matches!(call, Call::Order { .. });
         if of_cloud && let Some(until) = self.outages.until(Outage::CloudHangs, now) {
             // It was sent, and asks for no grounds any more.
             let (name, grounds) = (name.clone(), None);
@@ -110,6 +109,8 @@ impl World {
             }),
             Call::Deregister { .. } => Answer::Deregistered(Err(error)),
             Call::LookUp { .. } => Answer::LookedUp(Err(error)),
+            Call::Cordon { on: true } => Answer::Cordoned(Err(error)),
+            Call::Cordon { on: false } => Answer::Uncordoned(Err(error)),
             Call::Delete { .. } => Answer::VmDeleted(Err(error)),
             Call::Order { .. } => return false,
         };

@@ -143,6 +143,8 @@ impl World {
             }),
             Call::Deregister { .. } => Answer::Deregistered(Err(error)),
             Call::Delete { .. } => Answer::VmDeleted(Err(error)),
+            Call::Cordon { on: true } => Answer::Cordoned(Err(error)),
+            Call::Cordon { on: false } => Answer::Uncordoned(Err(error)),
             Call::Order { .. } | Call::LookUp { .. } => return true,
         };
         self.counters.calls_held_back += 1;

@@ -8,9 +8,9 @@ use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
     name::RunnerName,
-    pool::{Policy, Roster},
+    pool::{Habit, Habits, Policy, Roster},
     port::{Change, Deletion, Door, Doors, ErrorClass, Stage, StandDown, Time},
-    runner::{Answer, Effect, Event, State},
+    runner::{Answer, Effect, Event, Limits, State},
     scaler::Target,
     sweep::Streak,
 };
@@ -26,6 +26,9 @@ pub(super) struct Process {
     /// How the listings of the cloud and of the forge go.
     pub cloud: Streak,
     pub forge: Streak,
+    /// What the forge has shown of its habits; and since when a job was seen that came past a cordon.
+    pub habits: Habits,
+    pub leaked_at: Option<Time>,
     /// What the forge's client knows of a limit: until when it asks for no registration.
     pub limited: Option<Time>,
     /// Since when it has been awake.
@@ -64,6 +67,15 @@ pub(super) struct RunnerShell {
 
 /// So many ticks of one runner at one moment are a spin.
 const MOST_TICKS: u32 = 20;
+
+/// The limits as far as what the forge has shown allows.
+fn limits(mutant: Option<Mutant>, habits: Habits, believed: &Limits) -> Limits {
+    match mutant {
+        // What is learnt would mend it.
+        Some(Mutant::NoWatch) => believed.clone(),
+        _ => habits.within(believed),
+    }
+}
 
 impl Process {
     pub fn knows(&self, name: &RunnerName) -> bool {
@@ -148,6 +160,8 @@ impl World {
             ended: BTreeMap::new(),
             cloud: Streak::default(),
             forge: Streak::default(),
+            habits: Habits::default(),
+            leaked_at: None,
             limited: None,
             awake_since: self.now,
             began: self.now,
@@ -276,8 +290,16 @@ impl World {
         let gone = State::Deleted { since: now, reason: DrainReason::Orphan };
         let old = std::mem::replace(&mut runner.state, gone);
         let was = old.clone();
-        let (state, mut effects) = mutants::next(self.mutant, old, event.clone(), now, config);
-        let broken = before.judge(&state, &effects, &config.believed, now);
+        let limits = limits(self.mutant, process.habits, &config.believed);
+        let (state, mut effects) = mutants::next(self.mutant, old, event.clone(), now, &limits);
+        let broken = before.judge(&state, &effects, &limits, now);
+        let shown = Habit::between(&was, &state);
+        if shown.leaked {
+            process.leaked_at.get_or_insert(now);
+            self.counters.jobs_past_cordons += 1;
+        }
+        let minds = self.mutant != Some(Mutant::UnmindedLeaks);
+        process.habits.learn(Habit { leaked: shown.leaked && minds, ..shown }, now);
         if self.mutant == Some(Mutant::TwoEffects) {
             effects.extend_from_within(..);
         }
@@ -402,11 +424,11 @@ impl World {
 
     /// One timer a runner.
     fn arm(&mut self, name: &RunnerName) {
-        let Some(runner) = self.process.as_mut().and_then(|p| p.runners.get_mut(name)) else {
-            return;
-        };
+        let Some(process) = &mut self.process else { return };
+        let Some(runner) = process.runners.get_mut(name) else { return };
         let Some(config) = self.pools.get(runner.pool) else { return };
-        let deadline = runner.state.deadline(&config.believed);
+        let limits = limits(self.mutant, process.habits, &config.believed);
+        let deadline = runner.state.deadline(&limits);
         if deadline == runner.armed_for {
             return;
         }
@@ -466,6 +488,9 @@ impl World {
             process.limited = Some(until);
         }
         self.judge_answer(pool, name, &answer);
+        if matches!(answer, Answer::Cordoned(Err(_))) {
+            self.uncordonable.insert(name.clone());
+        }
         let answer = match (self.mutant, answer) {
             (Some(Mutant::BlindShrink), Answer::StoodDown(Ok(_))) => {
                 Answer::StoodDown(Ok(StandDown::StandingDown))

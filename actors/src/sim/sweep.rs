@@ -204,6 +204,7 @@ impl World {
             }
             self.plan_pool(pool);
         }
+        self.judge_useless();
         let Some(process) = &self.process else { return };
         let expectation = match process.expects_change() {
             true => Expectation::Changing,

@@ -109,6 +109,8 @@ pub(super) struct World {
     pub over: bool,
     /// Seconds of the longest job.
     pub longest_job: f64,
+    /// Runners whose cordon was not granted once: how they go is nobody's fault.
+    pub uncordonable: BTreeSet<RunnerName>,
     /// Whether nothing excuses a guest that is left standing down.
     pub no_excuse: bool,
     seed: u64,
@@ -186,6 +188,7 @@ impl World {
             unplanned: BTreeSet::new(),
             over: false,
             longest_job: 2400.0,
+            uncordonable: BTreeSet::new(),
             no_excuse: false,
             seed,
             began: now,
@@ -416,7 +419,17 @@ pub(super) fn pool(text: &str, rng: &mut SmallRng, mutant: Option<Mutant>) -> Po
             fixed: None,
         },
         believed: match mutant {
-            Some(Mutant::TrustBusyFlag) => Limits { idle_proof: Duration::ZERO, ..limits.clone() },
+            Some(Mutant::TrustBusyFlag) => Limits {
+                idle_proof: Duration::ZERO,
+                watch: Duration::ZERO,
+                idle_alone: Duration::ZERO,
+                ..limits.clone()
+            },
+            Some(Mutant::NoCordon) => {
+                let idle_alone = limits.idle_proof;
+                Limits { cordons: false, idle_alone, ..limits.clone() }
+            }
+            Some(Mutant::NoWatch) => Limits { watch: Duration::ZERO, ..limits.clone() },
             Some(Mutant::DeafToGuests) => Limits { guests_report: false, ..limits.clone() },
             Some(Mutant::NoLag) => Limits { listing_lag: Duration::ZERO, ..limits.clone() },
             Some(Mutant::NoLastWords) => Limits { last_words: Duration::ZERO, ..limits.clone() },

@@ -78,6 +78,7 @@ mod tests {
             id: RegistrationId(n),
             online: true,
             busy: Some(true),
+            cordoned: None,
         };
         let as_of = "2026-01-01T00:00:00Z".parse().unwrap();
         Listing { entries: runners.map(entry).collect(), complete: true, as_of, faults: vec![] }

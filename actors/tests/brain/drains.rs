@@ -173,11 +173,13 @@ fn an_answer_that_comes_twice_brings_nobody_back_whose_registration_is_gone() {
             (50, no_registration(50)),
             (110, no_registration(110)),
             (111, found(Some(there(false)), None)),
-            (112, deregistered(Ok(()))),
+            (112, cordoned(Ok(()))),
+            (210, no_registration(210)),
+            (211, deregistered(Ok(()))),
         ],
     );
     assert_eq!(drain(&looked_up).step, Step::Settle);
-    assert_eq!(next(looked_up, found(Some(there(true)), None), 113).phase(), Phase::Draining);
+    assert_eq!(next(looked_up, found(Some(there(true)), None), 212).phase(), Phase::Draining);
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn a_guest_that_can_answer_is_asked_however_long_lists_have_shown_it_quiet() {
 }
 
 #[test]
-fn a_mute_runner_that_no_look_up_tells_of_is_deregistered_when_the_asking_ends() {
+fn a_mute_runner_that_no_look_up_tells_of_is_cordoned_when_the_asking_ends() {
     let unlisted = run(
         idle(),
         [
@@ -206,7 +208,7 @@ fn a_mute_runner_that_no_look_up_tells_of_is_deregistered_when_the_asking_ends()
     let given_up = next(unlisted.clone(), Event::Tick, 910);
     assert_eq!(given_up.phase(), Phase::Idle, "nobody has listed for long");
     let unlisted = run(unlisted, [(850, no_registration(850)), (851, not_looked_up())]);
-    assert_eq!(step(unlisted, Event::Tick, 910).1, [Effect::Deregister]);
+    assert_eq!(step(unlisted, Event::Tick, 910).1, [Effect::Cordon]);
 }
 
 #[test]
@@ -257,7 +259,9 @@ fn an_old_doubt_wakes_no_drain_that_waits_for_the_forge() {
             (50, no_registration(50)),
             (110, no_registration(110)),
             (111, found(Some(there(false)), None)),
-            (112, deregistered(Err(limited))),
+            (112, cordoned(Ok(()))),
+            (210, no_registration(210)),
+            (211, deregistered(Err(limited))),
         ],
     );
     assert!(waits.known().unwrap().doubt.is_some());

@@ -18,7 +18,7 @@ use runner_fleet_actors::{
 use crate::given::{at, limits, name, next, of_cloud, of_forge, seen, vm};
 
 fn registration(online: bool) -> Registration {
-    Registration { name: name(1), id: RegistrationId(7), online, busy: Some(false) }
+    Registration { name: name(1), id: RegistrationId(7), online, busy: Some(false), cordoned: None }
 }
 
 fn job_begins() -> Event {
@@ -285,7 +285,7 @@ fn an_old_guest_in_a_pool_whose_guests_report_goes_once_it_was_asked_in_vain_all
     assert_eq!(drain.step, Step::Ask, "a quiet minute is not enough for a guest that may answer");
     assert!(effects.iter().all(|effect| *effect == Effect::StandDown), "{effects:?}");
     let (_, effects) = asked_in_vain(state, &limits, (910, 1080));
-    assert_eq!(effects.last(), Some(&Effect::Deregister));
+    assert_eq!(effects.last(), Some(&Effect::Cordon), "nobody can ask it");
 }
 
 #[test]

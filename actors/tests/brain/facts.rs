@@ -31,7 +31,13 @@ fn active() -> Vm {
 }
 
 fn registration(number: u64, busy: bool) -> Registration {
-    Registration { name: name(), id: RegistrationId(number), online: true, busy: Some(busy) }
+    Registration {
+        name: name(),
+        id: RegistrationId(number),
+        online: true,
+        busy: Some(busy),
+        cordoned: None,
+    }
 }
 
 fn lacks(second: u64) -> Event {
@@ -305,7 +311,7 @@ fn when_nothing_is_left_of_a_runner_no_answer_is_waited_for() {
 }
 
 #[test]
-fn a_mute_runner_that_lists_lack_is_looked_up_before_it_is_deregistered() {
+fn a_mute_runner_that_lists_lack_is_looked_up_before_it_is_cordoned() {
     let asked = next(idle(), Event::Drain(DrainReason::Shrink), 10);
     let mut state = asked;
     for second in [20, 30, 50] {
@@ -316,7 +322,7 @@ fn a_mute_runner_that_lists_lack_is_looked_up_before_it_is_deregistered() {
     let (looked, effects) = state.next(lacks(90), at(90), &limits());
     assert_eq!(effects, [Effect::LookUp]);
     let there = found(Some(registration(7, false)), None);
-    assert_eq!(looked.clone().next(there, at(91), &limits()).1, [Effect::Deregister]);
+    assert_eq!(looked.clone().next(there, at(91), &limits()).1, [Effect::Cordon]);
     assert_eq!(next(looked.clone(), working(), 91).phase(), Phase::Busy);
     let gone = next(looked, found(None, None), 91);
     assert_eq!(drain_of(&gone).step, Step::Settle, "there is nothing to remove");

@@ -13,11 +13,19 @@ use crate::lives::*;
 
 const STOOD: u64 = STANDS.as_secs();
 
-/// Two listings that agree, and a shrink that a third one bears out.
+/// Two listings that agree, a shrink that a third one bears out, a cordon, and a listing after its watch.
 fn proven_quiet() -> (State, Vec<Effect>) {
-    let quiet =
-        run(idle(), [(10, of_forge(false, 10)), (70, of_forge(false, 70)), (71, shrinks())]);
-    step(quiet, of_forge(false, 75), 75)
+    let quiet = run(
+        idle(),
+        [
+            (10, of_forge(false, 10)),
+            (70, of_forge(false, 70)),
+            (71, shrinks()),
+            (75, of_forge(false, 75)),
+            (76, cordoned(Ok(()))),
+        ],
+    );
+    step(quiet, of_forge(false, 170), 170)
 }
 
 fn limited(until: u64) -> PortError {
@@ -34,8 +42,8 @@ fn asked_again(state: State, event: Event, second: u64) {
 fn a_proof_by_listings_that_has_grown_old_while_a_deregistration_was_held_off_is_none() {
     let (asked, effects) = proven_quiet();
     assert_eq!(effects, [Effect::Deregister]);
-    let held = next(asked, deregistered(Err(limited(700))), 76);
-    for second in [77, 699, 701, 720] {
+    let held = next(asked, deregistered(Err(limited(700))), 171);
+    for second in [172, 699, 701, 720] {
         let (_, effects) = step(held.clone(), Event::Tick, second);
         assert_eq!(effects, [], "at {second}: a job may have begun long ago");
     }
@@ -68,7 +76,7 @@ fn grounds_end_before_what_they_stand_on() {
     assert_eq!(until(&stands, Effect::Deregister, 11), grounds(11, at(11) + limits.effect));
     assert_eq!(until(&stands, Effect::Deregister, 200), grounds(200, at(10) + STANDS));
     let (quiet, _) = proven_quiet();
-    assert_eq!(until(&quiet, Effect::Deregister, 150), grounds(150, at(75) + FRESH));
+    assert_eq!(until(&quiet, Effect::Deregister, 250), grounds(250, at(170) + FRESH));
     assert_eq!(until(&quiet, Effect::DeleteVm, 10), grounds(10, minutes(2)));
     assert_eq!(until(&launched(), Effect::Launch, 10), grounds(10, minutes(10)));
     assert_eq!(until(&stands, Effect::GoOn, 11), None, "it does so by itself as well");
@@ -97,7 +105,7 @@ fn after_a_gap_quiet_is_proven_anew_and_by_listings_that_began_after_it() {
         assert_eq!(effects, [], "listed at {listed}");
         state = after;
     }
-    assert_eq!(step(state, of_forge(false, 470), 471).1, [Effect::Deregister]);
+    assert_eq!(step(state, of_forge(false, 470), 471).1, [Effect::Cordon]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn vm(status: VmStatus) -> Vm {
 }
 
 fn registration(online: bool, busy: bool) -> Registration {
-    Registration { name: name(), id: RegistrationId(7), online, busy: Some(busy) }
+    Registration { name: name(), id: RegistrationId(7), online, busy: Some(busy), cordoned: None }
 }
 
 fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, as_of: u64) -> Event {
@@ -299,11 +299,11 @@ fn both(busy: bool, second: u64) -> Event {
 }
 
 #[test]
-fn a_runner_that_cannot_answer_is_deregistered_once_listings_have_shown_it_idle_for_a_minute() {
+fn a_runner_that_cannot_answer_is_cordoned_once_listings_have_shown_it_idle_for_a_minute() {
     let (state, effects) = listings(proving(), (100, 150), |at| both(false, at));
     assert_eq!((state.phase(), effects), (Draining, vec![]), "55 seconds are no proof");
     let (state, effects) = listings(state, (160, 160), |at| both(false, at));
-    assert_eq!((state.phase(), effects), (Draining, vec![Deregister]));
+    assert_eq!((state.phase(), effects), (Draining, vec![Cordon]));
 }
 
 #[test]

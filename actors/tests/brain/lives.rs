@@ -23,7 +23,13 @@ pub(crate) fn vm(status: VmStatus) -> Vm {
 }
 
 pub(crate) fn there(busy: bool) -> Registration {
-    Registration { name: name(), id: RegistrationId(7), online: true, busy: Some(busy) }
+    Registration {
+        name: name(),
+        id: RegistrationId(7),
+        online: true,
+        busy: Some(busy),
+        cordoned: None,
+    }
 }
 
 pub(crate) fn seen(vm: Sighting<Vm>, registration: Sighting<Registration>, second: u64) -> Event {
@@ -101,6 +107,14 @@ pub(crate) fn no_answer() -> PortError {
 
 pub(crate) fn not_looked_up() -> Event {
     Event::Answered(Answer::LookedUp(Err(no_answer())))
+}
+
+pub(crate) fn cordoned(result: Result<(), PortError>) -> Event {
+    Event::Answered(Answer::Cordoned(result))
+}
+
+pub(crate) fn uncordoned(result: Result<(), PortError>) -> Event {
+    Event::Answered(Answer::Uncordoned(result))
 }
 
 pub(crate) fn deregistered(result: Result<(), PortError>) -> Event {

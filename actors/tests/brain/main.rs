@@ -8,6 +8,7 @@
 )]
 
 mod beginnings;
+mod cordons;
 mod drains;
 mod endings;
 mod facts;

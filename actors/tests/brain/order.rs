@@ -27,7 +27,13 @@ fn vm(status: VmStatus) -> Vm {
 }
 
 fn registration(busy: bool) -> Registration {
-    Registration { name: name(), id: RegistrationId(7), online: true, busy: Some(busy) }
+    Registration {
+        name: name(),
+        id: RegistrationId(7),
+        online: true,
+        busy: Some(busy),
+        cordoned: None,
+    }
 }
 
 fn idle() -> State {
@@ -46,7 +52,7 @@ fn what_was_listed_before_a_drain_does_not_prove_that_it_is_quiet_now() {
     let (asked, effects) = asked.next(older, at(82), &limits());
     assert_eq!(effects, [], "it began with the drain, not after it");
     let newer = of_forge(Sighting::Seen(registration(false)), 83);
-    assert_eq!(asked.next(newer, at(84), &limits()).1, [Effect::Deregister]);
+    assert_eq!(asked.next(newer, at(84), &limits()).1, [Effect::Cordon]);
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn registration() -> impl Strategy<Value = Registration> {
         id: RegistrationId(7),
         online,
         busy,
+        cordoned: None,
     })
 }
 
@@ -265,7 +266,7 @@ proptest! {
     ) {
         // Nobody tells of an end, and every look-up that is answered finds it at work.
         let limits = Limits::default();
-        let online = Registration { name: runner(1), id: RegistrationId(7), online: true, busy: Some(false) };
+        let online = Registration { name: runner(1), id: RegistrationId(7), online: true, busy: Some(false), cordoned: None };
         let word = Event::JobStarted { job: Job::default(), registration: Some(RegistrationId(7)) };
         let mut state = adopt(Some(active()), Some(online.clone()), at(0)).next(word, at(1), &limits).0;
         let (mut now, mut answers) = (1, answers.into_iter().cycle());

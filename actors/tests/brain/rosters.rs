@@ -18,7 +18,13 @@ fn deleted(second: u64) -> State {
 }
 
 fn registration(number: u64) -> Registration {
-    Registration { name: name(number), id: RegistrationId(number), online: true, busy: None }
+    Registration {
+        name: name(number),
+        id: RegistrationId(number),
+        online: true,
+        busy: None,
+        cordoned: None,
+    }
 }
 
 fn listing<T>(entries: Vec<T>, complete: bool, second: u64) -> Option<Arc<Listing<T>>> {

@@ -87,7 +87,7 @@ fn a_runner_that_was_found_online_tells_nothing_of_how_long_that_took() {
     };
     let listed = |online, second| {
         let id = RegistrationId(1);
-        let listed = Registration { name: name(1), id, online, busy: Some(false) };
+        let listed = Registration { name: name(1), id, online, busy: Some(false), cordoned: None };
         seen(Sighting::Seen(vm()), Sighting::Seen(listed), second)
     };
     // Made an hour ago by a process that has ended since.
@@ -184,8 +184,13 @@ fn reporting() -> Limits {
 }
 
 fn listed_offline(second: u64) -> Event {
-    let registration =
-        Registration { name: name(1), id: RegistrationId(7), online: false, busy: Some(false) };
+    let registration = Registration {
+        name: name(1),
+        id: RegistrationId(7),
+        online: false,
+        busy: Some(false),
+        cordoned: None,
+    };
     Event::Observed(Observation {
         vm: Sighting::Unknown,
         registration: Sighting::Seen(registration),
@@ -212,19 +217,24 @@ fn a_guest_that_boots_is_asked_before_it_is_drained_and_one_that_never_answers_n
     for second in [110, 150, 190, 219] {
         state = state.next(listed_offline(second), at(second), &reporting()).0;
         let (next, effects) = state.next(no_answer(), at(second), &reporting());
-        assert!(!effects.contains(&Effect::Deregister), "at {second}");
+        assert!(!effects.contains(&Effect::Cordon), "at {second}");
         state = next;
     }
     let (_, effects) = state.next(listed_offline(300), at(300), &reporting());
-    assert_eq!(effects, [Effect::Deregister]);
+    assert_eq!(effects, [Effect::Cordon]);
 }
 
 #[test]
 fn quiet_that_was_listed_before_it_was_online_proves_nothing() {
     let mute = Limits::default();
     let listed = |online, second| {
-        let registration =
-            Registration { name: name(1), id: RegistrationId(7), online, busy: Some(false) };
+        let registration = Registration {
+            name: name(1),
+            id: RegistrationId(7),
+            online,
+            busy: Some(false),
+            cordoned: None,
+        };
         let listing = Listing {
             entries: vec![registration],
             complete: true,
@@ -247,5 +257,5 @@ fn quiet_that_was_listed_before_it_was_online_proves_nothing() {
     state = state.next(Event::Drain(DrainReason::Shrink), at(91), &mute).0;
     let (state, effects) = sees(state, true, 100);
     assert_eq!(effects, [], "ten seconds of listening are no minute");
-    assert_eq!(sees(state, true, 150).1, [Effect::Deregister]);
+    assert_eq!(sees(state, true, 150).1, [Effect::Cordon]);
 }

@@ -72,6 +72,7 @@ fn a_hold_that_ends_now_keeps_no_job_waiting() {
         }],
         boots: None,
         late: 0,
+        habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,

@@ -32,6 +32,7 @@ fn registration(number: u64) -> Registration {
         id: RegistrationId(number),
         online: false,
         busy: Some(false),
+        cordoned: None,
     }
 }
 

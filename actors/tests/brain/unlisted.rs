@@ -30,7 +30,7 @@ fn vm(number: u64, status: VmStatus) -> Vm {
 }
 
 fn registration(number: u64, online: bool, busy: Option<bool>) -> Registration {
-    Registration { name: name(number), id: RegistrationId(number), online, busy }
+    Registration { name: name(number), id: RegistrationId(number), online, busy, cordoned: None }
 }
 
 /// GitHub lists it not; its VM is active.

@@ -28,7 +28,13 @@ fn shown(busy: bool, second: u64) -> Event {
     let (id, name) = (RegistrationId(1001), name());
     Event::Observed(Observation {
         vm: Sighting::Unknown,
-        registration: Sighting::Seen(Registration { name, id, online: true, busy: Some(busy) }),
+        registration: Sighting::Seen(Registration {
+            name,
+            id,
+            online: true,
+            busy: Some(busy),
+            cordoned: None,
+        }),
         vm_as_of: at(second),
         registration_as_of: at(second),
     })
@@ -46,8 +52,13 @@ fn idle() -> State {
         address: None,
         task: None,
     };
-    let registration =
-        Registration { name: name(), id: RegistrationId(1001), online: true, busy: Some(false) };
+    let registration = Registration {
+        name: name(),
+        id: RegistrationId(1001),
+        online: true,
+        busy: Some(false),
+        cordoned: None,
+    };
     adopt(Some(vm), Some(registration), at(0))
 }
 

@@ -68,9 +68,23 @@ pub struct Outside {
     /// The orders that guests were given, in their order.
     pub orders: Vec<(RunnerName, &'static str)>,
     pub forge: ForgeCalls,
+    /// The forge does not have the call that keeps jobs off a runner.
+    pub no_cordons: bool,
     /// Runners that listings of the forge lack.
     pub unlisted: BTreeSet<RunnerName>,
     listed: Vec<Registration>,
+}
+
+impl Outside {
+    fn cordon(&mut self, name: &RunnerName, on: bool) -> Result<(), PortError> {
+        self.forge.cordons += u64::from(on);
+        let registration = self.registrations.get_mut(name).filter(|_| !self.no_cordons);
+        let registration = registration.ok_or_else(|| {
+            PortError::certain(runner_fleet_actors::port::ErrorClass::Invalid, "404: not found")
+        })?;
+        registration.cordoned = Some(on);
+        Ok(())
+    }
 }
 
 /// What the forge was asked, and the jobs that it gave out and that came to their end.
@@ -80,6 +94,7 @@ pub struct ForgeCalls {
     pub deregisters: u64,
     pub lists: u64,
     pub look_ups: u64,
+    pub cordons: u64,
     /// Listings that showed the same as the one before.
     pub unchanged: u64,
     pub jobs: u64,
@@ -93,6 +108,7 @@ impl ForgeCalls {
             deregisters: later.deregisters - self.deregisters,
             lists: later.lists - self.lists,
             look_ups: later.look_ups - self.look_ups,
+            cordons: later.cordons - self.cordons,
             unchanged: later.unchanged - self.unchanged,
             jobs: later.jobs - self.jobs,
         }
@@ -290,8 +306,13 @@ impl Forge for World {
             outside.forge.registers += 1;
             outside.next_id += 1;
             let id = RegistrationId(outside.next_id);
-            let registration =
-                Registration { name: order.name.clone(), id, online: false, busy: Some(false) };
+            let registration = Registration {
+                name: order.name.clone(),
+                id,
+                online: false,
+                busy: Some(false),
+                cordoned: None,
+            };
             outside.registrations.insert(order.name.clone(), registration);
             outside.scopes.insert(order.name.clone(), order.scope.clone());
             Registered { id, jit_config: Secret::new("jit") }
@@ -317,6 +338,16 @@ impl Forge for World {
                 Ok(())
             }
         })
+    }
+
+    async fn cordon(&self, order: &RegisterOrder, _id: RegistrationId) -> Result<(), PortError> {
+        self.pass().await;
+        self.with(|outside| outside.cordon(&order.name, true))
+    }
+
+    async fn uncordon(&self, order: &RegisterOrder, _id: RegistrationId) -> Result<(), PortError> {
+        self.pass().await;
+        self.with(|outside| outside.cordon(&order.name, false))
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {

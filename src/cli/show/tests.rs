@@ -6,6 +6,7 @@ use chrono::{TimeDelta, TimeZone, Utc};
 use runner_fleet_actors::{
     event::{BootSnapshot, Counts, HoldSnapshot, Phase, Place},
     name::RunnerName,
+    pool::{Habit, Habits},
     port::{ErrorClass, PortError, PortStatus},
 };
 
@@ -47,6 +48,7 @@ fn pool() -> PoolSnapshot {
         }],
         boots: None,
         late: 0,
+        habits: Habits::default(),
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,
@@ -160,6 +162,15 @@ fn runners_that_take_far_longer_than_others_are_told_with_what_is_usual() {
     let text = pools_at(&[pool], now(), None);
     let told =
         "2 take far longer to come online than others did (half of them 31 s, 99 of 100 70 s)";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
+fn jobs_that_came_past_cordons_are_told_with_what_that_means() {
+    let mut pool = pool();
+    pool.habits.learn(Habit { leaked: true, ..Habit::default() }, ago(60));
+    let text = pools_at(&[pool], now(), None);
+    let told = "1 jobs came to runners that were to get none, since 06:12:20Z: who cannot be asked";
     assert!(text.contains(told), "{text}");
 }
 

@@ -35,6 +35,7 @@ fn pool() -> PoolSnapshot {
         holds: Vec::new(),
         boots: None,
         late: 0,
+        habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         retiring: false,

@@ -76,6 +76,20 @@ impl Forge for Routed {
         }
     }
 
+    async fn cordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
+        match self.sets.route(&order.name.pool()) {
+            Some(_) => Err(uncordonable(&order.name)),
+            None => self.rest.cordon(order, id).await,
+        }
+    }
+
+    async fn uncordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
+        match self.sets.route(&order.name.pool()) {
+            Some(_) => Err(uncordonable(&order.name)),
+            None => self.rest.uncordon(order, id).await,
+        }
+    }
+
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {
         let Some(admin) = self.sets.admin_of(scope) else { return self.rest.list(scope).await };
         let github = admin.github();
@@ -118,6 +132,16 @@ impl Forge for Routed {
         self.rest.end_hold();
         self.sets.end_hold();
     }
+}
+
+/// The set hands out the jobs, by its own labels: those of a runner decide nothing.
+fn uncordonable(name: &RunnerName) -> PortError {
+    PortError::certain(
+        ErrorClass::Invalid,
+        format!(
+            "keep jobs off runner {name}: it is of a scale set, whose runners have no labels of their own"
+        ),
+    )
 }
 
 async fn register(admin: &Admin, set: u64, name: &RunnerName) -> Result<Registered, PortError> {
@@ -185,6 +209,7 @@ async fn look_up(
                 id: RegistrationId(id),
                 online,
                 busy,
+                cordoned: None,
             })
         })
         .transpose()?;
@@ -211,7 +236,13 @@ fn listing(
         }
         match (id, online) {
             (Some(id), Some(online)) => {
-                entries.push(Registration { name, id: RegistrationId(id), online, busy });
+                entries.push(Registration {
+                    name,
+                    id: RegistrationId(id),
+                    online,
+                    busy,
+                    cordoned: None,
+                });
             }
             _ => faults.push(format!("runner {name} without a readable id or status")),
         }
@@ -259,7 +290,7 @@ mod tests {
 
     fn one(token: u64, online: bool, busy: Option<bool>) -> Registration {
         let name = RunnerName::new(&"ci".parse().unwrap(), &"set".parse().unwrap(), token);
-        Registration { name, id: RegistrationId(token), online, busy }
+        Registration { name, id: RegistrationId(token), online, busy, cordoned: None }
     }
 
     fn list(entries: Vec<Registration>) -> Listing<Registration> {

@@ -87,6 +87,12 @@ pub(crate) fn answer(
                 &format!("Bad request - Runner \"{}\" is still running a job\"", target.id),
             ),
         },
+        Operation::Labels => labels(&shared.world(), scope, target.id),
+        Operation::SetLabels => set_labels(&mut shared.world(), scope, target.id, body),
+        Operation::Move => match shared.world().move_to(scope, target.id, target.hook) {
+            true => Reply { status: 204, body: None, headers: Vec::new() },
+            false => not_found(),
+        },
         Operation::JitConfig => register(&mut shared.world(), scope, body),
         Operation::Groups => groups(shared, scope, query),
         Operation::RegistrationToken => scale_set::registration_token(shared, scope),
@@ -192,6 +198,24 @@ fn register(world: &mut World, scope: &Scope, body: Option<&Value>) -> Reply {
     Reply::new(201, json!({"runner": runner, "encoded_jit_config": world.jit_config(id)}))
 }
 
+fn labels(world: &World, scope: &Scope, id: u64) -> Reply {
+    let Some(one) = world.get(scope, id) else { return Reply::error(404, "Not Found") };
+    let labels = one.shown_labels();
+    Reply::new(200, json!({"total_count": labels.len(), "labels": labels}))
+}
+
+fn set_labels(world: &mut World, scope: &Scope, id: u64, body: Option<&Value>) -> Reply {
+    #[derive(Deserialize)]
+    struct Body {
+        labels: Vec<String>,
+    }
+    let Some(Ok(body)) = body.map(Body::deserialize) else {
+        return Reply::error(422, "Invalid request.\n\nlabels are required");
+    };
+    world.set_labels(scope, id, &body.labels);
+    labels(world, scope, id)
+}
+
 fn groups(shared: &Shared, scope: &Scope, query: &Query) -> Reply {
     let world = shared.world();
     let (per_page, page) = paging(query);
@@ -200,7 +224,7 @@ fn groups(shared: &Shared, scope: &Scope, query: &Query) -> Reply {
         let mut shown = json!({
             "id": group.id,
             "name": group.name,
-            "visibility": "all",
+            "visibility": if group.closed { "selected" } else { "all" },
             "default": group.default,
             "runners_url": format!("{base}/actions/runner-groups/{}/runners", group.id),
             "allows_public_repositories": false,

@@ -49,6 +49,8 @@ pub enum Mishap {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lies {
     always: bool,
+    /// How long after its assignment the flag shows a job.
+    late: Duration,
     until: Option<Instant>,
     jobs: HashSet<u64>,
 }
@@ -58,6 +60,11 @@ impl Lies {
         self.always
             || self.until.is_some_and(|until| Instant::now() < until)
             || self.jobs.contains(&job)
+    }
+
+    /// Whether it does not show a job yet that was assigned then.
+    pub(crate) fn hide(&self, given: Option<Instant>) -> bool {
+        given.is_some_and(|given| given.elapsed() < self.late)
     }
 }
 
@@ -267,6 +274,17 @@ impl Faults {
     /// The same for the runners of these jobs only, from their assignment to their end.
     pub fn busy_lies_about(&self, jobs: &[JobId]) {
         self.0.faults().lies.jobs.extend(jobs.iter().map(|job| job.0));
+    }
+
+    /// The busy flag shows a job that much after its assignment, and a deregistration before succeeds.
+    pub fn busy_is_late(&self, by: Duration) {
+        self.0.faults().lies.late = by;
+    }
+
+    /// Jobs are given by the labels and group that a runner was registered with, whatever was changed since;
+    /// of labels that a runner no longer had tells actions/runner#4225.
+    pub fn forget_changes(&self, on: bool) {
+        self.0.world().forgets_changes = on;
     }
 
     /// Each listing misses one runner and does not say so.

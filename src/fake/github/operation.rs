@@ -11,6 +11,12 @@ pub enum Operation {
     Get,
     /// Removes one runner.
     Delete,
+    /// Shows the labels of one runner.
+    Labels,
+    /// Sets the custom labels of one runner.
+    SetLabels,
+    /// Moves one runner to a group.
+    Move,
     /// Registers a runner.
     JitConfig,
     /// Lists runner groups.
@@ -45,7 +51,7 @@ pub(crate) struct Target {
     pub(crate) scope: Option<Scope>,
     /// Number of the runner, installation, job or delivery.
     pub(crate) id: u64,
-    /// Number of the hook; the App's has none in its paths.
+    /// Number of the hook; the App's has none in its paths. Of a runner that is moved: of the group.
     pub(crate) hook: u64,
     /// The version of the runner application; empty for whatever has none.
     pub(crate) version: String,
@@ -105,6 +111,15 @@ impl Target {
             }
             ("GET", ["runners", id]) => (Operation::Get, id.parse().ok()?),
             ("DELETE", ["runners", id]) => (Operation::Delete, id.parse().ok()?),
+            ("GET", ["runners", id, "labels"]) => (Operation::Labels, id.parse().ok()?),
+            ("PUT", ["runners", id, "labels"]) => (Operation::SetLabels, id.parse().ok()?),
+            ("PUT", ["runner-groups", group, "runners", id])
+                if !matches!(scope, Scope::Repository { .. }) =>
+            {
+                let id = id.parse().ok()?;
+                let hook = group.parse().ok()?;
+                return Some(Self { hook, ..Self::new(Operation::Move, Some(scope), id) });
+            }
             ("GET", ["runner-groups"]) if !matches!(scope, Scope::Repository { .. }) => {
                 (Operation::Groups, 0)
             }
@@ -202,6 +217,28 @@ impl Target {
             (Op::Deprecation, Some(Scope::Enterprise(_))) => {
                 "enterprise-admin/get-runner-version-deprecation-for-enterprise"
             }
+            (Op::Labels, Some(Scope::Repository { .. })) => {
+                "actions/list-labels-for-self-hosted-runner-for-repo"
+            }
+            (Op::Labels, Some(Scope::Organisation(_))) => {
+                "actions/list-labels-for-self-hosted-runner-for-org"
+            }
+            (Op::Labels, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/list-labels-for-self-hosted-runner-for-enterprise"
+            }
+            (Op::SetLabels, Some(Scope::Repository { .. })) => {
+                "actions/set-custom-labels-for-self-hosted-runner-for-repo"
+            }
+            (Op::SetLabels, Some(Scope::Organisation(_))) => {
+                "actions/set-custom-labels-for-self-hosted-runner-for-org"
+            }
+            (Op::SetLabels, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/set-custom-labels-for-self-hosted-runner-for-enterprise"
+            }
+            (Op::Move, Some(Scope::Enterprise(_))) => {
+                "enterprise-admin/add-self-hosted-runner-to-group-for-enterprise"
+            }
+            (Op::Move, Some(_)) => "actions/add-self-hosted-runner-to-group-for-org",
             (Op::Groups, Some(Scope::Enterprise(_))) => {
                 "enterprise-admin/list-self-hosted-runner-groups-for-enterprise"
             }

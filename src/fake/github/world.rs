@@ -8,6 +8,7 @@
 //! nobody took goes back to the queue.
 
 mod alarm;
+mod fit;
 mod job;
 mod letter;
 mod news;
@@ -75,6 +76,8 @@ pub(crate) struct World {
     last_id: u64,
     rng: SmallRng,
     stats: Stats,
+    /// Jobs are given by the labels and group of the registration, whatever was changed since.
+    pub(crate) forgets_changes: bool,
     pub(crate) renames: Renames,
 }
 
@@ -109,6 +112,7 @@ impl World {
             last_id: 0,
             rng: SmallRng::seed_from_u64(options.seed),
             stats: Stats::default(),
+            forgets_changes: false,
             renames: Renames::default(),
         }
     }
@@ -139,10 +143,12 @@ impl World {
             group,
             labels: labels.to_vec(),
             set: set_of(labels),
+            first_set: set_of(labels),
             key,
             registered: Instant::now(),
             session: None,
             job: None,
+            given: None,
             connected_before: false,
             used: false,
             set_of: None,
@@ -248,7 +254,7 @@ impl World {
 
     fn serve_job(&mut self, job: u64) {
         let Some(state) = self.jobs.get(&job) else { return };
-        let idle = self.registrations.values().find(|one| takes(one, state)).map(|one| one.id);
+        let idle = self.registrations.values().find(|one| self.takes(one, state)).map(|one| one.id);
         match idle {
             Some(runner) => self.assign(job, runner),
             None => self.serve_job_by_set(job),
@@ -257,7 +263,8 @@ impl World {
 
     fn serve_runner(&mut self, runner: u64) {
         let Some(one) = self.registrations.get(&runner) else { return };
-        let waiting = self.jobs.iter().find(|(_, job)| job.runner.is_none() && takes(one, job));
+        let waiting =
+            self.jobs.iter().find(|(_, job)| job.runner.is_none() && self.takes(one, job));
         if let Some(job) = waiting.map(|(id, _)| *id) {
             self.assign(job, runner);
         }
@@ -271,6 +278,7 @@ impl World {
         };
         state.assign(one);
         one.job = Some(job);
+        one.given = Some(Instant::now());
         let alarm = Alarm::Assignment { job, assignment: state.record.assignments };
         self.alarms.set(Instant::now() + self.assignment_timeout, alarm);
         if let Some(session) = &one.session {
@@ -379,15 +387,4 @@ impl World {
         };
         self.registrations.values().map(record).collect()
     }
-}
-
-fn takes(runner: &Registration, job: &JobState) -> bool {
-    runner.session.as_ref().is_some_and(|session| session.online && !session.deaf)
-        && runner.job.is_none()
-        && !runner.used
-        && !job.record.blocked
-        && runner.scope == job.record.scope
-        && runner.set_of == job.given
-        && job.offered.is_none()
-        && job.labels.is_subset(&runner.set)
 }

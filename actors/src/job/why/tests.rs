@@ -42,6 +42,7 @@ fn pool() -> PoolSnapshot {
         holds: Vec::new(),
         boots: None,
         late: 0,
+        habits: crate::pool::Habits::default(),
         cloud_seen_at: None,
         forge_seen_at: None,
         retiring: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Drain, Step};
+use super::{Drain, Step, cordon::Way};
 use crate::{
     event::{DrainReason, Job},
     port::Time,
@@ -20,7 +20,7 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
     if known.in_flight.is_some() {
         return hold(since, drain, known);
     }
-    // Each pass moves one step further, and there are four: the bound is never met.
+    // Each pass moves one step further, and there are five: the bound is never met.
     for _ in 0..8 {
         let (step, effect) = match drain.step {
             Step::Ask => {
@@ -48,13 +48,7 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                 } else if drain.vm_dead(&known) {
                     (Step::Delete, None)
                 } else if proven && !drain.registration_gone {
-                    // Where it has to wait it waits here, so that what allows it is looked at again.
-                    if now < drain.not_before {
-                        let holds = drain.holds_until(&known, now).unwrap_or(drain.not_before);
-                        drain.due = drain.not_before.min(holds);
-                        return hold(since, drain, known);
-                    }
-                    (Step::Deregister, Some(Effect::Deregister))
+                    (Step::Cordon, None)
                 } else if drain.registration_gone {
                     (Step::Settle, None)
                 } else if now >= give_up {
@@ -67,6 +61,23 @@ pub(super) fn go(since: Time, mut drain: Drain, known: Known, now: Time, limits:
                     return hold(since, drain, known);
                 }
             }
+            // What showed it quiet is broken off or too old, or it is gone: that is settled there.
+            Step::Cordon if !drain.is_shown_quiet(&known, now) => (Step::Ask, None),
+            Step::Cordon => match drain.beyond_quiet(&known, now, limits) {
+                // Where it has to wait it waits here, so that what allows it is looked at again.
+                Way::On if now < drain.not_before => {
+                    let holds = drain.holds_until(&known, now).unwrap_or(drain.not_before);
+                    drain.due = drain.not_before.min(holds);
+                    return hold(since, drain, known);
+                }
+                Way::On => (Step::Deregister, Some(Effect::Deregister)),
+                Way::Ask => (Step::Cordon, Some(Effect::Cordon)),
+                Way::GiveUp => return resume(drain, known, now),
+                Way::Wait(until) => {
+                    drain.due = until;
+                    return hold(since, drain, known);
+                }
+            },
             Step::Deregister => {
                 if drain.registration_gone {
                     (Step::Settle, None)
@@ -135,6 +146,7 @@ fn call(
         drain.stands_down = false;
         drain.asked_at = Some(now);
     }
+    known.cordon.up |= effect == Effect::Cordon;
     known.fly(effect, now, limits);
     (State::Draining { since, drain, known }, vec![effect])
 }

@@ -47,11 +47,15 @@ pub(crate) struct Registration {
     pub(super) group: u64,
     pub(super) labels: Vec<String>,
     pub(super) set: BTreeSet<String>,
+    /// The labels that it was registered with.
+    pub(super) first_set: BTreeSet<String>,
     pub(super) key: String,
     pub(super) registered: Instant,
     pub(super) session: Option<Session>,
     /// The job that is assigned to it or that it has acquired.
     pub(super) job: Option<u64>,
+    /// When that was assigned.
+    pub(super) given: Option<Instant>,
     pub(super) connected_before: bool,
     /// It has acquired a job; a JIT runner gets no other one.
     pub(super) used: bool,
@@ -66,17 +70,17 @@ impl Registration {
 
     /// Whether GitHub takes it for busy.
     pub(super) fn busy(&self, lies: &Lies) -> bool {
-        self.job.is_some_and(|job| !lies.about(job))
+        self.job.is_some_and(|job| !lies.about(job)) && !lies.hide(self.given)
+    }
+
+    /// Its labels as the API shows them: a JIT runner has those that it was registered with, and no others.
+    pub(crate) fn shown_labels(&self) -> Vec<Value> {
+        let label = |(at, name)| json!({"id": at + 1, "name": name, "type": "custom"});
+        self.labels.iter().enumerate().map(label).collect()
     }
 
     /// The runner as the API shows it.
     pub(crate) fn shown(&self, lies: &Lies) -> Value {
-        let labels: Vec<Value> = self
-            .labels
-            .iter()
-            .enumerate()
-            .map(|(at, name)| json!({"id": at + 1, "name": name, "type": "custom"}))
-            .collect();
         let (os, version) = if self.connected_before {
             ("linux", json!("2.336.0"))
         } else {
@@ -89,7 +93,7 @@ impl Registration {
             "os": os,
             "status": if self.online() { "online" } else { "offline" },
             "busy": self.busy(lies),
-            "labels": labels,
+            "labels": self.shown_labels(),
             "ephemeral": true,
             "version": version,
         })
