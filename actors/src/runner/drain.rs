@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod cordon;
+mod outset;
 mod steps;
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
     event::{DrainReason, Job, JobEnd},
     port::{Deletion, ErrorClass, PortError, StandDown, Time, VmStatus},
 };
-use steps::{back_to_busy, go, hold, resume};
+use steps::{back_to_busy, go, resume};
 
 /// Where a drain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,79 +123,7 @@ pub struct Drain {
     pub suspect: bool,
 }
 
-/// A drain about to begin, together with what is known.
-pub(super) struct Outset {
-    drain: Drain,
-    known: Known,
-}
-
 impl Drain {
-    pub(super) fn new(reason: DrainReason, now: Time) -> Self {
-        Self {
-            forced: reason == DrainReason::Forced,
-            reason,
-            step: Step::Ask,
-            step_since: now,
-            due: now,
-            not_before: now,
-            tries: 0,
-            stands_down: false,
-            asked_at: None,
-            answered: false,
-            told: false,
-            ended: false,
-            forge_knows: false,
-            contradicted: false,
-            looked_up: false,
-            cordon_tries: 0,
-            uncordonable: false,
-            guest_stopped: false,
-            delete_taken: false,
-            vm_gone: false,
-            registration_gone: false,
-            job: None,
-            job_end: None,
-            job_killed: false,
-            suspect: false,
-        }
-    }
-
-    pub(super) fn of_job(mut self, job: Job, end: Option<JobEnd>) -> Self {
-        self.job = Some(job);
-        self.job_end = end;
-        self
-    }
-
-    /// The end of its job as the forge told it.
-    pub(super) fn known_to_forge(mut self) -> Self {
-        self.forge_knows = true;
-        self
-    }
-
-    pub(super) fn killing(mut self, job: Job) -> Self {
-        self.forced = true;
-        self.job_killed = true;
-        self.job = Some(job);
-        self
-    }
-
-    pub(super) fn vm_gone(mut self) -> Self {
-        self.vm_gone = true;
-        self
-    }
-
-    /// Its registration is gone. Its VM is deleted by name all the same, also where no list has it: where
-    /// the cloud's lists lack what is there, that is the second witness, and a VM that is gone costs it one
-    /// call.
-    pub(super) fn unregistered(mut self) -> Self {
-        self.registration_gone = true;
-        self
-    }
-
-    pub(super) fn with(self, known: Known) -> Outset {
-        Outset { drain: self, known }
-    }
-
     /// Whether it is over only because it was not found, in listings and by its number. Either may have
     /// been wrong, so that is taken back where it shows again while its VM is left a moment.
     fn is_inferred(&self) -> bool {
@@ -327,36 +256,6 @@ impl Drain {
             self.registration_gone &=
                 known.blind_until.is_some_and(|blind| seen.registration_as_of <= blind);
         }
-    }
-}
-
-impl Outset {
-    fn begin(mut self, step: Step, now: Time, limits: &Limits) -> Next {
-        self.drain.enter(step, now);
-        // What was listed before the drain cannot tell how it ended.
-        self.known.blind(now);
-        self.known.doubt = None;
-        if self.drain.vm_gone && self.drain.registration_gone {
-            // Nothing is left to do; the next tick says so, so that every life ends in one way.
-            return hold(now, self.drain, self.known);
-        }
-        go(now, self.drain, self.known, now, limits)
-    }
-
-    pub(super) fn ask(self, now: Time, limits: &Limits) -> Next {
-        self.begin(Step::Ask, now, limits)
-    }
-
-    pub(super) fn deregister(self, now: Time, limits: &Limits) -> Next {
-        self.begin(Step::Deregister, now, limits)
-    }
-
-    pub(super) fn settle(self, now: Time, limits: &Limits) -> Next {
-        self.begin(Step::Settle, now, limits)
-    }
-
-    pub(super) fn delete(self, now: Time, limits: &Limits) -> Next {
-        self.begin(Step::Delete, now, limits)
     }
 }
 
@@ -493,8 +392,8 @@ pub(super) fn next(
             drain.not_before = now;
             drain.enter(Step::Delete, now);
         }
-        // It may have gone on meanwhile: it is asked again.
-        Event::Woke(_) => drain.stands_down = false,
+        // It may have gone on meanwhile, also where its answer lies here unread: it is asked again.
+        Event::Woke(_) => (drain.stands_down, drain.asked_at) = (false, None),
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
         | Event::Drain(_)

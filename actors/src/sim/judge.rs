@@ -1,6 +1,6 @@
 //! The all-seeing judge: what only somebody who knows the truth can check.
 
-use super::{forge::TrueRegistration, happening::Happening, world::World};
+use super::{forge::TrueRegistration, happening::Happening, shell::Process, world::World};
 use crate::{
     event::Phase,
     invariant,
@@ -187,7 +187,8 @@ impl World {
         evidence: &Evidence,
     ) {
         let State::Draining { drain, .. } = state else { return };
-        if drain.forced || !matches!(effect, Effect::Deregister | Effect::DeleteVm) {
+        if drain.forced || !matches!(effect, Effect::Cordon | Effect::Deregister | Effect::DeleteVm)
+        {
             return;
         }
         if self.looked_too_little(name, drain.vm_gone, effect, evidence) {
@@ -195,21 +196,23 @@ impl World {
             self.violated(invariant::LOOKS_FIRST, detail);
         }
         let runs = self.vms.get(name).is_some_and(|vm| vm.guest.job.is_some());
-        if runs && evidence.told_busy {
+        let cordons = effect == Effect::Cordon;
+        if runs && evidence.told_busy && !cordons {
             let detail = format!("{effect:?} of {name}, which runs a job and was said to be busy");
             self.violated(invariant::BUSY, detail);
         }
         let listens = self.listens(name);
         let Some(pool) = self.pool_of(name).and_then(|pool| self.pools.get(pool)) else { return };
-        let mute = !pool.reports && effect == Effect::Deregister && listens && !drain.vm_gone;
+        let goes = cordons || effect == Effect::Deregister;
+        let mute = !pool.reports && goes && listens && !drain.vm_gone;
         let proven = evidence.proven_quiet(pool.limits.idle_proof) && evidence.looked_since();
         if mute && !proven {
-            let detail = format!("{name} is deregistered after too short a proof");
+            let detail = format!("{effect:?} of {name} after too short a proof");
             self.violated(invariant::PROVEN_QUIET, detail);
         }
         let leaked = self.process.as_ref().and_then(|process| process.leaked_at);
         let Some(pool) = self.pool_of(name).and_then(|pool| self.pools.get(pool)) else { return };
-        if mute && leaked.is_some() && !evidence.proven_quiet(pool.limits.idle_alone) {
+        if mute && !cordons && leaked.is_some() && !evidence.proven_quiet(pool.limits.idle_alone) {
             let detail = format!("{name} goes behind a cordon although jobs come past them");
             self.violated(invariant::MINDED, detail);
         }
@@ -369,7 +372,9 @@ impl World {
     /// Judges an answer to a launch: where launches fail, only a handful of them is tried until one goes well.
     pub fn judge_answer(&mut self, pool: usize, name: &RunnerName, answer: &Answer) {
         let now = self.now;
-        let begun = self.process.as_ref().and_then(|process| process.since(name));
+        // Of one that is online or at work the launch went well, whatever became of its answer.
+        let begins = |process: &&Process| process.phase(name) == Some(Phase::Creating);
+        let begun = self.process.as_ref().filter(begins).and_then(|process| process.since(name));
         let Some(config) = self.pools.get_mut(pool) else { return };
         match (answer, begun) {
             (Answer::Launched { .. }, _) => config.failing.clear(),

@@ -91,6 +91,8 @@ fn after_a_gap_a_guest_that_stood_down_is_asked_again() {
     let asked = run(reporting(), [(10, shrinks()), (11, stands_down())]);
     let woken = next(asked.clone(), Event::Woke(at(60)), 60);
     asked_again(woken, deregistered(Err(PortError::held_back(at(60), "not sent"))), 63);
+    let unread = run(reporting(), [(10, shrinks()), (60, Event::Woke(at(60)))]);
+    asked_again(unread, stands_down(), 60);
     let done = run(asked, [(60, Event::Woke(at(60))), (61, deregistered(Ok(())))]);
     assert_eq!(drain(&done).step, Step::Settle, "it had acted before the gap");
 }
