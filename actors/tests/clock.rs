@@ -125,15 +125,13 @@ async fn a_call_is_sent_while_its_grounds_hold_and_a_call_without_any_goes() {
     assert!(late.what.contains("deregister runner a: not sent"), "{late}");
     // A task of its own knows nothing of them, unless it is given them.
     let spawned = async {
-        let taken = grounds::current();
-        tokio::spawn(async move {
-            (
-                grounds::check("a"),
-                taken.unwrap().under(async { grounds::check("b") }).await.is_err(),
-            )
-        })
+        let taken = grounds::current().unwrap();
+        let task = tokio::spawn(async move {
+            (grounds::check("a"), taken.under(async { grounds::check("b") }).await.is_err())
+        });
+        task.await.unwrap()
     };
-    assert_eq!(standing(10).under(spawned).await.await.unwrap(), (Ok(()), true));
+    assert_eq!(standing(10).under(spawned).await, (Ok(()), true));
     *asleep.lock().unwrap() += Duration::from_secs(60);
     let gap = standing(3600).under(check()).await.unwrap_err();
     assert!(gap.what.contains("stood still"), "{gap}");
