@@ -125,7 +125,9 @@ pub(super) fn read(file: &str, text: &str) -> Result<Node, Vec<String>> {
     let root = match reader.document() {
         Ok(root) => root,
         Err(stop) => {
-            reader.faults.push(stop);
+            // Whether the rest is YAML is not known, and where it is none, what looked like keys before may be
+            // anything, a password too.
+            reader.faults = vec![stop];
             None
         }
     };
@@ -155,8 +157,6 @@ impl<'a> Reader<'a> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                // What looked like keys before this may be anything, a password too.
-                self.faults.clear();
                 let at = *error.marker();
                 Err(format!(
                     "{}: is not YAML (line {}, column {}): {}",
@@ -166,10 +166,7 @@ impl<'a> Reader<'a> {
                     error.info()
                 ))
             }
-            None => {
-                self.faults.clear();
-                Err(format!("{}: is not YAML: it ends too early", self.file))
-            }
+            None => Err(format!("{}: is not YAML: it ends too early", self.file)),
         }
     }
 
@@ -417,6 +414,11 @@ mod tests {
         assert!(faults("a: &a [*a]").contains("within what it names"));
         let broken = faults("C4n4ry: 1\nC4n4ry: 2\na: [1");
         assert!(broken.contains("is not YAML") && !broken.contains("C4n4ry"), "{broken}");
+        let stopped = faults("C4n4ry: 1\nC4n4ry: 2\na: &a [*a]\nb: [1");
+        assert!(
+            stopped.contains("within what it names") && !stopped.contains("C4n4ry"),
+            "{stopped}"
+        );
         assert!(matches!(good("# nothing yet\n").what, What::Null));
         assert!(matches!(good("").what, What::Null));
     }
