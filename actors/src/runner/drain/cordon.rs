@@ -47,7 +47,8 @@ impl Drain {
         }
         let waits = now < self.not_before;
         let begun = known.cordon.since.map_or(self.step_since, |since| since.max(self.step_since));
-        let give_up = begun + limits.ask + limits.watch;
+        // A listing that is as late as listings are still counts.
+        let give_up = begun + limits.ask + limits.watch + limits.listing_lag;
         if now >= give_up {
             Way::GiveUp
         } else if grantable && known.cordon.since.is_none() {
