@@ -133,7 +133,8 @@ fn a_cordon_whose_answer_is_lost_is_asked_for_a_few_times() {
 
 #[test]
 fn where_nobody_is_listed_any_more_the_drain_is_called_off_and_the_cordon_with_it() {
-    let until = 111 + 90 + 15 * 60;
+    let listed_late = limits().listing_lag.as_secs();
+    let until = 111 + 90 + 15 * 60 + listed_late;
     let state = behind_its_cordon();
     assert_eq!(state.deadline(&limits()), Some(at(until)));
     let (back, effects) = step(state, Event::Tick, until);
