@@ -236,7 +236,7 @@ impl Github {
     /// The number of the group of cordoned runners, where it can be known.
     async fn closed(&self, scope: &Scope) -> Option<u64> {
         let group = self.cordon_group.as_deref().filter(|_| cordon::has_groups(scope))?;
-        self.groups.id(&self.client, scope, Some(group)).await.ok()
+        self.groups.last_seen(&self.client, scope, group).await
     }
 }
 

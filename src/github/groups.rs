@@ -104,6 +104,18 @@ impl Groups {
         }
     }
 
+    /// The number of a group as it was last seen. It is looked up where nobody has tried to yet, and not again:
+    /// what every listing asks must not cost a call each time where there is no such group.
+    pub async fn last_seen(&self, client: &Client, scope: &Scope, name: &str) -> Option<u64> {
+        let place = self.place(scope);
+        let untried = place.tries.load(Ordering::Acquire) == 0;
+        if untried {
+            return self.id(client, scope, Some(name)).await.ok();
+        }
+        let known = place.known.lock().await;
+        known.groups.as_ref().and_then(|groups| pick(groups, Some(name)))
+    }
+
     /// Whether a group for cordoned runners keeps jobs off: it is there, and not every repository may use it.
     /// Which ones may of those that are selected is for a person to know.
     ///

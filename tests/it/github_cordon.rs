@@ -161,3 +161,15 @@ async fn a_group_that_is_to_keep_jobs_off_must_be_there_and_open_to_nobody() {
     let repository = scope("octo-org/octo-repo");
     client(with_group(&fake, "nowhere")).check(&repository, None).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_group_that_is_not_there_is_looked_up_once_and_not_by_every_listing() {
+    let fake = start(Options { groups: groups(), ..Options::default() }).await;
+    let github = client(with_group(&fake, "nowhere"));
+    let org = scope("octo-org");
+    for _ in 0..3 {
+        github.list(&org).await.unwrap();
+    }
+    let calls = fake.stats().calls;
+    assert_eq!(calls["actions/list-self-hosted-runner-groups-for-org"], 1, "{calls:?}");
+}
