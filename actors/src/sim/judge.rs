@@ -428,7 +428,9 @@ impl World {
         let long_ago = self.now - USELESS_FOR;
         let waits = |name: &RunnerName| {
             let since = process.since(name).filter(|_| process.phase(name) == Some(Phase::Idle));
-            since.is_some_and(|since| since < long_ago)
+            // A limit of when the forge still refused has an end that it named.
+            let held = process.cordon_held_until(name).is_some_and(|until| self.now < until);
+            since.is_some_and(|since| since < long_ago) && !held
         };
         let useless = self
             .registrations

@@ -102,6 +102,11 @@ impl Process {
         self.runners.get(name).map(|runner| runner.state.since())
     }
 
+    /// Until when the forge had a runner's cordon stay, by a refusal of before.
+    pub fn cordon_held_until(&self, name: &RunnerName) -> Option<Time> {
+        self.runners.get(name)?.state.known()?.cordon.not_before
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
         self.runners.keys()
     }
