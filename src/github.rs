@@ -233,6 +233,11 @@ impl Github {
         }
     }
 
+    fn keeper(&self) -> cordon::Keeper<'_> {
+        let closed = self.cordon_group.as_deref();
+        cordon::Keeper { client: &self.client, groups: &self.groups, closed }
+    }
+
     /// The number of the group of cordoned runners, where it can be known.
     async fn closed(&self, scope: &Scope) -> Option<u64> {
         let group = self.cordon_group.as_deref().filter(|_| cordon::has_groups(scope))?;
@@ -256,15 +261,11 @@ impl Forge for Github {
     }
 
     async fn cordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
-        let closed = self.cordon_group.as_deref();
-        let done = cordon::cordon(&self.client, &self.groups, closed, order, id).await;
-        self.client.noted(done)
+        self.client.noted(cordon::cordon(self.keeper(), order, id).await)
     }
 
     async fn uncordon(&self, order: &RegisterOrder, id: RegistrationId) -> Result<(), PortError> {
-        let closed = self.cordon_group.as_deref();
-        let done = cordon::uncordon(&self.client, &self.groups, closed, order, id).await;
-        self.client.noted(done)
+        self.client.noted(cordon::uncordon(self.keeper(), order, id).await)
     }
 
     async fn list(&self, scope: &Scope) -> Result<Listing<Registration>, PortError> {

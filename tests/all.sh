@@ -134,15 +134,18 @@ beside() {
   done
 }
 
-# quietly COMMAND...: at the lowest priority. In a session of its own, because Linux shares the processors out
-# by sessions first (autogroup, sched(7)), and a nice value counts only within one; the file has whom to end.
+# quietly NICE COMMAND...: at a lower priority, 19 being the lowest. In a session of its own, because Linux shares
+# the processors out by sessions first (autogroup, sched(7)), and a nice value counts only within one; the file has
+# whom to end.
 quietly() {
   local session=$logs/quiet-session-$BASHPID
   # shellcheck disable=SC2016
   setsid --wait bash -c '
     echo $$ >"$0"
-    { echo 19 >/proc/self/autogroup; } 2>/dev/null
-    exec nice -n 19 "$@"
+    nice=$1
+    shift
+    { echo "$nice" >/proc/self/autogroup; } 2>/dev/null
+    exec nice -n "$nice" "$@"
   ' "$session" "$@"
   local status=$?
   rm -f "$session"
@@ -185,9 +188,9 @@ scripts() {
 
 lock_file() { cargo metadata --locked --format-version 1 >/dev/null; }
 
-lints() { quietly cargo clippy --workspace --all-targets -- -D warnings; }
+lints() { quietly 19 cargo clippy --workspace --all-targets -- -D warnings; }
 
-documentation() { RUSTDOCFLAGS="-D warnings" quietly cargo doc --no-deps --workspace; }
+documentation() { RUSTDOCFLAGS="-D warnings" quietly 19 cargo doc --no-deps --workspace; }
 
 # A test's own words say where it failed; the way there through an executor says nothing.
 export RUST_BACKTRACE=0
@@ -198,9 +201,10 @@ build() { cargo test --workspace --no-run; }
 # --show-output: else the line that says why a test was skipped would not be seen. Most of `it` waits.
 all_tests() { RUST_TEST_THREADS=6 limited cargo test --workspace --no-fail-fast -- --show-output; }
 
-# Optimized, because it is of the package of actors (Cargo.toml).
+# Optimized, because it is of the package of actors (Cargo.toml). Before the lints, which have all the time that
+# servers take.
 simulation() {
-  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} quietly cargo test --test simulation -- --nocapture
+  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} quietly 10 cargo test --test simulation -- --nocapture
 }
 
 # executable FILE: what the build made of it.
@@ -237,8 +241,8 @@ lxd_suites() {
 # The README's quick look must compile without the clients that it leaves out, and have nothing left over.
 # Not by RUSTFLAGS, with which every dependency would be compiled again.
 reduced() {
-  quietly cargo clippy -p runner-fleet --no-default-features --features demo -- -D warnings &&
-    quietly cargo check -p runner-fleet --no-default-features
+  quietly 19 cargo clippy -p runner-fleet --no-default-features --features demo -- -D warnings &&
+    quietly 19 cargo check -p runner-fleet --no-default-features
 }
 
 tests_lane() { phase tests all_tests; }

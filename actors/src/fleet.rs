@@ -29,7 +29,7 @@ use crate::{
         actor::{Configure, Emptied, Order, Outfit, PoolActor, PoolKey, Stir, Woke},
     },
     port::{
-        BEAT, Clock, DemandSource, ErrorClass, Forge, Guests, Listing, Observer, PortError,
+        BEAT, Clock, DemandSource, ErrorClass, Forge, Guests, Heard, Listing, Observer, PortError,
         Provider, Shape, Time, Vm,
     },
     runner::{
@@ -122,7 +122,7 @@ pub struct FleetActor {
     pools: BTreeMap<PoolKey, PoolChild>,
     starts: u64,
     begun: Time,
-    awake_since: Time,
+    heard_of_gaps: Heard,
     habits: SharedHabits,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
@@ -138,13 +138,13 @@ impl FleetActor {
     pub fn new(setup: FleetSetup) -> (Self, oneshot::Receiver<Ending>) {
         let (ended, ending) = oneshot::channel();
         let begun = setup.clock.now();
-        let awake_since = setup.clock.awake_since();
+        let heard_of_gaps = Heard::up_to(setup.clock.awake_since());
         let fleet = Self {
             setup,
             pools: BTreeMap::new(),
             starts: 0,
             begun,
-            awake_since,
+            heard_of_gaps,
             habits: SharedHabits::default(),
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
@@ -266,10 +266,8 @@ impl FleetActor {
     /// Asks whether the process stood still, and by that keeps it from looking as if it did. Then both sides
     /// are listed at once, and until they are, nothing is done on the strength of what was seen before.
     fn beat(&mut self) {
-        let awake_since = self.setup.clock.awake_since();
-        if std::mem::replace(&mut self.awake_since, awake_since) >= awake_since {
-            return;
-        }
+        let news = self.heard_of_gaps.news(self.setup.clock.awake_since());
+        let Some(awake_since) = news else { return };
         tracing::warn!(
             %awake_since,
             "this process stood still for a while (stopped, suspended or starved); everything is looked at anew"

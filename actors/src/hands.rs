@@ -73,28 +73,36 @@ pub struct Subject {
     pub job: Option<Job>,
 }
 
+/// What an effect may take, and what it stands on.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// How long it may take.
+    pub limit: Duration,
+    /// What it was decided on; `None` for what may go at any time.
+    pub grounds: Option<Grounds>,
+}
+
 impl Hands {
-    /// Performs one effect within `limit`, on the grounds that it was decided on. Dropping the returned future does not cancel the call: a
-    /// create that is under way must come to its end.
+    /// Performs one effect on its terms. Dropping the returned future does not cancel the call: a create that
+    /// is under way must come to its end.
     ///
     /// Returns `None` for effects that have no answer.
     pub async fn perform(
         self: Arc<Self>,
-        (effect, grounds): (Effect, Option<Grounds>),
+        effect: Effect,
         subject: Subject,
         blueprint: Arc<Blueprint>,
-        limit: Duration,
+        terms: Terms,
     ) -> Option<Answer> {
-        let until = (limit, grounds);
         match effect {
-            Effect::Launch => Some(self.launch(subject, blueprint, until).await),
+            Effect::Launch => Some(self.launch(subject, blueprint, terms).await),
             Effect::StandDown => {
                 let call = {
                     let hands = Arc::clone(&self);
                     async move { hands.guests.stand_down(&subject.name).await }
                 };
                 Some(Answer::StoodDown(
-                    self.bounded("ask the guest to stand down", until, call).await,
+                    self.bounded("ask the guest to stand down", terms, call).await,
                 ))
             }
             Effect::GoOn => {
@@ -104,7 +112,7 @@ impl Hands {
                     Ok(())
                 };
                 // Best effort by contract: the guest goes on by itself when no word comes.
-                if let Err(error) = self.bounded("tell the guest to go on", until, call).await {
+                if let Err(error) = self.bounded("tell the guest to go on", terms, call).await {
                     tracing::debug!(%error, "the guest was not told to go on");
                 }
                 None
@@ -116,13 +124,13 @@ impl Hands {
                     Ok(())
                 };
                 // Best effort as well: a VM that does not end by itself is deleted a moment later.
-                if let Err(error) = self.bounded("tell the guest to end", until, call).await {
+                if let Err(error) = self.bounded("tell the guest to end", terms, call).await {
                     tracing::debug!(%error, "the guest was not told to end");
                 }
                 None
             }
             Effect::Cordon | Effect::Uncordon => {
-                Some(self.cordon(effect, subject, blueprint, until).await)
+                Some(self.cordon(effect, subject, blueprint, terms).await)
             }
             Effect::Deregister => {
                 let hands = Arc::clone(&self);
@@ -132,7 +140,7 @@ impl Hands {
                         .deregister(&blueprint.scope, &subject.name, subject.registration)
                         .await
                 };
-                Some(Answer::Deregistered(self.bounded("deregister", until, call).await))
+                Some(Answer::Deregistered(self.bounded("deregister", terms, call).await))
             }
             Effect::LookUp => {
                 let hands = Arc::clone(&self);
@@ -140,13 +148,13 @@ impl Hands {
                     let Subject { name, registration, job, .. } = subject;
                     hands.forge.look_up(&blueprint.scope, &name, registration, job.as_ref()).await
                 };
-                Some(Answer::LookedUp(self.bounded("look the runner up", until, call).await))
+                Some(Answer::LookedUp(self.bounded("look the runner up", terms, call).await))
             }
             Effect::DeleteVm => {
                 let hands = Arc::clone(&self);
                 let call =
                     async move { hands.provider.delete(&subject.name, subject.vm.as_ref()).await };
-                Some(Answer::VmDeleted(self.bounded("delete the VM", until, call).await))
+                Some(Answer::VmDeleted(self.bounded("delete the VM", terms, call).await))
             }
         }
     }
@@ -157,7 +165,7 @@ impl Hands {
         effect: Effect,
         subject: Subject,
         blueprint: Arc<Blueprint>,
-        until: (Duration, Option<Grounds>),
+        terms: Terms,
     ) -> Answer {
         let order = blueprint.order(subject.name);
         let on = effect == Effect::Cordon;
@@ -171,7 +179,7 @@ impl Hands {
                         false => hands.forge.uncordon(&order, id).await,
                     }
                 };
-                self.bounded(what, until, call).await
+                self.bounded(what, terms, call).await
             }
             None => Err(PortError::certain(
                 ErrorClass::Invalid,
@@ -185,7 +193,7 @@ impl Hands {
         self: Arc<Self>,
         subject: Subject,
         blueprint: Arc<Blueprint>,
-        (limit, grounds): (Duration, Option<Grounds>),
+        terms: Terms,
     ) -> Answer {
         // For whoever reads the VM's tag, a later daemon among them.
         let created_at = self.clock.wall();
@@ -211,7 +219,7 @@ impl Hands {
             return nothing(Stage::Forge, error);
         }
         // Half of the limit each: a slow forge must leave the cloud its time.
-        let half = (limit / 2, grounds);
+        let half = Terms { limit: terms.limit / 2, ..terms };
         let hands = Arc::clone(&self);
         let call = async move { hands.forge.register(&order).await };
         let registered = match self.bounded("register", half, call).await {
@@ -268,7 +276,7 @@ impl Hands {
     async fn bounded<T: Send + 'static>(
         &self,
         what: &str,
-        (limit, grounds): (Duration, Option<Grounds>),
+        Terms { limit, grounds }: Terms,
         call: impl Future<Output = Result<T, PortError>> + Send + 'static,
     ) -> Result<T, PortError> {
         let call = match grounds {

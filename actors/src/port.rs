@@ -21,7 +21,7 @@ mod error;
 pub mod grounds;
 mod shape;
 
-pub use clock::{BEAT, Clock, GAP, TokioClock};
+pub use clock::{BEAT, Clock, GAP, Heard, TokioClock};
 pub use error::{ErrorClass, PortError};
 pub use grounds::{Grounds, Standing};
 pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};

@@ -10,7 +10,7 @@ use common::{Running, World, fleet_id, on_paused_time, pool, start};
 use runner_fleet_actors::{
     event::Phase,
     fleet::Route,
-    hands::{Blueprint, Hands, Subject},
+    hands::{Blueprint, Hands, Subject, Terms},
     name::RunnerName,
     pool::actor::Order,
     port::{Clock, Door, ErrorClass, PortError, Secret, Stage, UserData},
@@ -79,8 +79,8 @@ async fn launched(world: &World, blueprint: Blueprint) -> LaunchFailure {
     });
     let name = RunnerName::new(&fleet_id(), &"small".parse().unwrap(), 1);
     let subject = Subject { name, vm: None, registration: None, job: None };
-    let limit = Duration::from_secs(60);
-    let answer = hands.perform((Effect::Launch, None), subject, Arc::new(blueprint), limit).await;
+    let terms = Terms { limit: Duration::from_secs(60), grounds: None };
+    let answer = hands.perform(Effect::Launch, subject, Arc::new(blueprint), terms).await;
     match answer {
         Some(Answer::LaunchFailed(failure)) => failure,
         other => panic!("{other:?}"),

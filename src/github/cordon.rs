@@ -30,19 +30,27 @@ use super::{
 /// The one custom label of a cordoned runner.
 pub const MARK: &str = "runner-fleet-cordoned";
 
+/// By what cordons are put up and taken off.
+#[derive(Clone, Copy)]
+pub struct Keeper<'a> {
+    pub client: &'a Client,
+    pub groups: &'a Groups,
+    /// The group that no repository may use, where the configuration names one.
+    pub closed: Option<&'a str>,
+}
+
 /// Keeps jobs off a runner; see the port's contract.
 pub async fn cordon(
-    client: &Client,
-    groups: &Groups,
-    closed: Option<&str>,
+    keeper: Keeper<'_>,
     order: &RegisterOrder,
     id: RegistrationId,
 ) -> Result<(), PortError> {
+    let Keeper { client, closed, .. } = keeper;
     let RegisterOrder { name, scope, .. } = order;
     let kind = CallKind::Deregister;
     if let Some(group) = closed.filter(|_| has_groups(scope)) {
         let what = format!("move runner {name} ({id}) in {scope} to group {group:?}");
-        return move_to(client, groups, (kind, what), order, id, Some(group)).await;
+        return move_to(keeper, (kind, what), order, id, Some(group)).await;
     }
     let what = format!("take the labels off runner {name} ({id}) in {scope}");
     let call = set(what, kind, scope, id, &[MARK.to_owned()]);
@@ -58,12 +66,11 @@ pub async fn cordon(
 /// Gives a runner jobs again; see the port's contract. One of a pool that left the configuration, whose labels are
 /// not known any more, is on its way out anyway.
 pub async fn uncordon(
-    client: &Client,
-    groups: &Groups,
-    closed: Option<&str>,
+    keeper: Keeper<'_>,
     order: &RegisterOrder,
     id: RegistrationId,
 ) -> Result<(), PortError> {
+    let Keeper { client, closed, .. } = keeper;
     let RegisterOrder { name, scope, group, .. } = order;
     if order.labels.is_empty() {
         return Ok(());
@@ -72,7 +79,7 @@ pub async fn uncordon(
     let kind = CallKind::Launch;
     if closed.is_some() && has_groups(scope) {
         let what = format!("move runner {name} ({id}) in {scope} back to its group");
-        move_to(client, groups, (kind, what), order, id, group.as_deref()).await?;
+        move_to(keeper, (kind, what), order, id, group.as_deref()).await?;
     }
     let what = format!("look up the labels of runner {name} ({id}) in {scope}");
     let call = Call::new(what, kind, scope, Method::GET, route::labels(scope, id));
@@ -118,8 +125,7 @@ async fn labels(
 }
 
 async fn move_to(
-    client: &Client,
-    groups: &Groups,
+    Keeper { client, groups, .. }: Keeper<'_>,
     (kind, what): (CallKind, String),
     order: &RegisterOrder,
     id: RegistrationId,

@@ -24,7 +24,7 @@ use crate::{
     guard::{Died, Guard},
     invariant,
     name::{PoolName, RunnerName},
-    port::{Change, Doors, Time},
+    port::{Change, Doors, Heard, Time},
     runner::{
         Event, State,
         actor::{Apply, Beginning, Halt, RunnerActor, Transitioned},
@@ -84,8 +84,7 @@ pub struct PoolActor {
     crashed: u32,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
-    /// Since when the process has been awake, as far as this pool has noticed.
-    awake_since: Time,
+    heard_of_gaps: Heard,
 }
 
 /// A retiring pool has no runner left.
@@ -105,7 +104,7 @@ impl PoolActor {
         let key = outfit.key();
         let roster = Roster::knowing(outfit.kept());
         let guard = Guard::new(key.clone(), start, fleet);
-        let awake_since = outfit.shared.hands.clock.awake_since();
+        let heard_of_gaps = Heard::up_to(outfit.shared.hands.clock.awake_since());
         Self {
             key,
             outfit,
@@ -121,7 +120,7 @@ impl PoolActor {
             crashed: 0,
             halting: false,
             emptied,
-            awake_since,
+            heard_of_gaps,
         }
     }
 

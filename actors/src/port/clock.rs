@@ -69,6 +69,24 @@ pub const GAP: Duration = Duration::from_secs(10);
 /// How often a process asks at least, so that not being asked is a gap.
 pub const BEAT: Duration = Duration::from_secs(1);
 
+/// Up to when somebody has heard of gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard(Time);
+
+impl Heard {
+    /// Somebody who begins in a process that is awake since then.
+    #[must_use]
+    pub fn up_to(awake_since: Time) -> Self {
+        Self(awake_since)
+    }
+
+    /// Whether a process that is awake since then has stood still in between: since when it goes on.
+    pub fn news(&mut self, awake_since: Time) -> Option<Time> {
+        let before = std::mem::replace(&mut self.0, awake_since);
+        (before < awake_since).then_some(awake_since)
+    }
+}
+
 type Wall = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// How long the machine was suspended, since whenever.

@@ -14,11 +14,11 @@ use super::{Answer, Effect, Event, Limits, State};
 use crate::{
     event::{FleetEvent, Phase, RunnerSnapshot, SharedModel, Transition, may_be_stuck},
     guard::{Died, Guard},
-    hands::{Blueprint, Hands, Subject},
+    hands::{Blueprint, Hands, Subject, Terms},
     invariant,
     name::{PoolName, RunnerName, Scope},
     pool::{Habit, Habits, SharedHabits},
-    port::{ErrorClass, Observer, PortError, Time},
+    port::{ErrorClass, Heard, Observer, PortError, Time},
 };
 
 /// An event for a runner.
@@ -92,8 +92,7 @@ pub struct RunnerActor {
     timer: Option<(Time, SpawnHandle)>,
     /// When it was last told that its VM does not do what it was asked to.
     warned: Option<Time>,
-    /// Since when the process has been awake, as far as this runner was told.
-    awake_since: Time,
+    heard_of_gaps: Heard,
 }
 
 /// How a runner's actor begins.
@@ -124,7 +123,7 @@ impl RunnerActor {
     ) -> Self {
         let Beginning { name, state, effects, created_at, why, blueprint } = beginning;
         let guard = Guard::new(name.clone(), start, parent);
-        let awake_since = shared.hands.clock.awake_since();
+        let heard_of_gaps = Heard::up_to(shared.hands.clock.awake_since());
         Self {
             name,
             state,
@@ -140,7 +139,7 @@ impl RunnerActor {
             halting: false,
             timer: None,
             warned: None,
-            awake_since,
+            heard_of_gaps,
         }
     }
 
@@ -152,7 +151,7 @@ impl RunnerActor {
             return;
         }
         let awake_since = self.shared.hands.clock.awake_since();
-        if std::mem::replace(&mut self.awake_since, awake_since) < awake_since {
+        if let Some(awake_since) = self.heard_of_gaps.news(awake_since) {
             // Before whatever waited here: what it is applied to may be long past.
             self.apply(Event::Woke(awake_since), ctx);
             self.disarm(ctx);
@@ -161,6 +160,7 @@ impl RunnerActor {
         let limits = self.limits();
         if let Event::Answered(Answer::Cordoned(Err(error)) | Answer::Uncordoned(Err(error))) =
             &event
+            && !error.local
         {
             self.fault(error.clone(), now);
         }
@@ -264,12 +264,12 @@ impl RunnerActor {
                 registration: known.and_then(|known| known.registration),
                 job: self.state.job().cloned(),
             };
-            let call = Arc::clone(&self.shared.hands).perform(
-                (effect, self.state.grounds(effect, now, limits)),
-                subject,
-                Arc::clone(&self.blueprint),
-                effect.limit(limits),
-            );
+            let terms = Terms {
+                limit: effect.limit(limits),
+                grounds: self.state.grounds(effect, now, limits),
+            };
+            let hands = Arc::clone(&self.shared.hands);
+            let call = hands.perform(effect, subject, Arc::clone(&self.blueprint), terms);
             ctx.spawn(call.into_actor(self).map(move |answer, actor, ctx| {
                 let Some(answer) = answer else { return };
                 if operation != actor.operation {

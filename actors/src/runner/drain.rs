@@ -394,6 +394,15 @@ pub(super) fn next(
         }
         // It may have gone on meanwhile, also where its answer lies here unread: it is asked again.
         Event::Woke(_) => (drain.stands_down, drain.asked_at) = (false, None),
+        // Who speaks has a VM, whatever listings lacked: it is asked, as it would have been.
+        Event::Guest(Report::Booted | Report::RunnerStarted | Report::Version(_), _)
+            if drain.may_be_alive() =>
+        {
+            drain.vm_gone = false;
+            drain.delete_taken = false;
+            known.vm_absent.break_off();
+            drain.enter(Step::Ask, now);
+        }
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
         | Event::Drain(_)

@@ -107,8 +107,9 @@ impl World {
         let Some(process) = &mut self.process else { return };
         let awake_since = process.awake_since;
         let Some(shell) = process.pools.get_mut(pool) else { return };
-        let before = std::mem::replace(&mut shell.awake_since, awake_since);
-        if before < awake_since && self.mutant != Some(Mutant::SleepsUnnoticed) {
+        if let Some(awake_since) = shell.heard_of_gaps.news(awake_since)
+            && self.mutant != Some(Mutant::SleepsUnnoticed)
+        {
             shell.roster.woke(awake_since);
         }
     }

@@ -3,67 +3,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Mutant, calls::Asked, happening::Happening, judge::Evidence, mutants, world::World};
+use super::{
+    Mutant,
+    calls::Asked,
+    evidence::Evidence,
+    happening::Happening,
+    mutants,
+    process::{PoolShell, Process, RunnerShell},
+    world::World,
+};
 use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
     name::RunnerName,
-    pool::{Habit, Habits, Policy, Roster},
-    port::{Change, Deletion, Door, Doors, ErrorClass, Stage, StandDown, Time},
+    pool::{Habit, Habits, Roster},
+    port::{Change, Deletion, ErrorClass, Heard, Stage, StandDown, Time},
     runner::{Answer, Effect, Event, Limits, State},
     scaler::Target,
     sweep::Streak,
 };
-
-/// One process of the daemon.
-pub(super) struct Process {
-    pub pools: Vec<PoolShell>,
-    runners: BTreeMap<RunnerName, RunnerShell>,
-    /// Names that were deleted with nothing left of them.
-    pub buried: BTreeSet<RunnerName>,
-    /// When each runner of this process ended.
-    pub ended: BTreeMap<RunnerName, Time>,
-    /// How the listings of the cloud and of the forge go.
-    pub cloud: Streak,
-    pub forge: Streak,
-    /// What the forge has shown of its habits; and since when a job was seen that came past a cordon.
-    pub habits: Habits,
-    pub leaked_at: Option<Time>,
-    /// What the forge's client knows of a limit: until when it asks for no registration.
-    pub limited: Option<Time>,
-    /// Since when it has been awake.
-    pub awake_since: Time,
-    /// When it was started.
-    pub began: Time,
-}
-
-/// A pool's actor and its scaler's.
-pub(super) struct PoolShell {
-    pub roster: Roster,
-    pub target: Target,
-    pub policy: Policy,
-    /// Whether demand or an operator has ever set its target.
-    pub heard: bool,
-    pub replan_at: Option<Time>,
-    /// Since when the process has been awake, as far as it was noticed here.
-    pub awake_since: Time,
-    /// When the newest whole listing of the cloud began that reached it.
-    pub listed: Option<Time>,
-}
-
-/// A runner's actor.
-pub(super) struct RunnerShell {
-    pool: usize,
-    state: State,
-    /// Number of the operation whose answer is due.
-    op: Option<u64>,
-    armed: u64,
-    armed_for: Option<Time>,
-    ticked: (Option<Time>, u32),
-    evidence: Evidence,
-    /// As in `PoolShell`.
-    awake_since: Time,
-}
 
 /// So many ticks of one runner at one moment are a spin.
 const MOST_TICKS: u32 = 20;
@@ -74,65 +32,6 @@ fn limits(mutant: Option<Mutant>, habits: Habits, believed: &Limits) -> Limits {
         // What is learnt would mend it.
         Some(Mutant::NoWatch) => believed.clone(),
         _ => habits.within(believed),
-    }
-}
-
-impl Process {
-    pub fn knows(&self, name: &RunnerName) -> bool {
-        self.runners.contains_key(name)
-    }
-
-    /// Whether a runner counts a VM of that name.
-    pub fn holds(&self, name: &RunnerName) -> bool {
-        self.runners.get(name).is_some_and(|runner| runner.state.holds_vm())
-    }
-
-    /// What this process was told about a runner.
-    pub fn evidence(&self, name: &RunnerName) -> Option<Evidence> {
-        self.runners.get(name).map(|runner| runner.evidence)
-    }
-
-    /// The state of a runner that it has.
-    pub fn phase(&self, name: &RunnerName) -> Option<Phase> {
-        self.runners.get(name).map(|runner| runner.state.phase())
-    }
-
-    /// Since when a runner is in its state.
-    pub fn since(&self, name: &RunnerName) -> Option<Time> {
-        self.runners.get(name).map(|runner| runner.state.since())
-    }
-
-    /// Until when the forge had a runner's cordon stay, by a refusal of before.
-    pub fn cordon_held_until(&self, name: &RunnerName) -> Option<Time> {
-        self.runners.get(name)?.state.known()?.cordon.not_before
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &RunnerName> {
-        self.runners.keys()
-    }
-
-    /// Runners whose launch is under way.
-    pub fn launching(&self, pool: usize) -> impl Iterator<Item = &RunnerName> {
-        self.runners.iter().filter_map(move |(name, runner)| {
-            let flight = runner.state.known().and_then(|known| known.in_flight);
-            let launching = flight.is_some_and(|flight| flight.effect == Effect::Launch);
-            (runner.pool == pool && launching).then_some(name)
-        })
-    }
-
-    pub fn expects_change(&self) -> bool {
-        self.pools.iter().any(|pool| pool.roster.expects_change())
-    }
-
-    /// What the doors of forge and cloud let through.
-    pub fn doors(&self, now: Time) -> Doors {
-        let limited = self.limited.filter(|until| now < *until);
-        let forge = limited.map_or_else(Door::open, |until| Door::shut(until, "the forge says so"));
-        Doors { forge, ..Doors::default() }
-    }
-
-    pub fn is_op(&self, name: &RunnerName, op: u64) -> bool {
-        self.runners.get(name).is_some_and(|runner| runner.op == Some(op))
     }
 }
 
@@ -153,7 +52,7 @@ impl World {
                 policy: pool.policy.clone(),
                 heard: false,
                 replan_at: None,
-                awake_since: self.now,
+                heard_of_gaps: Heard::up_to(self.now),
                 listed: None,
             })
             .collect();
@@ -235,7 +134,7 @@ impl World {
         if state.known().is_some_and(|known| known.quiet.begun()) {
             evidence.adopted_quiet(now);
         }
-        let awake_since = process.awake_since;
+        let heard_of_gaps = Heard::up_to(process.awake_since);
         process.runners.insert(
             name.clone(),
             RunnerShell {
@@ -246,7 +145,7 @@ impl World {
                 armed_for: None,
                 ticked: (None, 0),
                 evidence,
-                awake_since,
+                heard_of_gaps,
             },
         );
     }
@@ -359,9 +258,9 @@ impl World {
     fn woke(&mut self, name: &RunnerName) -> Option<Time> {
         let process = self.process.as_mut()?;
         let runner = process.runners.get_mut(name)?;
-        let news = std::mem::replace(&mut runner.awake_since, process.awake_since);
+        let news = runner.heard_of_gaps.news(process.awake_since);
         let tells = self.mutant != Some(Mutant::SleepsUnnoticed);
-        (tells && news < process.awake_since).then_some(process.awake_since)
+        news.filter(|_| tells)
     }
 
     /// What a mutant's shell does not deliver.

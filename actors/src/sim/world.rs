@@ -16,7 +16,7 @@ use super::{
     orders::Slot,
     outages::Outages,
     pauses::Pause,
-    shell::Process,
+    process::Process,
     sweep::Snapshots,
 };
 use crate::{

@@ -182,22 +182,17 @@ fn one_that_cannot_be_put_back_is_drained_and_not_left_idle_for_ever() {
 }
 
 #[test]
-fn whoever_was_never_online_and_is_overdue_needs_no_cordon() {
+fn whoever_was_never_online_may_be_in_a_moment_and_is_cordoned_too() {
     let offline = |second| {
         let registration = Registration { online: false, ..there(false) };
         seen(Sighting::Unknown, Sighting::Seen(registration), second)
     };
     let boots = adopt(Some(vm(VmStatus::Active)), None, at(0));
-    let quiet = [20, 60, 90].map(|second| (second, offline(second)));
-    let overdue = DrainReason::Overdue { phase: Phase::Registering };
-    let waits = run(boots.clone(), quiet.clone().into_iter().chain([(100, Event::Drain(overdue))]));
-    assert_eq!(step(waits, offline(110), 110).1, [Effect::Deregister]);
-    let surplus = run(boots, quiet.into_iter().chain([(100, shrinks())]));
-    assert_eq!(
-        step(surplus, offline(110), 110).1,
-        [Effect::Cordon],
-        "it may be online in a moment"
-    );
+    for reason in [DrainReason::Overdue { phase: Phase::Registering }, DrainReason::Shrink] {
+        let quiet = [20, 60, 90].map(|second| (second, offline(second)));
+        let asked = run(boots.clone(), quiet.into_iter().chain([(100, Event::Drain(reason))]));
+        assert_eq!(step(asked, offline(110), 110).1, [Effect::Cordon]);
+    }
 }
 
 #[test]

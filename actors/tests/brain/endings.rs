@@ -365,6 +365,25 @@ fn a_guest_that_speaks_has_a_vm_whatever_listings_lack() {
 }
 
 #[test]
+fn a_guest_that_speaks_while_its_failed_launch_is_cleared_away_is_asked_first() {
+    let of_cloud = |second| of_cloud(Sighting::Absent, second);
+    let (gone, effects) =
+        next(unsure(), of_cloud(200), 201).next(of_cloud(262), at(263), &limits());
+    assert_eq!(effects, [Effect::Deregister], "no listing has its VM");
+    let limited = PortError::certain(ErrorClass::RateLimited { until: at(400) }, "403");
+    let held = next(gone, Event::Answered(Answer::Deregistered(Err(limited))), 264);
+    let boots = Event::Guest(Report::Booted, GuestTimes::default());
+    let (asked, effects) = held.next(boots, at(300), &limits());
+    assert_eq!(asked.phase(), Phase::Draining);
+    assert!(asked.holds_vm(), "its place below max is taken");
+    assert!(!effects.contains(&Effect::Deregister), "{effects:?}");
+    let (_, effects) = asked.clone().next(Event::Tick, at(401), &limits());
+    assert_eq!(effects, [Effect::StandDown], "it may have a job");
+    let dead = next(next(asked, of_cloud(310), 311), of_cloud(372), 373);
+    assert!(!dead.holds_vm(), "its word was its last one");
+}
+
+#[test]
 fn a_vm_that_comes_late_to_a_runner_deleted_by_force_counts_and_is_deleted() {
     let forced = next(unsure(), Event::Force, 50);
     let none = Answer::VmDeleted(Ok(Deletion::Gone));

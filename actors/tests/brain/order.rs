@@ -2,56 +2,32 @@
 
 use runner_fleet_actors::{
     event::{DrainReason, Job, Phase},
-    name::{RegistrationId, RunnerName, VmId},
-    port::{Deletion, Registration, Stage, Vm, VmStatus},
+    name::RegistrationId,
+    port::{Deletion, Stage, VmStatus},
     runner::{Answer, Effect, Event, Sighting, State, adopt},
 };
 
-use crate::given::{at, launched, limits, next, of_cloud, of_forge};
-
-fn name() -> RunnerName {
-    "ci--linux--0123456789ab".parse().unwrap()
-}
-
-fn vm(status: VmStatus) -> Vm {
-    Vm {
-        name: name(),
-        id: VmId("vm".into()),
-        status,
-        created_at: None,
-        shape: None,
-        scope: None,
-        address: None,
-        task: None,
-    }
-}
-
-fn registration(busy: bool) -> Registration {
-    Registration {
-        name: name(),
-        id: RegistrationId(7),
-        online: true,
-        busy: Some(busy),
-        cordoned: None,
-    }
-}
+use crate::{
+    given::{at, launched, limits, next, of_cloud, of_forge},
+    lives::{there, vm},
+};
 
 fn idle() -> State {
-    adopt(Some(vm(VmStatus::Active)), Some(registration(false)), at(0))
+    adopt(Some(vm(VmStatus::Active)), Some(there(false)), at(0))
 }
 
 #[test]
 fn what_was_listed_before_a_drain_does_not_prove_that_it_is_quiet_now() {
     let mut state = idle();
     for second in [20, 50, 80] {
-        state = next(state, of_forge(Sighting::Seen(registration(false)), second), second);
+        state = next(state, of_forge(Sighting::Seen(there(false)), second), second);
     }
     let (asked, effects) = state.next(Event::Drain(DrainReason::Shrink), at(81), &limits());
     assert_eq!(effects, [], "a job may have come since");
-    let older = of_forge(Sighting::Seen(registration(false)), 81);
+    let older = of_forge(Sighting::Seen(there(false)), 81);
     let (asked, effects) = asked.next(older, at(82), &limits());
     assert_eq!(effects, [], "it began with the drain, not after it");
-    let newer = of_forge(Sighting::Seen(registration(false)), 83);
+    let newer = of_forge(Sighting::Seen(there(false)), 83);
     assert_eq!(asked.next(newer, at(84), &limits()).1, [Effect::Cordon]);
 }
 
@@ -113,14 +89,14 @@ fn an_older_listing_does_not_bring_a_state_back() {
     let off = of_cloud(Sighting::Seen(vm(VmStatus::Stopped)), 100);
     assert_eq!(next(active, off, 101).phase(), Phase::Idle, "not newer is older");
     let asked = next(idle(), Event::Drain(DrainReason::Shrink), 100);
-    let quiet = next(asked, of_forge(Sighting::Seen(registration(false)), 110), 110);
-    let busy = of_forge(Sighting::Seen(registration(true)), 105);
+    let quiet = next(asked, of_forge(Sighting::Seen(there(false)), 110), 110);
+    let busy = of_forge(Sighting::Seen(there(true)), 105);
     assert_eq!(next(quiet, busy, 111).phase(), Phase::Draining);
 }
 
 #[test]
 fn an_older_listing_of_one_side_does_not_age_the_other() {
-    let listed = next(idle(), of_forge(Sighting::Seen(registration(false)), 200), 200);
+    let listed = next(idle(), of_forge(Sighting::Seen(there(false)), 200), 200);
     let off = of_cloud(Sighting::Seen(vm(VmStatus::Stopped)), 150);
     assert_eq!(next(listed, off, 201).phase(), Phase::Draining);
     let begins = Event::JobStarted { job: Job::default(), registration: Some(RegistrationId(7)) };

@@ -26,7 +26,7 @@ impl PoolActor {
     /// After a gap nothing is planned on what was seen before it, and each runner hears of it.
     pub(super) fn notice_a_gap(&mut self) {
         let awake_since = self.outfit.shared.hands.clock.awake_since();
-        if std::mem::replace(&mut self.awake_since, awake_since) < awake_since {
+        if let Some(awake_since) = self.heard_of_gaps.news(awake_since) {
             self.roster.woke(awake_since);
             self.stir_runners();
         }

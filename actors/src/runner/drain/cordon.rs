@@ -3,7 +3,6 @@
 use super::Drain;
 use crate::{
     backoff,
-    event::DrainReason,
     port::{ErrorClass, PortError, Time},
     runner::{Known, Limits},
 };
@@ -33,7 +32,7 @@ impl Drain {
 
     /// How a runner goes on that is shown to be quiet.
     pub(super) fn beyond_quiet(&self, known: &Known, now: Time, limits: &Limits) -> Way {
-        if self.stands(now) || self.is_nobody(known) {
+        if self.stands(now) {
             return Way::On;
         }
         let grantable = limits.cordons && !self.uncordonable;
@@ -58,20 +57,12 @@ impl Drain {
         }
     }
 
-    /// Whether there is nobody who could have a job: it was never online, and has no VM as far as anybody saw, or
-    /// had far more time than it takes.
-    fn is_nobody(&self, known: &Known) -> bool {
-        let overdue = matches!(self.reason, DrainReason::Overdue { .. });
-        !known.was_online && (overdue || known.vm.is_none())
-    }
-
     /// Its cordon was asked for, and not granted. What the forge does not have, or does not grant, it will not
     /// have in a minute.
     pub(super) fn not_cordoned(&mut self, error: &PortError, seed: u64, now: Time) {
         let passes = matches!(error.class, ErrorClass::Transient | ErrorClass::RateLimited { .. });
         self.cordon_tries = self.cordon_tries.saturating_add(u32::from(!error.local));
         self.uncordonable |= !passes || self.cordon_tries >= TRIES;
-        self.not_before =
-            backoff::retry_at(error.class, self.cordon_tries, seed, backoff::EFFECT, now);
+        self.failed(error, backoff::EFFECT, seed, now);
     }
 }
