@@ -43,14 +43,16 @@ pub(super) enum Verdict {
 }
 
 /// Reads a finding. A registration that is gone runs no job, unless the forge says of the job itself that
-/// it runs; where the cloud lacks the VM, only a runner that is connected shows that there is one.
+/// it runs; where the cloud lacks the VM, a runner that is connected shows that there is one, whatever its busy
+/// flag says: that is late and lies, and who is gone is soon not connected any more.
 pub(super) fn verdict(finding: &Finding, vm_lost: bool) -> Verdict {
     let busy = finding.registration.as_ref().is_some_and(|one| one.busy == Some(true));
     let online = finding.registration.as_ref().is_some_and(|one| one.online);
     let works = busy || finding.at_work == Some(true);
     if works && (online || !vm_lost) {
         Verdict::AtWork
-    } else if vm_lost || finding.registration.is_none() || finding.at_work == Some(false) {
+    } else if vm_lost && !online || finding.registration.is_none() || finding.at_work == Some(false)
+    {
         Verdict::Gone
     } else {
         Verdict::There

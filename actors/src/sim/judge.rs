@@ -407,5 +407,5 @@ const HANDFUL: usize = 9;
 /// So many good looks in a row are rest.
 const GOOD_LOOKS: u32 = 5;
 /// Minutes after which a quiet world must have converged: a job that never ends meets its limit of
-/// 75, and then a drain may meet each of its own limits once.
-const CONVERGED_AFTER: i64 = 150;
+/// 75, and then a drain may meet each of its own limits once, that of its cordon among them.
+const CONVERGED_AFTER: i64 = 165;

@@ -235,6 +235,17 @@ fn a_runner_at_work_that_neither_side_lists_is_alive_while_it_is_connected() {
 }
 
 #[test]
+fn a_runner_that_is_connected_has_a_vm_whatever_listings_lack_and_its_busy_flag_says() {
+    let missing = |second| seen(Sighting::Absent, Sighting::Unknown, second);
+    let answer = |online| move || found(Some(registration(1001, online, Some(false))), None);
+    let (state, asked) = hours_of(busy(), (20, 1800), missing, answer(true), &limits());
+    assert_eq!(state.phase(), Phase::Busy);
+    assert!((5..20).contains(&asked.len()), "asked ever less often: {asked:?}");
+    let (state, _) = hours_of(state, (1810, 2800), missing, answer(false), &limits());
+    assert_eq!(state.reason(), Some(&DrainReason::VmVanished));
+}
+
+#[test]
 fn a_lost_vm_of_a_busy_runner_frees_its_place_a_quarter_of_an_hour_later_at_the_latest() {
     let missing = |second| seen(Sighting::Absent, Sighting::Unknown, second);
     let (state, _) = hours_of(busy(), (20, 970), missing, no_answer, &limits());
