@@ -32,15 +32,15 @@ pub const MARK: &str = "runner-fleet-cordoned";
 
 /// By what cordons are put up and taken off.
 #[derive(Clone, Copy)]
-pub struct Keeper<'a> {
-    pub client: &'a Client,
-    pub groups: &'a Groups,
+pub(super) struct Keeper<'a> {
+    pub(super) client: &'a Client,
+    pub(super) groups: &'a Groups,
     /// The group that no repository may use, where the configuration names one.
-    pub closed: Option<&'a str>,
+    pub(super) closed: Option<&'a str>,
 }
 
 /// Keeps jobs off a runner; see the port's contract.
-pub async fn cordon(
+pub(super) async fn cordon(
     keeper: Keeper<'_>,
     order: &RegisterOrder,
     id: RegistrationId,
@@ -65,7 +65,7 @@ pub async fn cordon(
 
 /// Gives a runner jobs again; see the port's contract. One of a pool that left the configuration, whose labels are
 /// not known any more, is on its way out anyway.
-pub async fn uncordon(
+pub(super) async fn uncordon(
     keeper: Keeper<'_>,
     order: &RegisterOrder,
     id: RegistrationId,
@@ -95,7 +95,7 @@ pub async fn uncordon(
 }
 
 /// Whether runners of that scope are in groups.
-pub fn has_groups(scope: &Scope) -> bool {
+pub(super) fn has_groups(scope: &Scope) -> bool {
     !matches!(scope, Scope::Repository { .. })
 }
 
