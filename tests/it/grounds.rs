@@ -11,6 +11,7 @@ use runner_fleet::{
 use runner_fleet_actors::{
     name::RegistrationId,
     port::{Clock, Forge, Grounds, Guests, PortError, Provider, Standing, TokioClock},
+    runner::STANDS,
 };
 
 use crate::support::{github, provider::world};
@@ -94,4 +95,12 @@ async fn a_guest_is_not_asked_to_stand_down_by_who_has_given_that_up() {
     not_sent(grounds(false).under(hub.stand_down(&name)).await);
     assert!(!polls.is_finished(), "it was given no order");
     polls.abort();
+}
+
+#[test]
+fn a_guest_stands_down_for_longer_than_its_word_is_believed() {
+    let program = include_str!("../../src/guest/program/standdown.py");
+    let limit = program.lines().find_map(|line| line.strip_prefix("FROZEN_LIMIT = ")).unwrap();
+    let frozen = Duration::from_secs_f64(limit.parse().unwrap());
+    assert!(STANDS + Duration::from_secs(60) <= frozen, "it goes on by itself after {frozen:?}");
 }
