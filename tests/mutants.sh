@@ -48,7 +48,7 @@ mkdir -p "$out"
 if [ "$each" ]; then
   sharded=()
   [ "$shard" = 0/1 ] || sharded=(--shard "$shard")
-  exec nice -n 19 cargo mutants "${chosen[@]}" "${sharded[@]}" --test-package runner-fleet-actors --features sim \
+  exec nice -n 19 cargo mutants "${chosen[@]}" "${sharded[@]}" --test-package runner-fleet-actors,runner-fleet-brain \
     --output "$out" --jobs 1 --baseline skip --timeout 120 --build-timeout 600 "$@" -- --lib --test brain
 fi
 
@@ -61,14 +61,14 @@ copy() {
   git ls-files -z -- Cargo.toml Cargo.lock actors benches | xargs -0 cp --parents -t "$tree"
   awk '/^\[/ { keep = /^\[(workspace|profile)/ && !/lints/ } keep && !/^default-members/' \
     Cargo.toml >"$tree/Cargo.toml"
-  sed -i '/^\[lints\]/,$d' "$tree/actors/Cargo.toml"
+  sed -i '/^\[lints\]/,$d' "$tree/actors/Cargo.toml" "$tree/actors/tests/Cargo.toml"
 }
 
 weave() { "$home/target/weave/debug/weave" "$@"; }
 
 # In a folder of its own: cargo takes it for the same package as the one here.
 build() {
-  (cd "$tree" && CARGO_TARGET_DIR="$out/build" nice -n 19 cargo "$@" -p runner-fleet-actors --features sim \
+  (cd "$tree" && CARGO_TARGET_DIR="$out/build" nice -n 19 cargo "$@" -p runner-fleet-actors -p runner-fleet-brain \
     --message-format=json)
 }
 

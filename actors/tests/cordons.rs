@@ -1,8 +1,6 @@
 //! Real actors on paused time: runners that nobody can ask, and what is said of it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
 use common::{Running, World, on_paused_time, pool, start};

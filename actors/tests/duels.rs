@@ -1,7 +1,6 @@
 //! One drain against one job, at the worst moments, ten thousand times.
 //!
 //! `RUNNER_FLEET_DUEL=n` replays one with its trace.
-#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use std::{env, sync::Mutex, thread};

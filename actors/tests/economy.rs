@@ -1,7 +1,5 @@
 //! What a fleet asks of GitHub, on paused time.
 
-mod common;
-
 use std::time::Duration;
 
 use common::{World, on_paused_time, pool, start};

@@ -1,7 +1,5 @@
 //! The real actors on paused time: what a fleet does over hours, in milliseconds.
 
-mod common;
-
 use std::time::Duration;
 
 use common::{World, fleet_id, on_paused_time, pool, start, start_remembering};

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod common;
-
 use std::time::Duration;
 
 use common::{Running, World, on_paused_time, pool, start};

@@ -1,5 +1,4 @@
 //! Mute guests and a busy flag that comes late: what a shrink may lose.
-#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use runner_fleet_actors::sim::{self, Counters, Faults};

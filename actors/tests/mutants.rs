@@ -1,5 +1,4 @@
 //! Shells that break one rule each: the invariants must notice, or they would prove nothing.
-#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use runner_fleet_actors::{

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where its set-up fails")]
 
-mod common;
-
 use std::{sync::Arc, time::Duration};
 
 use common::{Running, World, fleet_id, on_paused_time, pool, start};

@@ -2,7 +2,6 @@
 //!
 //! `RUNNER_FLEET_SIM_SEED=n` replays one seed with its trace, `RUNNER_FLEET_SIM_SEEDS=10000` runs
 //! that many, `RUNNER_FLEET_SIM_SECONDS=120` as many as fit.
-#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use std::{
@@ -34,7 +33,7 @@ fn failure(report: &Report) -> String {
         .collect();
     format!(
         "seed {seed} breaks {}\nreplay: RUNNER_FLEET_SIM_SEED={seed} cargo test \
-         -p runner-fleet-actors --features sim --test simulation -- --nocapture",
+         -p runner-fleet-brain --test simulation -- --nocapture",
         broken.join("\n  and "),
         seed = report.seed,
     )

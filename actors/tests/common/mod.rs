@@ -4,9 +4,10 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::type_complexity,
-    reason = "a test stops where its set-up fails"
+    missing_docs,
+    reason = "a test stops where its set-up fails, and says what it is about"
 )]
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, reason = "benches take a part of it into themselves")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
