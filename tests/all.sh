@@ -208,7 +208,7 @@ all_tests() { RUST_TEST_THREADS=6 limited cargo test --workspace --no-fail-fast 
 # Optimized, because it is of the package of actors (Cargo.toml). Before the lints, which have all the time that
 # servers take.
 simulation() {
-  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-120} quietly 10 cargo test --test simulation -- --nocapture
+  RUNNER_FLEET_SIM_SECONDS=${RUNNER_FLEET_SIM_SECONDS:-60} quietly 10 cargo test --test simulation -- --nocapture
 }
 
 # executable FILE: what the build made of it.
