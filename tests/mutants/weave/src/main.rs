@@ -184,6 +184,9 @@ impl VisitMut for Weaver {
             let mut mutated = literal.clone();
             let kept = literal.fields.iter().enumerate().filter(|(at, _)| *at != place);
             mutated.fields = kept.map(|(_, field)| field.clone()).collect();
+            if mutated.rest.is_some() && !mutated.fields.is_empty() {
+                mutated.fields.push_punct(parse_quote!(,));
+            }
             *expr = parse_quote!((if crate::mutant::on(#number) { #mutated } else { #expr }));
         }
     }
