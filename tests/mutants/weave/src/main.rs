@@ -293,6 +293,15 @@ fn culprit(text: &str, place: usize, outmost: bool) -> Option<usize> {
     inside.or(last)
 }
 
+/// The first arm after a place that stands or falls with its switch alone: without it a match knows too little.
+fn arm_after(text: &str, place: usize) -> Option<usize> {
+    const GUARD: &str = "if !crate::mutant::on(";
+    text.get(place..)?
+        .split(GUARD)
+        .skip(1)
+        .find_map(|rest| rest.split_once("usize) =>")?.0.parse().ok())
+}
+
 fn blame(tree: &Path, skipped: &Path) -> Result<()> {
     let mut found = BTreeMap::new();
     for line in std::io::stdin().lock().lines() {
@@ -304,8 +313,12 @@ fn blame(tree: &Path, skipped: &Path) -> Result<()> {
         let text = fs::read_to_string(tree.join(&at.file_name))?;
         let code = message.code.map_or_else(String::new, |code| code.code);
         // Types are found not to fit at the inmost expression, whichever is wrong about them.
-        let number = culprit(&text, at.byte_start, code == "E0308")
-            .ok_or_else(|| format!("an error without a mutant: {}", message.message))?;
+        let number = match code.as_str() {
+            "E0004" => arm_after(&text, at.byte_start),
+            _ => culprit(&text, at.byte_start, code == "E0308"),
+        };
+        let number =
+            number.ok_or_else(|| format!("an error without a mutant: {}", message.message))?;
         found.insert(number, format!("{code} {}", message.message.replace(['\n', '\t'], " ")));
     }
     // A type that does not fit is often another mutant's fault: it stays until nothing else is wrong.
