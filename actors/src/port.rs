@@ -19,11 +19,13 @@ use crate::{
 mod clock;
 mod error;
 pub mod grounds;
+mod recent;
 mod shape;
 
 pub use clock::{BEAT, Clock, GAP, Heard, TokioClock};
 pub use error::{ErrorClass, PortError};
 pub use grounds::{Grounds, Standing};
+pub use recent::Recent;
 pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};
 
 /// A point in time. Always handed in; no decision reads a clock.
@@ -268,6 +270,20 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// When nothing at all could be learned. A partly read listing is `Ok` with `complete: false`.
     async fn list(&self) -> Result<Listing<Vm>, PortError>;
+
+    /// Whether [`recent`](Provider::recent) is worth asking for now. Never blocks, never asks.
+    fn tells_recent(&self) -> bool {
+        false
+    }
+
+    /// What has changed since it was last asked for or the VMs were last listed, with some overlap; `None` where the
+    /// cloud does not tell, or what it tells is not borne out by what it has told before: then list.
+    ///
+    /// # Errors
+    /// As `list`.
+    async fn recent(&self) -> Result<Option<Recent>, PortError> {
+        Ok(None)
+    }
 
     /// What the provider says of itself. Never blocks.
     fn status(&self) -> PortStatus;

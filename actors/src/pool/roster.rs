@@ -8,14 +8,15 @@ use std::{
     sync::Arc,
 };
 
+mod shows;
 mod supply;
 
 use super::{Boots, Doubted, Failures, Hold, UNDER_WAY};
 use crate::{
     event::{Counts, DrainReason, Phase, Place},
     name::{PoolName, RunnerName},
-    port::{Change, Listing, Registration, Time, Vm, VmStatus},
-    runner::{LISTING_LAG, Observation, Sighting, State, adopt},
+    port::{Change, Listing, Recent, Registration, Time, Vm, VmStatus},
+    runner::{Event, LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
 /// One runner as its pool sees it.
@@ -38,6 +39,8 @@ pub struct Survey {
     pub vms: Option<Arc<Listing<Vm>>>,
     /// The forge's registrations of the pool's scope.
     pub registrations: Option<Arc<Listing<Registration>>>,
+    /// What the cloud says has changed: no listing, and beside none.
+    pub recent: Option<Arc<Recent>>,
     /// Whether the cloud could not be listed the time before.
     pub cloud_back: bool,
     /// Whether the forge could not be listed the time before.
@@ -278,6 +281,32 @@ impl Roster {
             vm_as_of: change.as_of,
             registration_as_of: change.as_of,
         })
+    }
+
+    /// Turns what a cloud says has changed into news for the runners that it names. Of all others it says nothing:
+    /// nobody is absent by it, nobody is found by it, and the cloud is not seen by it.
+    pub fn recent(&mut self, recent: &Recent) -> Vec<(RunnerName, Event)> {
+        if self.woke.is_some_and(|woke| recent.as_of <= woke) {
+            return Vec::new();
+        }
+        let as_of = recent.as_of;
+        let (vm_as_of, registration_as_of) = (as_of, as_of);
+        let members = &self.members;
+        let mut news = Vec::new();
+        for vm in recent.changed.iter().filter(|vm| members.contains_key(&vm.name)) {
+            if runs(vm) {
+                self.running.insert(vm.name.clone());
+            } else {
+                self.running.remove(&vm.name);
+            }
+            let (name, vm) = (vm.name.clone(), Sighting::Seen(vm.clone()));
+            let registration = Sighting::Unknown;
+            let seen = Observation { vm, registration, vm_as_of, registration_as_of };
+            news.push((name, Event::Observed(seen)));
+        }
+        let deleted = recent.deleted.iter().filter(|(name, _)| members.contains_key(name));
+        news.extend(deleted.map(|(name, vm)| (name.clone(), Event::VmEnded(vm.clone()))));
+        news
     }
 
     /// Takes in which VMs a listing shows. Returns whether it lacks so many that the forge shows at work

@@ -365,6 +365,13 @@ pub(super) fn next(
         Event::Answered(Answer::VmDeleted(Err(error))) => {
             drain.failed(&error, backoff::EFFECT, seed, now);
         }
+        // Two say so: the cloud took this deletion on, and names the VM that is deleted.
+        Event::VmEnded(vm) if drain.delete_taken && known.vm.as_ref() == Some(&vm) => {
+            if !drain.vm_gone {
+                drain.vm_gone = true;
+                known.blind(now);
+            }
+        }
         Event::Answered(Answer::LookedUp(Ok(finding))) => {
             let alive = !drain.vm_dead(&known) && drain.step == Step::Settle;
             drain.registration_gone |= finding.registration.is_none();
@@ -405,6 +412,7 @@ pub(super) fn next(
         }
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
+        | Event::VmEnded(_)
         | Event::Drain(_)
         | Event::JobStarted { .. }
         | Event::JobCompleted { .. }

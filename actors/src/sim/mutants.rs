@@ -43,6 +43,11 @@ pub(super) fn next(
                 known.told = Told::Nothing;
             }
         }
+        (Some(Mutant::BelievesDeletions), Event::VmEnded(_)) => {
+            if let State::Draining { drain, .. } = &mut state {
+                drain.delete_taken = true;
+            }
+        }
         (Some(Mutant::NeverUncordons), _) => {
             let (mut state, mut effects) = state.next(event, now, limits);
             if effects.contains(&Effect::Uncordon) {

@@ -218,6 +218,9 @@ impl World {
             self.counters.drains_met_a_job += u64::from(after == Phase::Busy);
         }
         runner.state = state.clone();
+        if let (Event::VmEnded(_), false) = (&event, state.holds_vm()) {
+            runner.evidence.gone.get_or_insert(now);
+        }
         if let Some(shell) = process.pools.get_mut(pool) {
             if self.mutant == Some(Mutant::NoTombstone) && after == Phase::Deleted {
                 shell.roster.hand_to_orphans(name);
