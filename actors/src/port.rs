@@ -25,7 +25,7 @@ mod shape;
 pub use clock::{BEAT, Clock, GAP, Heard, TokioClock};
 pub use error::{ErrorClass, PortError};
 pub use grounds::{Grounds, Standing};
-pub use recent::Recent;
+pub use recent::{Change, Recent};
 pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};
 
 /// A point in time. Always handed in; no decision reads a clock.
@@ -304,17 +304,6 @@ pub trait Provider: Send + Sync {
     fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
         None
     }
-}
-
-/// A VM has another condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Its name, which is the runner's.
-    pub name: RunnerName,
-    /// Its condition. A VM that went away because its guest powered off is `Stopped`.
-    pub status: VmStatus,
-    /// When this was so, by the daemon's clock: listings that began earlier are older news.
-    pub as_of: Time,
 }
 
 /// One registration, as a listing shows it.

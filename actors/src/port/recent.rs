@@ -5,7 +5,7 @@
 //! was not told of, and neither proves anything. So it is a type of its own, and nowhere is one made of the other;
 //! whole listings go on, less often, as the repair and the only proof of absence.
 
-use super::{Time, Vm};
+use super::{Time, Vm, VmStatus};
 use crate::name::{RunnerName, VmId};
 
 /// Some of a fleet's VMs, as a cloud told that they have changed.
@@ -34,4 +34,15 @@ impl Recent {
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.deleted.is_empty()
     }
+}
+
+/// A VM has another condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its name, which is the runner's.
+    pub name: RunnerName,
+    /// Its condition. A VM that went away because its guest powered off is `Stopped`.
+    pub status: VmStatus,
+    /// When this was so, by the daemon's clock: listings that began earlier are older news.
+    pub as_of: Time,
 }

@@ -206,6 +206,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("somebody's job ends", job_ends(Some(999_999))),
         ("hearsay: job begins", job_begins(None)),
         ("hearsay: job ends", job_ends(None)),
+        ("cloud: VM deleted", Event::VmEnded(VmId("vm".into()))),
+        ("another VM deleted", Event::VmEnded(VmId("another".into()))),
         ("drain", Event::Drain(DrainReason::Operator)),
         ("force", Event::Force),
     ]

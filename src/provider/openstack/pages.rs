@@ -116,16 +116,16 @@ mod tests {
         for list in
             ["servers", "flavors", "keypairs", "networks", "security_groups", "ports", "volumes"]
         {
-            let page = page(list, link(list));
-            assert_eq!(page.next_marker().as_deref(), Some("m 1"), "{list}");
+            let linked = page(list, link(list));
+            assert_eq!(linked.next_marker().as_deref(), Some("m 1"), "{list}");
         }
         let glance = json!({ "images": [{ "id": "a" }], "next": "/v2/images?marker=m1" });
-        let page = page("images", glance);
-        assert_eq!(page.next_marker().as_deref(), Some("m1"));
+        let glance = page("images", glance);
+        assert_eq!(glance.next_marker().as_deref(), Some("m1"));
         let bare = json!({ "servers": [{ "id": "z" }],
             "servers_links": [{ "rel": "next", "href": "http://x" }] });
         assert_eq!(page("servers", bare).next_marker().as_deref(), Some("z"));
-        let last = Page { collection: "flavors", body: json!({ "flavors": [], "first": "/x" }) };
+        let last = page("flavors", json!({ "flavors": [], "first": "/x" }));
         assert_eq!(last.next_marker(), None);
     }
 }

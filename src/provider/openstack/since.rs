@@ -78,19 +78,22 @@ impl Since {
     pub(super) fn listed(&mut self, stamps: Vec<Stamp>, date: Option<Time>, now: Time) {
         let settled = stamps.into_iter().filter(|stamp| stamp.settled && !stamp.deleted);
         let present: HashMap<_, _> = settled.map(|stamp| (stamp.vm, stamp.updated)).collect();
-        if let Some(asked) = self.asked.take() {
-            let news =
-                present.iter().filter(|(vm, at)| self.shown.get(vm).is_none_or(|old| old < at));
-            let late = news.filter(|(_, at)| **at < asked).map(|(_, at)| asked - *at).max();
-            if let Some(late) = late {
-                self.skew += late;
-                tracing::debug!(by = late.num_seconds(), "the cloud stamps changes late");
-            }
+        self.newest = self.newest.max(present.values().max().copied());
+        if let (Some(asked), Some(newest)) = (self.asked.take(), self.newest) {
+            let late = present.iter().filter(|(_, at)| **at < asked).filter_map(|(vm, at)| {
+                let behind = newest - *at;
+                match self.shown.get(vm) {
+                    Some(shown) if shown < at => Some(behind),
+                    // One that was hidden for long tells nothing of clocks.
+                    None if behind <= LIMIT => Some(behind),
+                    _ => None,
+                }
+            });
+            self.skew = self.skew.max(late.max().unwrap_or_default());
             if self.skew > LIMIT {
-                self.leave(now, "its hosts' clocks differ by minutes");
+                self.leave(now, "the clocks of its hosts differ by minutes");
             }
         }
-        self.newest = self.newest.max(present.values().max().copied());
         (self.shown, self.date) = (present, date);
     }
 
