@@ -11,7 +11,8 @@ use runner_fleet_actors::{
 };
 
 use crate::given::{
-    at, busy, creating, draining, guest, idle, limits, name, next, of_cloud, registering, seconds, vm,
+    at, busy, creating, draining, guest, idle, limits, name, next, of_cloud, registering, seconds,
+    vm,
 };
 
 fn recent(second: u64) -> Recent {
@@ -120,8 +121,7 @@ fn a_vm_that_is_told_to_be_off_ends_its_runner_as_a_listing_would() {
 fn what_was_told_before_the_process_stood_still_is_no_news_after_it() {
     let mut roster = listed([idle()]);
     roster.woke(at(100));
-    let told =
-        |second| Recent { changed: vec![vm(name(1), VmStatus::Active)], ..recent(second) };
+    let told = |second| Recent { changed: vec![vm(name(1), VmStatus::Active)], ..recent(second) };
     assert_eq!(roster.recent(&told(100)), []);
     assert_eq!(roster.recent(&told(101)).len(), 1);
 }
@@ -139,12 +139,12 @@ fn shows(states: impl IntoIterator<Item = State>, reports: bool) -> Option<u64> 
 fn the_forge_is_not_asked_for_a_runner_that_boots_before_one_was_ever_online() {
     assert_eq!(shows([creating()], false), Some(40));
     assert_eq!(shows([registering(), creating()], false), Some(40));
-    assert_eq!(shows([creating()], true), Some(60), "its guest tells first");
+    assert_eq!(shows([creating()], true), Some(180), "its guest tells first");
     let heard = next(registering(), guest(Report::Booted), 5);
-    assert_eq!(shows([heard], false), Some(60), "and so does one that has reported");
+    assert_eq!(shows([heard], false), Some(180), "and so does one that has reported");
     assert_eq!(shows([idle()], true), None);
     assert_eq!(shows([idle()], false), Some(10), "nobody else says when it has a job");
-    assert_eq!(shows([deleting()], true), None, "its registration goes by itself");
+    assert_eq!(shows([deleting()], true), Some(30), "its registration goes by itself");
     assert_eq!(shows([draining()], false), Some(10), "what shows it quiet is awaited");
     assert_eq!(Roster::default().forge_shows_from(&limits(), at(10)), Some(at(10)));
 }

@@ -12,8 +12,9 @@ use crate::{
     runner::{Limits, State, Step},
 };
 
-/// How long a guest that should report is waited for before it is looked for, where no boot is known yet.
-const UNHEARD: Duration = Duration::from_secs(120);
+/// How long the registration of a runner that has ended is left to vanish by itself before it is looked for. Nobody
+/// waits for it: its place is free.
+const VANISHES: Duration = Duration::from_secs(20);
 
 impl Roster {
     /// From when on the forge may show something that is awaited and that nobody else tells; `None`: nothing.
@@ -24,15 +25,13 @@ impl Roster {
         if unseen || !self.failures.shown().is_empty() {
             return Some(now);
         }
-        let boots = self.boots.summary();
-        let (shortest, longest) = match boots {
-            Some(boots) => (boots.shortest, boots.p99),
-            None => (Duration::ZERO, UNHEARD),
-        };
+        let shortest = self.boots.summary().map_or(Duration::ZERO, |boots| boots.shortest);
+        // Far later than others came online, and as late as that is noticed.
+        let overdue = self.boots.patience();
         let from = |member: &Member| match &member.state {
             State::Creating { known, .. } | State::Registering { known, .. } => {
                 let reports = limits.guests_report || known.reports;
-                let online = if reports { longest } else { shortest };
+                let online = if reports { overdue } else { shortest };
                 let doubted = member.state.in_doubt().is_some();
                 Some(if doubted { now } else { member.created_at + online })
             }
@@ -42,7 +41,10 @@ impl Roster {
             State::Draining { drain, known, .. } => {
                 let asks = matches!(drain.step, Step::Ask | Step::Cordon) && !known.answers(limits);
                 let awaited = asks || drain.suspect || drain.contradicted;
-                (awaited && !drain.registration_gone).then_some(now)
+                let ends = matches!(drain.step, Step::Settle | Step::Delete) || drain.vm_gone;
+                let from =
+                    if awaited { Some(now) } else { ends.then(|| drain.step_since + VANISHES) };
+                from.filter(|_| !drain.registration_gone)
             }
             State::Deleted { .. } => None,
         };
