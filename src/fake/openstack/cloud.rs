@@ -109,7 +109,8 @@ impl State {
             tags: order.tags,
             metadata: order.metadata,
             created: Utc::now(),
-            updated: None,
+            // Whatever was put there was there before.
+            updated: (status != "BUILD").then(|| Utc::now() - TimeDelta::hours(1)),
             hidden: false,
             image: order.image,
             flavor: order.flavor,
