@@ -87,7 +87,7 @@ pub(super) fn next(
         // A wish to drain is refused: the runner ends with its job anyway. And a job is not over because one answer
         // of the cloud calls its VM deleted that nobody asked to delete.
         Event::Drain(_)
-        | Event::VmEnded(_)
+        | Event::VmEnded { .. }
         | Event::Tick
         | Event::Woke(_)
         | Event::Answered(_)

@@ -365,8 +365,12 @@ pub(super) fn next(
         Event::Answered(Answer::VmDeleted(Err(error))) => {
             drain.failed(&error, backoff::EFFECT, seed, now);
         }
-        // Two say so: the cloud took this deletion on, and names the VM that is deleted.
-        Event::VmEnded(vm) if drain.delete_taken && known.vm.as_ref() == Some(&vm) => {
+        // Two say so, one after the other: the cloud took this deletion on, and names the VM that is deleted.
+        Event::VmEnded { vm, as_of }
+            if drain.delete_taken
+                && known.vm.as_ref() == Some(&vm)
+                && known.blind_until.is_some_and(|taken| as_of > taken) =>
+        {
             if !drain.vm_gone {
                 drain.vm_gone = true;
                 known.blind(now);
@@ -412,7 +416,7 @@ pub(super) fn next(
         }
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
-        | Event::VmEnded(_)
+        | Event::VmEnded { .. }
         | Event::Drain(_)
         | Event::JobStarted { .. }
         | Event::JobCompleted { .. }

@@ -130,7 +130,7 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
             }
         }
         // Nobody asked for that: whole listings and a look-up settle what became of it.
-        Event::VmEnded(_)
+        Event::VmEnded { .. }
         | Event::Tick
         | Event::Woke(_)
         | Event::Answered(_)

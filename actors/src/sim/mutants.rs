@@ -43,9 +43,10 @@ pub(super) fn next(
                 known.told = Told::Nothing;
             }
         }
-        (Some(Mutant::BelievesDeletions), Event::VmEnded(_)) => {
-            if let State::Draining { drain, .. } = &mut state {
+        (Some(Mutant::BelievesDeletions), Event::VmEnded { .. }) => {
+            if let State::Draining { drain, known, .. } = &mut state {
                 drain.delete_taken = true;
+                known.blind_until.get_or_insert(Time::UNIX_EPOCH);
             }
         }
         (Some(Mutant::NeverUncordons), _) => {

@@ -79,7 +79,9 @@ impl World {
                 continue;
             }
             known.insert(vm.name.clone(), now);
-            if vm.status != VmStatus::Deleting && self.chance(faults.recent_lies) {
+            // Lies about its age are another fault: both at once are two witnesses that lie.
+            let lies = vm.status != VmStatus::Deleting && lag == 0;
+            if lies && self.chance(faults.recent_lies) {
                 recent.deleted.push((vm.name.clone(), vm.id.clone()));
             }
             recent.changed.push(vm);
@@ -129,7 +131,7 @@ impl World {
 
     /// Judges what was made of the cloud's word that a VM is deleted.
     pub fn judge_ended(&mut self, name: &RunnerName, before: &State, event: &Event, after: &State) {
-        let Event::VmEnded(vm) = event else { return };
+        let Event::VmEnded { vm, .. } = event else { return };
         let gone = |state: &State| match state {
             State::Draining { drain, .. } => drain.vm_gone,
             State::Deleted { .. } => true,

@@ -53,6 +53,7 @@ impl World {
                 heard: false,
                 replan_at: None,
                 heard_of_gaps: Heard::up_to(self.now),
+                raised: None,
                 listed: None,
             })
             .collect();
@@ -218,7 +219,7 @@ impl World {
             self.counters.drains_met_a_job += u64::from(after == Phase::Busy);
         }
         runner.state = state.clone();
-        if let (Event::VmEnded(_), false) = (&event, state.holds_vm()) {
+        if let (Event::VmEnded { .. }, false) = (&event, state.holds_vm()) {
             runner.evidence.gone.get_or_insert(now);
         }
         if let Some(shell) = process.pools.get_mut(pool) {

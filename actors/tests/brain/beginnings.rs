@@ -194,7 +194,10 @@ fn each_event_is_told_in_words() {
         (deregistered(Err(no_answer())), "no answer"),
         (shrinks(), "asked to drain: shrink"),
         (Event::Woke(at(1)), "the process stood still for a while"),
-        (Event::VmEnded(VmId("vm".into())), "the cloud says that its VM is deleted"),
+        (
+            Event::VmEnded { vm: VmId("vm".into()), as_of: at(1) },
+            "the cloud says that its VM is deleted",
+        ),
     ] {
         assert_eq!(event.words(), words);
     }

@@ -19,8 +19,9 @@ fn recent(second: u64) -> Recent {
     Recent::nothing(at(second))
 }
 
-fn ended() -> Event {
-    Event::VmEnded(VmId("vm".into()))
+/// The cloud says that a VM is deleted, asked at that second.
+fn ended(id: &str, second: u64) -> Event {
+    Event::VmEnded { vm: VmId(id.into()), as_of: at(second) }
 }
 
 fn taken() -> Event {
@@ -63,16 +64,18 @@ fn listed(states: impl IntoIterator<Item = State>) -> Roster {
 #[test]
 fn a_vm_whose_deletion_was_taken_on_is_gone_when_the_cloud_says_so_and_its_place_is_free() {
     assert!(deleting().holds_vm());
-    let gone = next(deleting(), ended(), 14);
+    let gone = next(deleting(), ended("vm", 13), 14);
     assert!(!gone.holds_vm());
-    assert_eq!(next(gone.clone(), ended(), 17), gone, "told again");
-    let other = next(deleting(), Event::VmEnded(VmId("another".into())), 14);
+    assert_eq!(next(gone.clone(), ended("vm", 16), 17), gone, "told again");
+    let other = next(deleting(), ended("another", 13), 14);
     assert!(other.holds_vm(), "another one of that name proves nothing");
+    let before = next(deleting(), ended("vm", 11), 14);
+    assert!(before.holds_vm(), "asked before the deletion was taken on, it is not about that");
 }
 
 #[test]
 fn a_listing_of_before_does_not_bring_back_what_the_cloud_said_is_deleted() {
-    let gone = next(deleting(), ended(), 14);
+    let gone = next(deleting(), ended("vm", 13), 14);
     let cached = of_cloud(Sighting::Seen(vm(name(1), VmStatus::Active)), 20);
     assert!(!next(gone, cached, 21).holds_vm());
 }
@@ -81,14 +84,14 @@ fn a_listing_of_before_does_not_bring_back_what_the_cloud_said_is_deleted() {
 fn nobody_else_is_ended_by_that_word() {
     for state in [creating(), registering(), idle(), busy(), draining()] {
         let before = (state.phase(), state.holds_vm());
-        let after = next(state, ended(), 10);
+        let after = next(state, ended("vm", 9), 10);
         assert_eq!((after.phase(), after.holds_vm()), before);
     }
     // Its deletion failed: nobody has taken it on.
     let failed = PortError::certain(ErrorClass::Transient, "503");
     let off = of_cloud(Sighting::Seen(vm(name(1), VmStatus::Stopped)), 9);
     let refused = next(next(busy(), off, 10), Event::Answered(Answer::VmDeleted(Err(failed))), 11);
-    assert!(next(refused, ended(), 12).holds_vm());
+    assert!(next(refused, ended("vm", 12), 12).holds_vm());
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn the_forge_is_not_asked_for_a_runner_that_boots_before_one_was_ever_online() {
     assert_eq!(shows([heard], false), Some(180), "and so does one that has reported");
     assert_eq!(shows([idle()], true), None);
     assert_eq!(shows([idle()], false), Some(10), "nobody else says when it has a job");
-    assert_eq!(shows([deleting()], true), Some(30), "its registration goes by itself");
+    assert_eq!(shows([deleting()], true), Some(20), "its registration goes by itself");
     assert_eq!(shows([draining()], false), Some(10), "what shows it quiet is awaited");
     assert_eq!(Roster::default().forge_shows_from(&limits(), at(10)), Some(at(10)));
 }

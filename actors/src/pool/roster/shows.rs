@@ -14,7 +14,7 @@ use crate::{
 
 /// How long the registration of a runner that has ended is left to vanish by itself before it is looked for. Nobody
 /// waits for it: its place is free.
-const VANISHES: Duration = Duration::from_secs(20);
+const VANISHES: Duration = Duration::from_secs(10);
 
 impl Roster {
     /// From when on the forge may show something that is awaited and that nobody else tells; `None`: nothing.

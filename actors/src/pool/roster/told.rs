@@ -53,7 +53,9 @@ impl Roster {
             news.push((name, Event::Observed(seen)));
         }
         let deleted = recent.deleted.iter().filter(|(name, _)| members.contains_key(name));
-        news.extend(deleted.map(|(name, vm)| (name.clone(), Event::VmEnded(vm.clone()))));
+        news.extend(
+            deleted.map(|(name, vm)| (name.clone(), Event::VmEnded { vm: vm.clone(), as_of })),
+        );
         news
     }
 }
