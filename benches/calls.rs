@@ -21,7 +21,12 @@
 )]
 
 #[path = "../tests/support/e2e.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
+#[allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a part of what tests use is used here"
+)]
 mod e2e;
 
 mod wire;

@@ -174,7 +174,7 @@ impl World {
         let traces = self.traces();
         let Some(process) = &mut self.process else { return };
         let Some(runner) = process.runners.get_mut(name) else { return };
-        let Some(config) = self.pools.get(runner.pool) else { return };
+        let Some(config) = self.pools.get_mut(runner.pool) else { return };
         self.counters.events += 1;
         let invented = self.mutant == Some(Mutant::ForgetfulOfBusy)
             && matches!(event, Event::JobCompleted { .. });
@@ -213,6 +213,11 @@ impl World {
         if phase != Phase::Draining && after == Phase::Draining {
             runner.evidence.drain_began(now);
             self.counters.drains += 1;
+        }
+        // A launch that went well, whatever became of its answer.
+        let made = matches!(after, Phase::Registering | Phase::Idle | Phase::Busy);
+        if phase == Phase::Creating && made {
+            config.failing.clear();
         }
         if phase == Phase::Draining && after < Phase::Draining {
             self.counters.drains_called_off += 1;
