@@ -44,9 +44,8 @@ pub(super) fn next(
             }
         }
         (Some(Mutant::BelievesDeletions), Event::VmEnded { .. }) => {
-            if let State::Draining { drain, known, .. } = &mut state {
-                drain.delete_taken = true;
-                known.blind_until.get_or_insert(Time::UNIX_EPOCH);
+            if let State::Draining { drain, .. } = &mut state {
+                (drain.delete_taken, drain.taken_at) = (true, Some(Time::UNIX_EPOCH));
             }
         }
         (Some(Mutant::NeverUncordons), _) => {

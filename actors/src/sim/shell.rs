@@ -215,8 +215,9 @@ impl World {
             self.counters.drains += 1;
         }
         // A launch that went well, whatever became of its answer.
+        let taken = |state: &State| state.known().is_some_and(|known| known.vm.is_some());
         let made = matches!(after, Phase::Registering | Phase::Idle | Phase::Busy);
-        if phase == Phase::Creating && made {
+        if phase == Phase::Creating && (made || taken(&state) && !taken(&was)) {
             config.failing.clear();
         }
         if phase == Phase::Draining && after < Phase::Draining {

@@ -11,8 +11,8 @@ use runner_fleet_actors::{
 };
 
 use crate::given::{
-    at, busy, creating, draining, guest, idle, limits, name, next, of_cloud, registering, seconds,
-    vm,
+    at, busy, creating, draining, guest, idle, launched, limits, name, next, of_cloud, registering,
+    seconds, vm,
 };
 
 fn recent(second: u64) -> Recent {
@@ -69,6 +69,8 @@ fn a_vm_whose_deletion_was_taken_on_is_gone_when_the_cloud_says_so_and_its_place
     assert_eq!(next(gone.clone(), ended("vm", 16), 17), gone, "told again");
     let other = next(deleting(), ended("another", 13), 14);
     assert!(other.holds_vm(), "another one of that name proves nothing");
+    let young = next(next(next(creating(), launched(), 5), Event::Force, 10), taken(), 11);
+    assert!(!next(young, ended("vm", 13), 14).holds_vm(), "however young the VM is");
     let before = next(deleting(), ended("vm", 11), 14);
     assert!(before.holds_vm(), "asked before the deletion was taken on, it is not about that");
 }
