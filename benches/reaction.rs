@@ -72,7 +72,14 @@ async fn quick(io: &Handle) -> Outside {
 }
 
 fn every(pause: Duration) -> Cadence {
-    Cadence { changing: pause, working: pause, quiet: pause, away: pause }
+    Cadence {
+        changing: pause,
+        working: pause,
+        quiet: pause,
+        away: pause,
+        recent: pause,
+        whole: pause * 10,
+    }
 }
 
 const POOL: u32 = 50;

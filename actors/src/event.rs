@@ -438,6 +438,9 @@ pub struct PoolSnapshot {
     pub cloud_seen_at: Option<Time>,
     /// When the forge was last seen whole.
     pub forge_seen_at: Option<Time>,
+    /// From when on the forge may show something that is awaited and that nobody else tells.
+    #[serde(skip)]
+    pub forge_shows_from: Option<Time>,
     /// Whether the pool left the configuration and is being emptied.
     pub retiring: bool,
 }

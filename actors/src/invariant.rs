@@ -77,11 +77,13 @@ pub const ITS_TURN: &str = "a runner is made when its launch may go";
 /// After a time in which the process stood still, nothing is sent that was decided before it, and nothing is
 /// made or removed before somebody looked.
 pub const LOOKS_FIRST: &str = "after a gap the world is looked at first";
+/// A VM of which its cloud says that it is deleted is gone for whoever asked for its deletion, and for nobody else.
+pub const ENDED: &str = "a VM counts as gone when it is";
 /// When a side that was away is back, what is missing is asked for at once.
 pub const RECOVERS: &str = "a hold ends with its cause";
 
 /// All names, in the order of this page.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 27] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -107,6 +109,7 @@ pub const ALL: [&str; 26] = [
     FEW_FAILURES,
     ITS_TURN,
     LOOKS_FIRST,
+    ENDED,
     RECOVERS,
 ];
 

@@ -19,11 +19,13 @@ use crate::{
 mod clock;
 mod error;
 pub mod grounds;
+mod recent;
 mod shape;
 
 pub use clock::{BEAT, Clock, GAP, Heard, TokioClock};
 pub use error::{ErrorClass, PortError};
 pub use grounds::{Grounds, Standing};
+pub use recent::{Change, Recent};
 pub use shape::{ImageProtocol, ImageServer, LxdKind, LxdShape, Shape, is_outdated, short_digest};
 
 /// A point in time. Always handed in; no decision reads a clock.
@@ -269,6 +271,20 @@ pub trait Provider: Send + Sync {
     /// When nothing at all could be learned. A partly read listing is `Ok` with `complete: false`.
     async fn list(&self) -> Result<Listing<Vm>, PortError>;
 
+    /// Whether [`recent`](Provider::recent) is worth asking for now. Never blocks, never asks.
+    fn tells_recent(&self) -> bool {
+        false
+    }
+
+    /// What has changed since it was last asked for or the VMs were last listed, with some overlap; `None` where the
+    /// cloud does not tell, or what it tells is not borne out by what it has told before: then list.
+    ///
+    /// # Errors
+    /// As `list`.
+    async fn recent(&self) -> Result<Option<Recent>, PortError> {
+        Ok(None)
+    }
+
     /// What the provider says of itself. Never blocks.
     fn status(&self) -> PortStatus;
 
@@ -288,17 +304,6 @@ pub trait Provider: Send + Sync {
     fn changes(&self) -> Option<tokio::sync::broadcast::Receiver<Change>> {
         None
     }
-}
-
-/// A VM has another condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Its name, which is the runner's.
-    pub name: RunnerName,
-    /// Its condition. A VM that went away because its guest powered off is `Stopped`.
-    pub status: VmStatus,
-    /// When this was so, by the daemon's clock: listings that began earlier are older news.
-    pub as_of: Time,
 }
 
 /// One registration, as a listing shows it.

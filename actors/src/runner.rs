@@ -477,6 +477,7 @@ impl Known {
             }
             Event::Woke(at) => self.wake(*at, now),
             Event::Observed(_)
+            | Event::VmEnded { .. }
             | Event::JobStarted { .. }
             | Event::JobCompleted { .. }
             | Event::Drain(_)

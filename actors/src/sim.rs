@@ -32,6 +32,7 @@ mod outages;
 mod pauses;
 mod pools;
 mod process;
+mod recent;
 mod shell;
 mod sweep;
 mod world;
@@ -109,6 +110,10 @@ pub enum Mutant {
     GroundsForEver,
     /// Tells nobody that the process stood still.
     SleepsUnnoticed,
+    /// Takes what a cloud says has changed for a listing of all that there is.
+    TakesRecentForAll,
+    /// Takes the cloud's word for it that a VM is deleted which nobody asked to delete.
+    BelievesDeletions,
 }
 
 /// One broken invariant.
@@ -192,6 +197,10 @@ counters! {
     answers_given_up,
     /// Listings delivered.
     listings,
+    /// Answers delivered of what a cloud says has changed.
+    recents,
+    /// VMs known to be gone by such an answer.
+    ends_told,
     /// Crashes of the process.
     crashes,
     /// Times that the process stood still.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::{
     backoff::{self, Curve},
     event::PoolSnapshot,
-    port::{ErrorClass, PortError, Time},
+    port::{ErrorClass, Listing, PortError, Recent, Time},
 };
 
 mod purse;
@@ -40,6 +40,37 @@ pub struct Cadence {
     pub quiet: Duration,
     /// While the side is away and something is awaited.
     pub away: Duration,
+    /// While something is on its way or jobs run, at a cloud that tells what has changed.
+    pub recent: Duration,
+    /// Between two whole listings meanwhile: what only they prove waits for two of them.
+    pub whole: Duration,
+}
+
+/// How a side is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// By a listing of everything.
+    Whole,
+    /// By what has changed, where the side tells that.
+    Recent,
+}
+
+/// What a look brought.
+#[derive(Debug)]
+pub enum Seen<T> {
+    /// A listing, whole or partial.
+    Listed(Listing<T>),
+    /// What has changed.
+    Changed(Recent),
+}
+
+/// How to look next, where the last whole listing that went well began at `whole`.
+#[must_use]
+pub fn look(expectation: Expectation, whole: Option<Time>, now: Time, cadence: &Cadence) -> Look {
+    match whole {
+        Some(at) if expectation != Expectation::Quiet && now < at + cadence.whole => Look::Recent,
+        _ => Look::Whole,
+    }
 }
 
 impl Cadence {
@@ -50,6 +81,8 @@ impl Cadence {
         working: Duration::from_secs(5),
         quiet: Duration::from_secs(60),
         away: Duration::from_secs(2),
+        recent: Duration::from_secs(3),
+        whole: Duration::from_secs(30),
     };
 
     /// For the forge: 100 runners a page, and an unchanged page is free (ETag), but each changed one
@@ -59,6 +92,9 @@ impl Cadence {
         working: Duration::from_secs(20),
         quiet: Duration::from_secs(60),
         away: Duration::from_secs(2),
+        // It does not tell.
+        recent: Duration::from_secs(8),
+        whole: Duration::from_secs(8),
     };
 
     /// All pauses divided by `factor`, for a demo in which time runs faster.
@@ -70,8 +106,36 @@ impl Cadence {
             working: self.working / factor,
             quiet: self.quiet / factor,
             away: self.away / factor,
+            recent: self.recent / factor,
+            whole: self.whole / factor,
         }
     }
+}
+
+/// What is expected of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// What the pools concerned expect.
+    pub by: Expectation,
+    /// From when on this side may show what is on its way; `None`: the others tell it.
+    pub shows_from: Option<Time>,
+}
+
+/// What the pools concerned expect of their cloud, whose every look may show it.
+#[must_use]
+pub fn of_cloud<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>, now: Time) -> Expected {
+    let by = pools.map(expectation).max().unwrap_or(Expectation::Quiet);
+    Expected { by, shows_from: Some(now) }
+}
+
+/// What the pools concerned expect of the forge.
+#[must_use]
+pub fn of_forge<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>) -> Expected {
+    let quiet = Expected { by: Expectation::Quiet, shows_from: None };
+    pools.fold(quiet, |all, pool| {
+        let from = pool.forge_shows_from.into_iter().chain(all.shows_from).min();
+        Expected { by: all.by.max(expectation(pool)), shows_from: from }
+    })
 }
 
 /// What a pool expects, from what it shows.
@@ -115,14 +179,33 @@ impl Streak {
     }
 }
 
-/// The pause after a sweep that went well.
+/// The pause after a look that went well; `tells`: the side tells what has changed.
 #[must_use]
-pub fn pause(expectation: Expectation, means: Means, cadence: &Cadence) -> Duration {
+pub fn pause(expectation: Expectation, means: Means, tells: bool, cadence: &Cadence) -> Duration {
     match (means, expectation) {
         (Means::Spent, _) | (_, Expectation::Quiet) => cadence.quiet,
+        (Means::Enough, _) if tells => cadence.recent,
         (Means::Enough, Expectation::Working) => cadence.working,
         (Means::Enough, Expectation::Changing) => cadence.changing,
     }
+}
+
+/// When to look again after a look that went well at `now`. What is on its way is looked for when it can be seen, and
+/// no more rarely than when all is quiet.
+#[must_use]
+pub fn after_look(
+    expected: Expected,
+    means: Means,
+    tells: bool,
+    cadence: &Cadence,
+    now: Time,
+) -> Time {
+    let soon = now + pause(expected.by, means, tells, cadence);
+    if expected.by != Expectation::Changing {
+        return soon;
+    }
+    let late = now + cadence.quiet.max(cadence.changing);
+    expected.shows_from.map_or(late, |from| from.min(late)).max(soon)
 }
 
 /// When to sweep again after `failures` sweeps in a row failed, the last one with `error`.

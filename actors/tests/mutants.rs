@@ -3,9 +3,9 @@
 
 use runner_fleet_actors::{
     invariant::{
-        BUSY, CONVERGES, CORDONED, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG, LOOKS_FIRST,
-        MAX, MINDED, NO_JOB_LOST, ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS, STAYS_DEAD,
-        UNKNOWN_HOLDS, UNLISTED, USEFUL,
+        BUSY, CONVERGES, CORDONED, ENDED, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG,
+        LOOKS_FIRST, MAX, MINDED, NO_JOB_LOST, ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS,
+        STAYS_DEAD, UNKNOWN_HOLDS, UNLISTED, USEFUL,
     },
     sim::{self, Faults, Mutant},
 };
@@ -160,6 +160,18 @@ fn what_was_decided_before_a_gap_is_not_sent_after_it() {
 #[test]
 fn after_a_gap_the_world_is_looked_at_first() {
     caught_in(pauses, Mutant::SleepsUnnoticed, LOOKS_FIRST, 20);
+}
+
+#[test]
+fn what_has_changed_is_not_all_that_there_is() {
+    caught(Mutant::TakesRecentForAll, LOOKS_FIRST, 20);
+    let awake = |seed| Faults { pauses: 0.0, ..Faults::drawn(seed) };
+    caught_in(awake, Mutant::TakesRecentForAll, MAX, 120);
+}
+
+#[test]
+fn a_vm_that_nobody_asked_to_delete_is_not_gone_by_one_word_of_its_cloud() {
+    caught(Mutant::BelievesDeletions, ENDED, 60);
 }
 
 /// Worlds in which nobody but the forge's flag tells of jobs, and that comes late.

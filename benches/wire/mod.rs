@@ -35,7 +35,7 @@ use runner_fleet_actors::{
     pool::{Policy, actor::Configure},
     port::{
         Clock, Deletion, Door, Forge, LaunchOrder, Listing, Observer, PortError, PortStatus,
-        Provider, Secret, Shape, Time, TokioClock, Vm, VmStatus,
+        Provider, Recent, Secret, Shape, Time, TokioClock, Vm, VmStatus,
     },
     runner, scaler,
     supervision::Intensity,
@@ -59,6 +59,17 @@ pub struct Outside {
 impl Outside {
     /// `latency` is each answer's, `boot` a VM's way to ACTIVE, `start` a guest's way online.
     pub async fn start(latency: Duration, boot: [Duration; 2], start: [Duration; 2]) -> Self {
+        let quick = [Duration::from_millis(20), Duration::from_millis(60)];
+        Self::with(latency, boot, start, quick).await
+    }
+
+    /// As `start`; `delete` is a VM's way from its deletion to its end.
+    pub async fn with(
+        latency: Duration,
+        boot: [Duration; 2],
+        start: [Duration; 2],
+        delete: [Duration; 2],
+    ) -> Self {
         let asked: Arc<Mutex<Vec<Time>>> = Arc::default();
         let note = Arc::clone(&asked);
         let github = FakeGithub::start(github::Options {
@@ -77,6 +88,7 @@ impl Outside {
         let guests = StandIns::new(github.clone(), start[0]..=start[1], 1);
         let cloud = FakeOpenstack::start(openstack::Options {
             boot: boot[0]..=boot[1],
+            delete: delete[0]..=delete[1],
             api_latency: latency,
             guest: Some(Arc::new(guests)),
             ..openstack::Options::default()
@@ -139,6 +151,18 @@ pub struct Stopped {
     pub news: Vec<(Time, usize)>,
 }
 
+impl Watched {
+    fn note<'a>(&self, vms: impl IntoIterator<Item = &'a Vm>) {
+        let at = Utc::now();
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let off = vms.into_iter().filter(|vm| vm.status == VmStatus::Stopped);
+        let fresh = off.filter(|vm| stopped.seen.insert(vm.name.clone())).count();
+        if fresh > 0 {
+            stopped.news.push((at, fresh));
+        }
+    }
+}
+
 #[async_trait]
 impl Provider for Watched {
     async fn launch(&self, order: LaunchOrder) -> Result<VmId, PortError> {
@@ -149,14 +173,16 @@ impl Provider for Watched {
     }
     async fn list(&self) -> Result<Listing<Vm>, PortError> {
         let listing = self.inner.list().await?;
-        let at = Utc::now();
-        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        let off = listing.entries.iter().filter(|vm| vm.status == VmStatus::Stopped);
-        let fresh = off.filter(|vm| stopped.seen.insert(vm.name.clone())).count();
-        if fresh > 0 {
-            stopped.news.push((at, fresh));
-        }
+        self.note(&listing.entries);
         Ok(listing)
+    }
+    fn tells_recent(&self) -> bool {
+        self.inner.tells_recent()
+    }
+    async fn recent(&self) -> Result<Option<Recent>, PortError> {
+        let recent = self.inner.recent().await?;
+        self.note(recent.iter().flat_map(|recent| &recent.changed));
+        Ok(recent)
     }
     fn status(&self) -> PortStatus {
         self.inner.status()

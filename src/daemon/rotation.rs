@@ -17,7 +17,7 @@ use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
         Change, Clock, Deletion, Door, ErrorClass, LaunchOrder, Listing, PortError, PortStatus,
-        Provider, Shape, Time, Vm,
+        Provider, Recent, Shape, Time, Vm,
     },
 };
 use tokio::sync::Mutex;
@@ -198,6 +198,15 @@ impl Provider for Rotating {
             Some(port) => port.list().await,
             None => Err(error),
         }
+    }
+
+    fn tells_recent(&self) -> bool {
+        self.now().0.tells_recent()
+    }
+
+    /// Refused, it is followed by a listing, which asks whoever has other credentials.
+    async fn recent(&self) -> Result<Option<Recent>, PortError> {
+        self.now().0.recent().await
     }
 
     fn status(&self) -> PortStatus {

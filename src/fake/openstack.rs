@@ -3,7 +3,8 @@
 //!
 //! It answers like Nova where that matters: a VM is BUILD and then ACTIVE; a delete is 204, the VM
 //! stays ACTIVE with the task `deleting`, a second delete is 204 as well and a later one 404; a
-//! filter by metadata is ignored, one by tags is not; a listing is paged by marker and `next` link;
+//! filter by metadata is ignored, one by tags is not; whoever asks for changes is told of deleted VMs too, which
+//! have lost their tags; a listing is paged by marker and `next` link;
 //! unknown references are 400, a used-up quota is 403 in Nova's words. What it leaves out, it answers
 //! with 404, so that a client that begins to use more notices. No real cloud is needed to try the
 //! product out, and none can be told to lose the answer of a create.
@@ -22,7 +23,7 @@ mod faults;
 mod http;
 mod nova;
 
-pub use faults::Faults;
+pub use faults::{Changes, Faults};
 
 use cloud::Cloud;
 

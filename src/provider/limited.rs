@@ -22,7 +22,7 @@ use runner_fleet_actors::{
     name::{RunnerName, VmId},
     port::{
         Change, Clock, Deletion, Door, ErrorClass, LaunchOrder, Listing, PortError, PortStatus,
-        Provider, Time, Vm,
+        Provider, Recent, Time, Vm,
     },
 };
 use tokio::sync::Notify;
@@ -172,7 +172,7 @@ impl<P: Provider + ?Sized> Limited<P> {
         let [launches, others] = &self.bells;
         match kind {
             Kind::Launch => launches,
-            Kind::Delete | Kind::List => others,
+            Kind::Delete | Kind::List | Kind::Recent => others,
         }
     }
 
@@ -186,7 +186,7 @@ impl<P: Provider + ?Sized> Limited<P> {
         self.bell(kind).notify_one();
         let reserve = match kind {
             Kind::Launch => f64::from(self.limits.burst / 4),
-            Kind::Delete | Kind::List => 0.0,
+            Kind::Delete | Kind::List | Kind::Recent => 0.0,
         };
         loop {
             let taken = self.state().bucket.take(self.clock.now(), &self.limits, reserve);
@@ -302,6 +302,18 @@ impl<P: Provider + ?Sized> Provider for Limited<P> {
 
     async fn list(&self) -> Result<Listing<Vm>, PortError> {
         self.call(Kind::List, "listing the fleet's VMs", self.inner.list()).await
+    }
+
+    fn tells_recent(&self) -> bool {
+        self.inner.tells_recent()
+    }
+
+    async fn recent(&self) -> Result<Option<Recent>, PortError> {
+        if !self.inner.tells_recent() {
+            return Ok(None);
+        }
+        let what = "asking what has changed of the fleet's VMs";
+        self.call(Kind::Recent, what, self.inner.recent()).await
     }
 
     fn status(&self) -> PortStatus {

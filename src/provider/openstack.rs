@@ -25,8 +25,8 @@ use dashmap::DashMap;
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
     port::{
-        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Shape,
-        Time, Vm,
+        Clock, Deletion, ErrorClass, LaunchOrder, Listing, PortError, PortStatus, Provider, Recent,
+        Shape, Time, Vm,
     },
 };
 
@@ -39,6 +39,7 @@ mod keystone;
 mod pages;
 mod refs;
 mod servers;
+mod since;
 mod version;
 mod vm;
 mod wire;
@@ -93,6 +94,8 @@ pub struct OpenStack {
     launching: DashMap<RunnerName, Arc<tokio::sync::Mutex<()>>>,
     /// VMs that this process knows to be the fleet's, so that a deletion by id needs no look-up.
     own: std::sync::Mutex<HashMap<VmId, RunnerName>>,
+    /// Since when it is asked what has changed.
+    since: std::sync::Mutex<since::Since>,
 }
 
 impl std::fmt::Debug for OpenStack {
@@ -132,11 +135,16 @@ impl OpenStack {
             doubtful: DashMap::new(),
             launching: DashMap::new(),
             own: std::sync::Mutex::default(),
+            since: std::sync::Mutex::default(),
         })
     }
 
     fn own(&self) -> std::sync::MutexGuard<'_, HashMap<VmId, RunnerName>> {
         self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn since(&self) -> std::sync::MutexGuard<'_, since::Since> {
+        self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     async fn bounded<T>(
@@ -292,7 +300,11 @@ impl OpenStack {
 
     async fn sweep(&self) -> Result<Listing<Vm>, PortError> {
         let as_of = self.clock.now();
-        let listing = servers::list(&self.api, &self.fleet, self.page_size, as_of).await?;
+        let (listing, stamps) =
+            servers::list(&self.api, &self.fleet, self.page_size, as_of).await?;
+        if listing.complete {
+            self.since().listed(stamps.all, stamps.date, self.clock.now());
+        }
         let seen = listing.entries.iter().map(|vm| (vm.id.clone(), vm.name.clone()));
         {
             let mut own = self.own();
@@ -308,6 +320,41 @@ impl OpenStack {
         // A launch whose future was dropped has left its entry behind.
         self.launching.retain(|_, turn| Arc::strong_count(turn) > 1);
         Ok(listing)
+    }
+
+    async fn changed(&self) -> Result<Option<Recent>, PortError> {
+        let as_of = self.clock.now();
+        let Some(since) = self.since().question(as_of) else { return Ok(None) };
+        let asked = servers::recent(&self.api, &self.fleet, self.page_size, (since, as_of)).await;
+        let now = self.clock.now();
+        let (recent, stamps) = match asked {
+            Ok(told) => told,
+            Err(error) => {
+                match error.class {
+                    // Of the cloud, not of this question.
+                    ErrorClass::Auth | ErrorClass::RateLimited { .. } => {}
+                    ErrorClass::Transient => self.since().doubt(now, &error.what),
+                    // It does not take the question.
+                    _ => {
+                        self.since().leave(now, &error.what);
+                        return Ok(None);
+                    }
+                }
+                return Err(error);
+            }
+        };
+        if let Err(why) = self.since().told(&stamps.all, stamps.date, since, now) {
+            tracing::debug!(
+                why,
+                "what the cloud tells of changes is not believed, everything is listed"
+            );
+            return Ok(None);
+        }
+        self.own().extend(recent.changed.iter().map(|vm| (vm.id.clone(), vm.name.clone())));
+        for vm in &recent.changed {
+            self.doubtful.remove(&vm.name);
+        }
+        Ok(Some(recent))
     }
 }
 
@@ -329,6 +376,15 @@ impl Provider for OpenStack {
 
     async fn list(&self) -> Result<Listing<Vm>, PortError> {
         self.bounded(|| "listing the fleet's VMs".to_owned(), self.sweep()).await
+    }
+
+    fn tells_recent(&self) -> bool {
+        self.since().question(self.clock.now()).is_some()
+    }
+
+    async fn recent(&self) -> Result<Option<Recent>, PortError> {
+        let what = || "asking what has changed of the fleet's VMs".to_owned();
+        self.bounded(what, self.changed()).await
     }
 
     fn status(&self) -> PortStatus {

@@ -48,6 +48,8 @@ pub enum Kind {
     Delete,
     /// A listing.
     List,
+    /// What has changed: quicker than a listing, and so no measure of one.
+    Recent,
 }
 
 /// What a call came to.
@@ -77,7 +79,7 @@ pub struct Pace {
     launches: u32,
     others: u32,
     /// The quickest call of each kind, and when that was.
-    least: [Option<(Duration, Time)>; 3],
+    least: [Option<(Duration, Time)>; 4],
 }
 
 impl Pace {
@@ -93,7 +95,7 @@ impl Pace {
             works: true,
             launches: 0,
             others: 0,
-            least: [None; 3],
+            least: [None; 4],
         }
     }
 
@@ -121,7 +123,7 @@ impl Pace {
         let all = places.saturating_sub(self.launches + self.others);
         match kind {
             Kind::Launch => all.min((places - Self::kept(places)).saturating_sub(self.launches)),
-            Kind::Delete | Kind::List => all,
+            Kind::Delete | Kind::List | Kind::Recent => all,
         }
     }
 
@@ -132,7 +134,7 @@ impl Pace {
         }
         match kind {
             Kind::Launch => self.launches += 1,
-            Kind::Delete | Kind::List => self.others += 1,
+            Kind::Delete | Kind::List | Kind::Recent => self.others += 1,
         }
         true
     }
@@ -141,7 +143,7 @@ impl Pace {
     pub const fn leave(&mut self, kind: Kind) {
         match kind {
             Kind::Launch => self.launches = self.launches.saturating_sub(1),
-            Kind::Delete | Kind::List => self.others = self.others.saturating_sub(1),
+            Kind::Delete | Kind::List | Kind::Recent => self.others = self.others.saturating_sub(1),
         }
     }
 

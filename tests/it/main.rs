@@ -64,6 +64,7 @@ mod journal_guests;
 mod lxd_absent;
 mod lxd_refusals;
 mod openstack_faults;
+mod openstack_recent;
 mod openstack_warm;
 mod openstack_worlds;
 mod planner;

@@ -58,6 +58,10 @@ impl Environment for Fake {
         Some(65_535)
     }
 
+    fn tells_changes(&self) -> bool {
+        true
+    }
+
     async fn plant(&self, name: &str, owner: Option<&FleetId>) -> Option<String> {
         let tag = owner.map(|owner| format!("runner-fleet:{owner}"));
         Some(self.0.plant(name, &tag.iter().map(String::as_str).collect::<Vec<_>>()))
@@ -91,6 +95,7 @@ cases!(
     a_vm_that_found_no_host_says_no_capacity_and_can_be_deleted,
     the_vms_of_others_are_neither_listed_nor_deleted,
     a_listing_of_many_pages_is_one_sweep,
+    what_has_changed_is_told_down_to_a_deletion,
     user_data_that_no_cloud_takes_is_refused_without_a_call,
     a_revoked_token_is_renewed_and_nobody_notices,
 );

@@ -53,6 +53,10 @@ impl Environment for Real {
         Some(65_535)
     }
 
+    fn tells_changes(&self) -> bool {
+        true
+    }
+
     async fn plant(&self, _name: &str, _owner: Option<&FleetId>) -> Option<String> {
         None
     }

@@ -66,6 +66,7 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: Some(then()),
         forge_seen_at: Some(then()),
+        forge_shows_from: None,
         retiring: false,
     }
 }

@@ -13,12 +13,12 @@ use actix::{AsyncContext, Context, Handler, Message};
 
 use super::{FleetActor, PoolChild};
 use crate::{
-    event::SharedModel,
-    name::{RunnerName, Scope},
+    event::Phase,
+    name::{RunnerName, Scope, VmId},
     pool::{Survey, actor::PoolKey},
-    port::{Listing, PortStatus, Registration, Vm},
+    port::{Listing, PortStatus, Recent, Registration, Vm},
     sight::{Side, Sight},
-    sweep::{Expectation, Means, Purse, expectation, task::Sweeper},
+    sweep::{Look, Means, Purse, Seen, of_cloud, of_forge, task::Sweeper},
 };
 
 /// How long a call of a daemon that was killed may take to show.
@@ -74,15 +74,21 @@ impl FleetActor {
                     let forge = Arc::clone(&self.setup.forge);
                     let (asked, concerned) = (scope.clone(), scope.clone());
                     let mut purse = Purse::default();
-                    let expect = move || expected(&model, |pool| pool.scope == concerned);
+                    let expect = move || {
+                        let pools: Vec<_> = model.pools.iter().collect();
+                        let concerned = pools.iter().filter(|pool| pool.scope == concerned);
+                        of_forge(concerned.map(std::ops::Deref::deref))
+                    };
                     let expect_now = expect.clone();
                     actix_rt::spawn(sweeper.run(
-                        move || {
+                        move |_| {
                             let (forge, scope) = (Arc::clone(&forge), asked.clone());
-                            async move { forge.list(&scope).await }
+                            async move { forge.list(&scope).await.map(Seen::Listed) }
                         },
-                        move |listing, back| {
-                            let means = purse.pay(&listing, expect_now());
+                        move |seen, back| {
+                            let Seen::Listed(listing) = seen else { return Means::Enough };
+                            let listing = Arc::new(listing);
+                            let means = purse.pay(&listing, expect_now().by);
                             fleet.do_send(SweptForge { scope: scope.clone(), listing, back });
                             means
                         },
@@ -91,17 +97,38 @@ impl FleetActor {
                 }
                 Side::Provider(name) => {
                     let Some(provider) = self.setup.providers.get(&name).cloned() else { continue };
-                    let concerned = name.clone();
+                    let (concerned, clock) = (name.clone(), Arc::clone(&self.setup.clock));
                     actix_rt::spawn(sweeper.run(
-                        move || {
+                        move |look| {
                             let provider = Arc::clone(&provider);
-                            async move { provider.list().await }
+                            async move {
+                                if look == Look::Recent
+                                    && provider.tells_recent()
+                                    && let Some(recent) = provider.recent().await?
+                                {
+                                    return Ok(Seen::Changed(recent));
+                                }
+                                provider.list().await.map(Seen::Listed)
+                            }
                         },
-                        move |listing, back| {
-                            fleet.do_send(SweptCloud { provider: name.clone(), listing, back });
+                        move |seen, back| {
+                            let provider = name.clone();
+                            match seen {
+                                Seen::Listed(listing) => {
+                                    let listing = Arc::new(listing);
+                                    fleet.do_send(SweptCloud { provider, listing, back });
+                                }
+                                Seen::Changed(recent) => {
+                                    fleet.do_send(SweptRecent { provider, recent });
+                                }
+                            }
                             Means::Enough
                         },
-                        move || expected(&model, |pool| pool.provider == concerned),
+                        move || {
+                            let pools: Vec<_> = model.pools.iter().collect();
+                            let concerned = pools.iter().filter(|pool| pool.provider == concerned);
+                            of_cloud(concerned.map(std::ops::Deref::deref), clock.now())
+                        },
                     ))
                 }
             };
@@ -120,19 +147,6 @@ impl FleetActor {
         })?;
         Some(PoolKey { pool, provider: provider.to_owned(), scope })
     }
-}
-
-fn expected(
-    model: &SharedModel,
-    concerns: impl Fn(&crate::event::PoolSnapshot) -> bool,
-) -> Expectation {
-    model
-        .pools
-        .iter()
-        .filter(|pool| concerns(pool))
-        .map(|pool| expectation(&pool))
-        .max()
-        .unwrap_or(Expectation::Quiet)
 }
 
 /// A cloud was listed.
@@ -190,6 +204,61 @@ impl Handler<SweptCloud> for FleetActor {
             });
         }
         self.clouds.insert(provider, listing);
+    }
+}
+
+/// A cloud told what has changed. Not a listing, and never taken for one.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SweptRecent {
+    /// Which.
+    pub provider: String,
+    /// What it told.
+    pub recent: Recent,
+}
+
+impl Handler<SweptRecent> for FleetActor {
+    type Result = ();
+
+    fn handle(&mut self, swept: SweptRecent, _ctx: &mut Self::Context) {
+        let SweptRecent { provider, recent } = swept;
+        if self.stopping.is_some() || recent.is_empty() {
+            return;
+        }
+        let lives = |(name, vm): &(RunnerName, VmId)| {
+            self.setup.model.runners.get(name).is_some_and(|runner| {
+                runner.state < Phase::Draining && runner.vm_id.as_ref() == Some(vm)
+            })
+        };
+        if recent.deleted.iter().any(lives) {
+            // Somebody else has deleted it, or that is not true: listings tell.
+            self.look_at_once();
+        }
+        let ahead = self.setup.clock.ahead();
+        let mut shares: BTreeMap<PoolKey, Recent> = BTreeMap::new();
+        let as_of = recent.as_of;
+        for vm in recent.changed {
+            // Of a pool that is not there yet, the next listing tells.
+            if let Some(key) = Self::owner(&provider, &vm, &self.pools) {
+                let share = shares.entry(key).or_insert_with(|| Recent::nothing(as_of));
+                share.changed.push(vm.on_timeline(ahead));
+            }
+        }
+        for (name, vm) in recent.deleted {
+            let pool = name.pool();
+            // A pool that moves leaves a twin of its name at the same provider; the runner is with one.
+            for key in self.pools.keys().filter(|key| key.pool == pool && key.provider == provider)
+            {
+                let share = shares.entry(key.clone()).or_insert_with(|| Recent::nothing(as_of));
+                share.deleted.push((name.clone(), vm.clone()));
+            }
+        }
+        for (key, share) in shares {
+            if let Some(child) = self.pools.get(&key) {
+                let recent = Some(Arc::new(share));
+                child.addr.do_send(Survey { recent, ..Survey::default() });
+            }
+        }
     }
 }
 

@@ -316,11 +316,16 @@ impl PoolActor {
             habits: self.outfit.shared.habits_of(&blueprint.scope),
             cloud_seen_at: self.roster.cloud_seen,
             forge_seen_at: self.roster.forge_seen,
+            forge_shows_from: self.roster.forge_shows_from(&self.outfit.shared.limits(), now),
             retiring: policy.retiring,
         };
-        let expected = expectation(&snapshot);
+        let (expected, from) = (expectation(&snapshot), snapshot.forge_shows_from);
         let before = self.outfit.shared.model.pools.insert(self.name().clone(), snapshot);
-        if before.is_none_or(|before| expectation(&before) != expected) {
+        let sooner = |before: &PoolSnapshot| match (from, before.forge_shows_from) {
+            (Some(from), Some(was)) => from < was,
+            (from, was) => from.is_some() && was.is_none(),
+        };
+        if before.is_none_or(|before| expectation(&before) != expected || sooner(&before)) {
             // The sweeps pause by what the pools expect, so they must hear when that changes.
             self.outfit.stir.send_modify(|stir| stir.changes += 1);
         }
@@ -371,6 +376,13 @@ impl Handler<Survey> for PoolActor {
             return;
         }
         self.notice_a_gap();
+        if let Some(recent) = &survey.recent {
+            // What follows from it is planned when a runner says so.
+            for (name, event) in self.roster.recent(recent) {
+                self.tell(&name, event);
+            }
+            return;
+        }
         let now = self.now();
         let pool = self.name().clone();
         let surveyed = self.roster.survey(&pool, &survey, now);

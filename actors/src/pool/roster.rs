@@ -8,13 +8,15 @@ use std::{
     sync::Arc,
 };
 
+mod shows;
 mod supply;
+mod told;
 
 use super::{Boots, Doubted, Failures, Hold, UNDER_WAY};
 use crate::{
     event::{Counts, DrainReason, Phase, Place},
     name::{PoolName, RunnerName},
-    port::{Change, Listing, Registration, Time, Vm, VmStatus},
+    port::{Listing, Recent, Registration, Time, Vm, VmStatus},
     runner::{LISTING_LAG, Observation, Sighting, State, adopt},
 };
 
@@ -38,6 +40,8 @@ pub struct Survey {
     pub vms: Option<Arc<Listing<Vm>>>,
     /// The forge's registrations of the pool's scope.
     pub registrations: Option<Arc<Listing<Registration>>>,
+    /// What the cloud says has changed: no listing, and beside none.
+    pub recent: Option<Arc<Recent>>,
     /// Whether the cloud could not be listed the time before.
     pub cloud_back: bool,
     /// Whether the forge could not be listed the time before.
@@ -255,29 +259,6 @@ impl Roster {
             })
             .collect();
         Surveyed { observe, adopt: self.strangers(pool, now) }
-    }
-
-    /// Turns what a cloud told of one VM into news for its runner; `None` where there is no such
-    /// runner, or its VM is not known yet.
-    #[must_use]
-    pub fn changed(&self, change: &Change) -> Option<Observation> {
-        let known = self.members.get(&change.name)?.state.known()?;
-        let vm = Vm {
-            name: change.name.clone(),
-            id: known.vm.clone()?,
-            status: change.status.clone(),
-            created_at: None,
-            shape: None,
-            scope: None,
-            address: None,
-            task: None,
-        };
-        Some(Observation {
-            vm: Sighting::Seen(vm),
-            registration: Sighting::Unknown,
-            vm_as_of: change.as_of,
-            registration_as_of: change.as_of,
-        })
     }
 
     /// Takes in which VMs a listing shows. Returns whether it lacks so many that the forge shows at work

@@ -84,8 +84,10 @@ pub(super) fn next(
         Event::Tick if now >= since + limits.busy => {
             Drain::new(DrainReason::JobOverdue, now).killing(job).with(known).delete(now, limits)
         }
-        // A wish to drain is refused: the runner ends with its job anyway.
+        // A wish to drain is refused: the runner ends with its job anyway. And a job is not over because one answer
+        // of the cloud calls its VM deleted that nobody asked to delete.
         Event::Drain(_)
+        | Event::VmEnded { .. }
         | Event::Tick
         | Event::Woke(_)
         | Event::Answered(_)

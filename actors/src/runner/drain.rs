@@ -105,6 +105,9 @@ pub struct Drain {
     pub guest_stopped: bool,
     /// Whether the cloud has taken the deletion on.
     pub delete_taken: bool,
+    /// When it first said so.
+    #[serde(default)]
+    pub taken_at: Option<Time>,
     /// Whether there is no VM any more.
     pub vm_gone: bool,
     /// Whether there is no registration any more.
@@ -356,7 +359,7 @@ pub(super) fn next(
         }
         Event::Answered(Answer::VmDeleted(Ok(Deletion::Accepted))) => {
             if !drain.delete_taken {
-                drain.delete_taken = true;
+                (drain.delete_taken, drain.taken_at) = (true, Some(now));
                 known.blind(now);
             }
             drain.tries = drain.tries.saturating_add(1);
@@ -364,6 +367,17 @@ pub(super) fn next(
         }
         Event::Answered(Answer::VmDeleted(Err(error))) => {
             drain.failed(&error, backoff::EFFECT, seed, now);
+        }
+        // Two say so, one after the other: the cloud took this deletion on, and names the VM that is deleted.
+        Event::VmEnded { vm, as_of }
+            if drain.delete_taken
+                && known.vm.as_ref() == Some(&vm)
+                && drain.taken_at.is_some_and(|taken| as_of > taken) =>
+        {
+            if !drain.vm_gone {
+                drain.vm_gone = true;
+                known.blind(now);
+            }
         }
         Event::Answered(Answer::LookedUp(Ok(finding))) => {
             let alive = !drain.vm_dead(&known) && drain.step == Step::Settle;
@@ -405,6 +419,7 @@ pub(super) fn next(
         }
         // Late answers of a launch were noted as facts already; a second wish adds nothing.
         Event::Tick
+        | Event::VmEnded { .. }
         | Event::Drain(_)
         | Event::JobStarted { .. }
         | Event::JobCompleted { .. }

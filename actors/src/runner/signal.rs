@@ -141,6 +141,13 @@ pub enum Event {
     Tick,
     /// A listing of the cloud or the forge.
     Observed(Observation),
+    /// The cloud says that a VM is deleted.
+    VmEnded {
+        /// Which.
+        vm: VmId,
+        /// When it was asked: a word from before its deletion is not about that.
+        as_of: Time,
+    },
     /// An effect came back.
     Answered(Answer),
     /// The guest reported, with all the times that it has counted so far.
@@ -178,6 +185,7 @@ impl Event {
                 (_, Sighting::Unknown) => "the cloud showed it".to_owned(),
                 _ => "a listing showed it".to_owned(),
             },
+            Self::VmEnded { .. } => "the cloud says that its VM is deleted".to_owned(),
             Self::Answered(Answer::Launched { .. }) => "the cloud took the order".to_owned(),
             Self::Answered(Answer::LaunchFailed(failure)) => {
                 format!("the launch failed: {}", failure.error)

@@ -129,9 +129,12 @@ pub(super) fn next(state: State, event: Event, now: Time, limits: &Limits) -> Ne
                 None => out(DrainReason::Overdue { phase }, known).ask(now, limits),
             }
         }
-        Event::Tick | Event::Woke(_) | Event::Answered(_) | Event::Guest(..) => {
-            stay(phase, since, wish, known)
-        }
+        // Nobody asked for that: whole listings and a look-up settle what became of it.
+        Event::VmEnded { .. }
+        | Event::Tick
+        | Event::Woke(_)
+        | Event::Answered(_)
+        | Event::Guest(..) => stay(phase, since, wish, known),
     }
 }
 

@@ -155,4 +155,10 @@ knobs! {
     cordon_leaks: 0.3,
     /// The forge does not have the call that keeps jobs off a runner.
     cordon_refused: 0.3,
+    /// What a cloud says has changed lacks a change.
+    recent_lacks: 0.5,
+    /// What a cloud says has changed is what it said before.
+    recent_repeats: 0.3,
+    /// A cloud that tells of a change calls the VM deleted that nobody has deleted.
+    recent_lies: 0.1,
 }

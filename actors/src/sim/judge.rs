@@ -167,6 +167,7 @@ impl World {
             }
         }
         self.judge_lag(name, before, event, after);
+        self.judge_ended(name, before, event, after);
         let evidence = self.process.as_ref().and_then(|process| process.evidence(name));
         let starts = evidence.map_or(0, |evidence| evidence.starts);
         let again = matches!(event, Event::Guest(Report::JobStarted(_), _)) && starts > 1;

@@ -43,6 +43,11 @@ pub(super) fn next(
                 known.told = Told::Nothing;
             }
         }
+        (Some(Mutant::BelievesDeletions), Event::VmEnded { .. }) => {
+            if let State::Draining { drain, .. } = &mut state {
+                (drain.delete_taken, drain.taken_at) = (true, Some(Time::UNIX_EPOCH));
+            }
+        }
         (Some(Mutant::NeverUncordons), _) => {
             let (mut state, mut effects) = state.next(event, now, limits);
             if effects.contains(&Effect::Uncordon) {

@@ -128,6 +128,11 @@ impl World {
             else {
                 return;
             };
+            // What is wanted only now could not be asked for before.
+            let bound = if all { ALL } else { FIRST };
+            if shell.raised.is_some_and(|raised| self.now < raised + bound) {
+                continue;
+            }
             let live = shell.roster.live();
             let target = shell.target.over(live).min(shell.policy.max);
             if live >= target || shell.roster.vms() >= shell.policy.max {

@@ -68,6 +68,9 @@ impl World {
         let new = scaler::target(demand, &shell.target, &config.scaling, now);
         let broken = invariant::target(known, &shell.target, &new, &config.scaling);
         let changed = new.runners != shell.target.runners;
+        if new.runners > shell.target.runners {
+            shell.raised = Some(now);
+        }
         shell.target = new;
         shell.heard |= !unknown || config.scaling.fixed.is_some();
         let words = shell.target.because.clone();

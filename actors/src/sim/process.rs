@@ -44,6 +44,8 @@ pub(super) struct PoolShell {
     pub heard: bool,
     pub replan_at: Option<Time>,
     pub heard_of_gaps: Heard,
+    /// When its target last rose.
+    pub raised: Option<Time>,
     /// When the newest whole listing of the cloud began that reached it.
     pub listed: Option<Time>,
 }

@@ -53,6 +53,7 @@ impl World {
                 heard: false,
                 replan_at: None,
                 heard_of_gaps: Heard::up_to(self.now),
+                raised: None,
                 listed: None,
             })
             .collect();
@@ -173,7 +174,7 @@ impl World {
         let traces = self.traces();
         let Some(process) = &mut self.process else { return };
         let Some(runner) = process.runners.get_mut(name) else { return };
-        let Some(config) = self.pools.get(runner.pool) else { return };
+        let Some(config) = self.pools.get_mut(runner.pool) else { return };
         self.counters.events += 1;
         let invented = self.mutant == Some(Mutant::ForgetfulOfBusy)
             && matches!(event, Event::JobCompleted { .. });
@@ -213,11 +214,20 @@ impl World {
             runner.evidence.drain_began(now);
             self.counters.drains += 1;
         }
+        // A launch that went well, whatever became of its answer.
+        let taken = |state: &State| state.known().is_some_and(|known| known.vm.is_some());
+        let made = matches!(after, Phase::Registering | Phase::Idle | Phase::Busy);
+        if phase == Phase::Creating && (made || taken(&state) && !taken(&was)) {
+            config.failing.clear();
+        }
         if phase == Phase::Draining && after < Phase::Draining {
             self.counters.drains_called_off += 1;
             self.counters.drains_met_a_job += u64::from(after == Phase::Busy);
         }
         runner.state = state.clone();
+        if let (Event::VmEnded { .. }, false) = (&event, state.holds_vm()) {
+            runner.evidence.gone.get_or_insert(now);
+        }
         if let Some(shell) = process.pools.get_mut(pool) {
             if self.mutant == Some(Mutant::NoTombstone) && after == Phase::Deleted {
                 shell.roster.hand_to_orphans(name);

@@ -11,7 +11,7 @@ use crate::{
     pool::Survey,
     port::{ErrorClass, Listing, PortError, Registration, Time, Vm},
     runner::Event,
-    sweep::{self, Cadence, Expectation, Means},
+    sweep::{self, Cadence, Expectation, Look, Means},
 };
 
 /// The last listings, for the stale ones, and what was left out of them.
@@ -35,14 +35,21 @@ impl World {
         if epoch != self.epoch || self.process.is_none() {
             return;
         }
-        let mut survey = Survey {
-            vms: self.list_vms(),
-            registrations: self.list_registrations(),
-            ..Survey::default()
+        let (vms, recent) = match self.next_look() {
+            Look::Whole => {
+                let listing = self.list_vms();
+                let whole = listing.as_ref().is_some_and(|listing| listing.complete);
+                self.all_told(whole);
+                (listing, None)
+            }
+            Look::Recent => (None, self.list_recent().map(Arc::new)),
         };
+        let registrations = self.list_registrations();
+        let mut survey = Survey { vms, recent, registrations, ..Survey::default() };
         if let Some(process) = &mut self.process {
             let hears = self.mutant != Some(Mutant::DeafToSigns);
-            survey.cloud_back = process.cloud.swept(survey.vms.is_some()) && hears;
+            let seen = survey.vms.is_some() || survey.recent.is_some();
+            survey.cloud_back = process.cloud.swept(seen) && hears;
             survey.forge_back = process.forge.swept(survey.registrations.is_some()) && hears;
         }
         let most = match self.chance(0.05) {
@@ -55,9 +62,13 @@ impl World {
         self.between(held + 0.3, held + most, Happening::SweepEnds { epoch, survey });
     }
 
+    pub fn is_cloud_away(&self) -> bool {
+        self.outages.until(Outage::CloudAway, self.now).is_some()
+    }
+
     fn list_vms(&mut self) -> Option<Arc<Listing<Vm>>> {
         self.counters.cloud_calls += 1;
-        let away = self.outages.until(Outage::CloudAway, self.now).is_some();
+        let away = self.is_cloud_away();
         if away || self.chance(self.faults.listing_fails) {
             self.note(|| "listing: fails".to_owned());
             return None;
@@ -174,6 +185,9 @@ impl World {
             return;
         }
         self.counters.listings += 1;
+        if let Some(recent) = &survey.recent {
+            self.recent_ends(recent);
+        }
         let ended = self.process.as_ref().map(|process| &process.ended);
         let awake_since = self.process.as_ref().map(|process| process.awake_since);
         if let Some(listing) = &survey.vms {
@@ -213,7 +227,7 @@ impl World {
         let cadence = Cadence { changing: Duration::from_secs(10), ..Cadence::FORGE };
         let error = PortError::certain(ErrorClass::Transient, "it was not listed");
         let due = match process.cloud.failures().max(process.forge.failures()) {
-            0 => now + sweep::pause(expectation, Means::Enough, &cadence),
+            0 => now + sweep::pause(expectation, Means::Enough, false, &cadence),
             failures => sweep::after_failure(&error, failures, expectation, &cadence, now),
         };
         self.at(due, Happening::SweepBegins { epoch });

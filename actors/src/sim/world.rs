@@ -17,6 +17,7 @@ use super::{
     outages::Outages,
     pauses::Pause,
     process::Process,
+    recent::Told,
     sweep::Snapshots,
 };
 use crate::{
@@ -95,6 +96,9 @@ pub(super) struct World {
     /// The process stands still, since then, and what waits for it.
     pub paused: Option<Pause>,
     pub snapshots: Snapshots,
+    /// Whether the cloud tells what has changed, and what it has told.
+    pub tells: bool,
+    pub told: Told,
     pub outages: Outages,
     /// Whether nothing but outages is wrong with this world, and its calls are quick: then it is judged how
     /// soon they are over for the fleet.
@@ -179,6 +183,8 @@ impl World {
             epoch: 0,
             paused: None,
             snapshots: Snapshots::default(),
+            tells: Self::tells_recent(seed),
+            told: Told::default(),
             outages: Outages::default(),
             strict: faults.are_outages(),
             hub: BTreeMap::new(),

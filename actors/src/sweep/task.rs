@@ -4,11 +4,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Cadence, Expectation, Means, Streak, after_failure, beside, pause};
+use super::{
+    Cadence, Expected, Look, Means, Seen, Streak, after_failure, after_look, beside, look,
+};
 use crate::{
     event::{FleetEvent, SharedModel},
     pool::actor::Stir,
-    port::{Clock, ErrorClass, Listing, Observer, PortError, PortStatus, Time},
+    port::{Clock, ErrorClass, Observer, PortError, PortStatus, Time},
     sight::{Side, Sight},
 };
 
@@ -46,45 +48,66 @@ impl Sweeper {
         self.model.ports.insert(name.clone(), status());
     }
 
-    /// Lists for ever: `list` asks, `deliver` hands out, together with whether the side is back after a
-    /// failure, and tells what may be spent on the next one, `expect` tells how soon it is wanted.
+    /// Looks for ever: `ask` does, by a listing wherever it cannot be told what has changed; `deliver` hands out,
+    /// together with whether the side is back after a failure, and tells what may be spent on the next one,
+    /// `expect` tells how soon it is wanted. After a failure, and when somebody wants to know at once, everything
+    /// is listed.
     pub(crate) async fn run<T, F>(
         mut self,
-        list: impl Fn() -> F,
-        mut deliver: impl FnMut(Arc<Listing<T>>, bool) -> Means,
-        expect: impl Fn() -> Expectation,
+        ask: impl Fn(Look) -> F,
+        mut deliver: impl FnMut(Seen<T>, bool) -> Means,
+        expect: impl Fn() -> Expected,
     ) where
-        F: Future<Output = Result<Listing<T>, PortError>> + Send + 'static,
+        F: Future<Output = Result<Seen<T>, PortError>> + Send + 'static,
         T: Send + Sync + 'static,
     {
         let mut streak = Streak::default();
         let mut means = Means::Enough;
         // Nothing is known to hang yet, and the first listing of a big fleet has many pages.
         let mut usual = self.cadence.away * 2;
+        // When the last listing of everything began that nothing has put in doubt since, and whether the side was
+        // last seen to tell what has changed.
+        let (mut whole, mut tells) = (None, false);
+        let mut urgent = self.stir.borrow_and_update().at_once;
         self.tell(self.clock.now(), |_| {});
         loop {
-            let urgent = self.stir.borrow_and_update().at_once;
+            if std::mem::replace(&mut urgent, self.stir.borrow_and_update().at_once) != urgent {
+                whole = None;
+            }
             let begun = tokio::time::Instant::now();
-            let swept = self.list(&list, usual).await;
+            let look = look(expect().by, whole, self.clock.now(), &self.cadence);
+            let seen = self.look(&ask, look, usual).await;
             let now = self.clock.now();
             let mut failed = None;
-            let mut due: Option<Time> = match swept {
-                Ok(listing) => {
+            let mut due: Option<Time> = match seen {
+                Ok(seen) => {
                     let back = streak.swept(true);
-                    usual = begun.elapsed();
-                    if !listing.complete {
-                        tracing::warn!(side = %self.side, faults = ?listing.faults, "a listing is partial");
+                    match &seen {
+                        Seen::Listed(listing) => {
+                            usual = begun.elapsed();
+                            // Asked for what has changed, it has listed everything: it does not tell.
+                            tells &= look == Look::Whole;
+                            whole = listing.complete.then_some(listing.as_of);
+                            if !listing.complete {
+                                tracing::warn!(side = %self.side, faults = ?listing.faults, "a listing is partial");
+                            }
+                            self.tell(now, |sight| {
+                                sight.listed(listing.complete, listing.as_of, &listing.faults);
+                            });
+                        }
+                        Seen::Changed(_) => {
+                            tells = true;
+                            self.tell(now, |_| {});
+                        }
                     }
-                    self.tell(now, |sight| {
-                        sight.listed(listing.complete, listing.as_of, &listing.faults);
-                    });
-                    means = deliver(Arc::new(listing), back);
+                    means = deliver(seen, back);
                     None
                 }
                 Err(error) => {
+                    whole = None;
                     streak.swept(false);
                     let failures = streak.failures();
-                    let due = after_failure(&error, failures, expect(), &self.cadence, now);
+                    let due = after_failure(&error, failures, expect().by, &self.cadence, now);
                     self.tell(now, |sight| sight.failed(&error, due, now));
                     if !error.local && streak.is_worth_a_line() {
                         tracing::warn!(side = %self.side, failures, %error, "a listing failed");
@@ -104,9 +127,9 @@ impl Sweeper {
             loop {
                 let at = due.unwrap_or_else(|| match &failed {
                     Some(error) => {
-                        after_failure(error, streak.failures(), expect(), &self.cadence, now)
+                        after_failure(error, streak.failures(), expect().by, &self.cadence, now)
                     }
-                    None => now + pause(expect(), means, &self.cadence),
+                    None => after_look(expect(), means, tells, &self.cadence, now),
                 });
                 let wait = (at - self.clock.now()).to_std().unwrap_or_default();
                 if wait.is_zero() {
@@ -128,16 +151,17 @@ impl Sweeper {
         }
     }
 
-    /// One listing. Where it takes far longer than the last good one did, others are begun beside it, and the
+    /// One look. Where it takes far longer than the last good one did, others are begun beside it, and the
     /// first good one counts: what hangs together with its side may hang on when that is back. The first is
     /// left its time, in case the side has only grown slow; the others follow each other.
-    async fn list<T, F>(
+    async fn look<T, F>(
         &self,
-        list: &impl Fn() -> F,
+        ask: &impl Fn(Look) -> F,
+        look: Look,
         usual: Duration,
-    ) -> Result<Listing<T>, PortError>
+    ) -> Result<Seen<T>, PortError>
     where
-        F: Future<Output = Result<Listing<T>, PortError>> + Send + 'static,
+        F: Future<Output = Result<Seen<T>, PortError>> + Send + 'static,
         T: Send + Sync + 'static,
     {
         let failed = |what: String| {
@@ -147,7 +171,7 @@ impl Sweeper {
             )
         };
         let pause = beside(usual, &self.cadence);
-        let mut first = self.io.spawn(list());
+        let mut first = self.io.spawn(ask(look));
         // What is dropped is ended.
         let mut others = JoinSet::new();
         let mut asked = 1;
@@ -158,9 +182,9 @@ impl Sweeper {
             tokio::select! {
                 done = &mut first => break done,
                 Some(done) = others.join_next() => {
-                    if let Ok(Ok(listing)) = done {
+                    if let Ok(Ok(seen)) = done {
                         first.abort();
-                        return Ok(listing);
+                        return Ok(seen);
                     }
                 }
                 _ = next.tick() => {
@@ -168,7 +192,7 @@ impl Sweeper {
                     if asked % BESIDE == 0 {
                         others.abort_all();
                     }
-                    others.spawn_on(list(), &self.io);
+                    others.spawn_on(ask(Look::Whole), &self.io);
                 }
                 () = &mut limit => {
                     first.abort();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use runner_fleet_actors::{
     event::{DrainReason, GuestTimes, Job, JobEnd, Phase},
-    name::RegistrationId,
+    name::{RegistrationId, VmId},
     port::{ErrorClass, Registration, Stage, VmStatus},
     runner::{
         Answer, Effect, Event, LaunchFailure, Report, Sighting, State, Step, Told, adopt, revive,
@@ -194,6 +194,10 @@ fn each_event_is_told_in_words() {
         (deregistered(Err(no_answer())), "no answer"),
         (shrinks(), "asked to drain: shrink"),
         (Event::Woke(at(1)), "the process stood still for a while"),
+        (
+            Event::VmEnded { vm: VmId("vm".into()), as_of: at(1) },
+            "the cloud says that its VM is deleted",
+        ),
     ] {
         assert_eq!(event.words(), words);
     }

@@ -167,6 +167,10 @@ fn stands_down() -> Event {
     Event::Answered(Answer::StoodDown(Ok(StandDown::StandingDown)))
 }
 
+fn vm_ended(id: &str) -> Event {
+    Event::VmEnded { vm: VmId(id.into()), as_of: at(NOW) }
+}
+
 /// Every event that can happen, in the user's words.
 fn events() -> Vec<(&'static str, Event)> {
     let absent = || seen(Sighting::Absent, Sighting::Absent, NOW);
@@ -206,6 +210,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("somebody's job ends", job_ends(Some(999_999))),
         ("hearsay: job begins", job_begins(None)),
         ("hearsay: job ends", job_ends(None)),
+        ("cloud: VM deleted", vm_ended("vm")),
+        ("another VM deleted", vm_ended("another")),
         ("drain", Event::Drain(DrainReason::Operator)),
         ("force", Event::Force),
     ]

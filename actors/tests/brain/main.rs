@@ -26,6 +26,7 @@ mod plans;
 mod properties;
 mod rosters;
 mod supply;
+mod told;
 mod troubles;
 mod under_way;
 mod unlisted;

@@ -9,7 +9,10 @@ use runner_fleet_actors::{
     port::{ErrorClass, PortError},
     scaler::{self, Target},
     supervision::{Intensity, Restart, decide, forget_old},
-    sweep::{Cadence, Expectation, Means, Streak, after_failure, beside, expectation, pause},
+    sweep::{
+        Cadence, Expectation, Look, Means, Streak, after_failure, after_look, beside, expectation,
+        look, of_cloud, of_forge, pause,
+    },
 };
 
 use crate::given::{at, seconds};
@@ -34,6 +37,7 @@ fn pool(counts: Counts, target: u32) -> PoolSnapshot {
         habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
+        forge_shows_from: None,
         retiring: false,
     }
 }
@@ -64,12 +68,18 @@ fn a_change_is_expected_while_runners_come_or_go_or_are_not_as_many_as_wanted() 
     assert_eq!(expectation(&unseen), Expectation::Changing);
 }
 
-const CADENCE: Cadence =
-    Cadence { changing: seconds(8), working: seconds(20), quiet: seconds(60), away: seconds(2) };
+const CADENCE: Cadence = Cadence {
+    changing: seconds(8),
+    working: seconds(20),
+    quiet: seconds(60),
+    away: seconds(2),
+    recent: seconds(4),
+    whole: seconds(32),
+};
 
 #[test]
 fn the_next_look_is_as_soon_as_what_is_expected_and_what_it_may_cost() {
-    let after = |expected, means| pause(expected, means, &CADENCE);
+    let after = |expected, means| pause(expected, means, false, &CADENCE);
     assert_eq!(after(Expectation::Changing, Means::Enough), seconds(8));
     assert_eq!(after(Expectation::Working, Means::Enough), seconds(20));
     assert_eq!(after(Expectation::Quiet, Means::Enough), seconds(60));
@@ -80,9 +90,42 @@ fn the_next_look_is_as_soon_as_what_is_expected_and_what_it_may_cost() {
         working: seconds(5),
         quiet: seconds(15),
         away: Duration::from_millis(500),
+        recent: seconds(1),
+        whole: seconds(8),
     };
     assert_eq!(CADENCE.faster(4), fast);
     assert_eq!(CADENCE.faster(0), CADENCE, "no factor is none");
+}
+
+#[test]
+fn a_cloud_that_tells_what_has_changed_is_asked_that_and_listed_every_half_minute() {
+    let next = |expected, whole, now| look(expected, whole, at(now), &CADENCE);
+    for moving in [Expectation::Changing, Expectation::Working] {
+        assert_eq!(next(moving, None, 0), Look::Whole, "nothing is known yet, or it is in doubt");
+        assert_eq!(next(moving, Some(at(0)), 31), Look::Recent);
+        assert_eq!(next(moving, Some(at(0)), 32), Look::Whole);
+        assert_eq!(pause(moving, Means::Enough, true, &CADENCE), seconds(4));
+    }
+    assert_eq!(next(Expectation::Quiet, Some(at(0)), 1), Look::Whole);
+    assert_eq!(pause(Expectation::Quiet, Means::Enough, true, &CADENCE), seconds(60));
+}
+
+#[test]
+fn the_forge_is_looked_at_when_it_can_show_what_is_on_its_way() {
+    let boots = Counts { creating: 2, ..Counts::default() };
+    let pool =
+        |from: Option<u64>| PoolSnapshot { forge_shows_from: from.map(at), ..pool(boots, 2) };
+    let due = |pools: &[PoolSnapshot]| {
+        after_look(of_forge(pools.iter()), Means::Enough, false, &CADENCE, at(0))
+    };
+    assert_eq!(due(&[pool(Some(0))]), at(8));
+    assert_eq!(due(&[pool(Some(30))]), at(30), "nobody was ever online sooner");
+    assert_eq!(due(&[pool(Some(30)), pool(Some(20))]), at(20));
+    assert_eq!(due(&[pool(Some(900))]), at(60), "and looked at slowly all the same");
+    assert_eq!(due(&[pool(None)]), at(60), "others tell of it");
+    let pools = [pool(None)];
+    let cloud = of_cloud(pools.iter(), at(0));
+    assert_eq!(after_look(cloud, Means::Enough, false, &CADENCE, at(0)), at(8));
 }
 
 #[test]

@@ -163,6 +163,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Drain(DrainReason::Shrink)),
         1 => Just(Event::Force),
         1 => (0..100_000_u64).prop_map(|s| Event::Woke(at(s))),
+        1 => (prop_oneof![Just("vm"), Just("another")], 0..100_000_u64)
+            .prop_map(|(id, s)| Event::VmEnded { vm: VmId(id.into()), as_of: at(s) }),
     ]
 }
 

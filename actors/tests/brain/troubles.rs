@@ -75,6 +75,7 @@ fn a_hold_that_ends_now_keeps_no_job_waiting() {
         habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: None,
         forge_seen_at: None,
+        forge_shows_from: None,
         retiring: false,
     };
     let job = JobRecord {

@@ -51,6 +51,7 @@ fn pool() -> PoolSnapshot {
         habits: Habits::default(),
         cloud_seen_at: None,
         forge_seen_at: None,
+        forge_shows_from: None,
         retiring: false,
     }
 }

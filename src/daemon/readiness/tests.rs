@@ -38,6 +38,7 @@ fn pool() -> PoolSnapshot {
         habits: runner_fleet_actors::pool::Habits::default(),
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
+        forge_shows_from: None,
         retiring: false,
     }
 }

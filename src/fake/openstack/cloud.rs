@@ -1,18 +1,21 @@
 //! The cloud's state, and the lives of its VMs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{FakeVm, Options, Stats, VmRecord, faults::FaultState};
+
+/// Deleted VMs that are remembered.
+const ENDED_MAX: usize = 5_000;
 
 pub(super) struct Cloud {
     pub(super) options: Options,
@@ -31,6 +34,8 @@ pub(super) struct Thing {
 pub(super) struct State {
     /// Oldest first.
     pub(super) vms: Vec<Server>,
+    /// Deleted ones, which are shown to whoever asks for changes, the latest last.
+    pub(super) ended: VecDeque<Server>,
     pub(super) images: Vec<Thing>,
     pub(super) flavors: Vec<Thing>,
     pub(super) networks: Vec<Thing>,
@@ -48,8 +53,8 @@ pub(super) struct Server {
     pub(super) tags: Vec<String>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) created: DateTime<Utc>,
-    /// When its status or task last changed.
-    pub(super) updated: DateTime<Utc>,
+    /// When its status or task last changed, by its host's clock; `None` before the first change.
+    pub(super) updated: Option<DateTime<Utc>>,
     /// Deleted, hidden, and still counted.
     pub(super) hidden: bool,
     pub(super) image: String,
@@ -83,6 +88,13 @@ impl State {
         self.vms.iter_mut().find(|vm| vm.id == id)
     }
 
+    /// What the clock of the host that this VM is on shows: every other host may be behind.
+    pub(super) fn host_time(&self, id: &str) -> DateTime<Utc> {
+        let behind = id.bytes().next().is_some_and(|first| first % 2 == 1);
+        let by = if behind { self.faults.hosts_behind } else { TimeDelta::zero() };
+        Utc::now() - by
+    }
+
     pub(super) fn count(&mut self, call: String) {
         *self.stats.calls.entry(call).or_default() += 1;
     }
@@ -97,7 +109,8 @@ impl State {
             tags: order.tags,
             metadata: order.metadata,
             created: Utc::now(),
-            updated: Utc::now(),
+            // Whatever was put there was there before.
+            updated: (status != "BUILD").then(|| Utc::now() - TimeDelta::hours(1)),
             hidden: false,
             image: order.image,
             flavor: order.flavor,
@@ -113,11 +126,30 @@ impl State {
         self.stats.peak = self.stats.peak.max(self.vms.len());
     }
 
-    /// Takes a VM out; its guest learns of it.
-    pub(super) fn remove(&mut self, id: &str) -> bool {
-        let Some(at) = self.vms.iter().position(|vm| vm.id == id) else { return false };
+    /// Takes a VM out without a trace; its guest learns of it.
+    pub(super) fn remove(&mut self, id: &str) -> Option<Server> {
+        let at = self.vms.iter().position(|vm| vm.id == id)?;
         let vm = self.vms.remove(at);
         vm.killed.send_replace(true);
+        Some(vm)
+    }
+
+    /// A deletion comes to its end. What is kept of the VM has neither tags nor metadata.
+    fn delete(&mut self, id: &str) -> bool {
+        let updated = Some(self.host_time(id));
+        let Some(vm) = self.remove(id) else { return false };
+        let (tags, metadata) = (Vec::new(), BTreeMap::new());
+        self.ended.push_back(Server {
+            status: "DELETED",
+            task: None,
+            updated,
+            tags,
+            metadata,
+            ..vm
+        });
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
         true
     }
 }
@@ -136,6 +168,7 @@ impl Cloud {
         }
         let state = State {
             vms: Vec::new(),
+            ended: VecDeque::new(),
             images: things(&options.images),
             flavors,
             networks: things(&options.networks),
@@ -229,12 +262,13 @@ impl Cloud {
             } else {
                 state.faults.next_boot_fault()
             };
+            let updated = Some(state.host_time(id));
             let vm = state.vm(id)?;
             if vm.status != "BUILD" || vm.task == Some("deleting") {
                 return None;
             }
             vm.task = None;
-            vm.updated = Utc::now();
+            vm.updated = updated;
             if fault.is_some() {
                 vm.status = "ERROR";
                 vm.fault = fault;
@@ -253,11 +287,12 @@ impl Cloud {
 
     pub(super) fn power_off(&self, id: &str) {
         self.with(|state| {
+            let updated = Some(state.host_time(id));
             if let Some(vm) = state.vm(id)
                 && vm.status == "ACTIVE"
             {
                 vm.status = "SHUTOFF";
-                vm.updated = Utc::now();
+                vm.updated = updated;
             }
         });
     }
@@ -268,7 +303,7 @@ impl Cloud {
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             cloud.with(|state| {
-                if !state.faults.hang_deletes && state.remove(&id) {
+                if !state.faults.hang_deletes && state.delete(&id) {
                     state.stats.deletes += 1;
                 }
             });

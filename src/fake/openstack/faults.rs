@@ -39,6 +39,21 @@ pub(super) struct FaultState {
     pub(super) conflicts: u32,
     pub(super) forbidden_network: Option<String>,
     pub(super) login_answer: Option<(u16, String)>,
+    pub(super) changes: Option<Changes>,
+    pub(super) hosts_behind: chrono::TimeDelta,
+}
+
+/// How questions for changes (`changes-since`) are answered wrongly.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Changes {
+    /// With all that is there, as by who does not know the question.
+    All,
+    /// With nothing.
+    Nothing,
+    /// Without that share (0 to 1) of them.
+    Without(f64),
+    /// With this status.
+    Refused(u16),
 }
 
 impl FaultState {
@@ -72,6 +87,8 @@ impl FaultState {
             conflicts: 0,
             forbidden_network: None,
             login_answer: None,
+            changes: None,
+            hosts_behind: chrono::TimeDelta::zero(),
         }
     }
 
@@ -220,7 +237,7 @@ impl Faults {
         self.set(|f| f.drop_versions = on);
     }
 
-    /// The cloud's clock is so far ahead, as the times of its tokens show.
+    /// The cloud's clock is so far ahead, as the times of its tokens and of its answers show.
     pub fn clock_ahead(&self, by: chrono::TimeDelta) {
         self.set(|f| f.clock_ahead = by);
     }
@@ -254,6 +271,16 @@ impl Faults {
         self.set(|f| f.login_answer = answer.map(|(status, body)| (status, body.to_owned())));
     }
 
+    /// Questions for changes are answered in this way.
+    pub fn answer_changes(&self, how: Option<Changes>) {
+        self.set(|f| f.changes = how);
+    }
+
+    /// The clock of every other host is so far behind: what its VMs' changes are stamped with.
+    pub fn hosts_behind(&self, by: chrono::TimeDelta) {
+        self.set(|f| f.hosts_behind = by);
+    }
+
     /// An image is switched off: Glance shows it as `deactivated`, and Nova makes no VM from it.
     pub fn deactivate_image(&self, name: &str) {
         self.0.with(|state| {
@@ -268,7 +295,7 @@ impl Faults {
     pub fn vanish(&self, name: &str) -> bool {
         self.0.with(|state| {
             let id = state.vms.iter().find(|vm| vm.name == name).map(|vm| vm.id.clone());
-            id.is_some_and(|id| state.remove(&id))
+            id.is_some_and(|id| state.remove(&id).is_some())
         })
     }
 
@@ -280,7 +307,7 @@ impl Faults {
             }
             let at = state.rng.random_range(0..state.vms.len());
             let (id, name) = (state.vms[at].id.clone(), state.vms[at].name.clone());
-            state.remove(&id).then_some(name)
+            state.remove(&id).map(|_| name)
         })
     }
 }

@@ -110,8 +110,14 @@ async fn gate(Shared(cloud): Here, request: Request, next: Next) -> Response {
             return refusal(401, "error", UNAUTHORIZED).into_response();
         }
     }
-    let response = next.run(request).await;
-    let lost = cloud.with(|state| state.rng.random_bool(state.faults.error_rate_after));
+    let mut response = next.run(request).await;
+    let (lost, ahead) = cloud.with(|state| {
+        (state.rng.random_bool(state.faults.error_rate_after), state.faults.clock_ahead)
+    });
+    let date = (chrono::Utc::now() + ahead).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = date.parse() {
+        response.headers_mut().insert(axum::http::header::DATE, date);
+    }
     if lost { unavailable() } else { response }
 }
 

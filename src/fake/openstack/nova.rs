@@ -12,11 +12,13 @@ use axum::{
     routing::{any, get, post},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use chrono::{DateTime, Utc};
 use rand::Rng;
 use serde_json::{Value, json};
 
 use super::{
     cloud::{Cloud, Order, Server, State, new_id},
+    faults::Changes,
     http::{Here, Refusal, empty, paged, refusal},
 };
 
@@ -109,12 +111,13 @@ fn element(vm: &Server, version: (u32, u32)) -> Value {
     let mut server = json!({
         "id": vm.id,
         "name": vm.name,
-        "status": vm.status,
+        "status": if vm.hidden { "SOFT_DELETED" } else { vm.status },
         "OS-EXT-STS:task_state": vm.task,
         "OS-EXT-AZ:availability_zone": if vm.status == "BUILD" { "" } else { "nova" },
         "metadata": vm.metadata,
         "created": vm.created.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        "updated": vm.updated.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        // As Nova: the present time where nothing was changed yet.
+        "updated": vm.updated.unwrap_or_else(Utc::now).format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         "addresses": addresses,
         "tenant_id": "demo",
         "image": { "id": vm.image },
@@ -136,6 +139,12 @@ fn element(vm: &Server, version: (u32, u32)) -> Value {
 /// Every VM as a listing shows it, newest first.
 pub(super) fn all(state: &State) -> Vec<Value> {
     shown(state).map(|vm| element(vm, NEWEST)).collect()
+}
+
+/// The VMs that changed at that time or later, deleted ones among them.
+fn changed(state: &State, since: DateTime<Utc>) -> impl Iterator<Item = &Server> {
+    let all = state.vms.iter().chain(&state.ended).rev();
+    all.filter(move |vm| vm.updated.is_some_and(|at| at.timestamp() >= since.timestamp()))
 }
 
 /// The VMs that a project sees, newest first.
@@ -167,10 +176,26 @@ async fn list(
         if state.faults.fail_later_pages && query.contains_key("marker") {
             return Err(refusal(500, "computeFault", "Unexpected API Error."));
         }
-        let mut elements = match &state.faults.frozen {
-            Some(frozen) => frozen.clone(),
-            None => shown(state).map(|vm| element(vm, version)).collect(),
+        let since = match query.get("changes-since").map(|text| text.parse::<DateTime<Utc>>()) {
+            Some(Err(_)) => return Err(bad("Invalid input for query parameters changes-since.")),
+            Some(Ok(since)) => Some(since),
+            None => None,
         };
+        let how = state.faults.changes.filter(|_| since.is_some());
+        if let Some(Changes::Refused(status)) = how {
+            return Err(refusal(status, "badRequest", "Additional properties are not allowed."));
+        }
+        let since = since.filter(|_| how != Some(Changes::All));
+        let mut elements: Vec<Value> = match (&state.faults.frozen, since) {
+            (Some(frozen), _) => frozen.clone(),
+            (None, Some(since)) => changed(state, since).map(|vm| element(vm, version)).collect(),
+            (None, None) => shown(state).map(|vm| element(vm, version)).collect(),
+        };
+        match how {
+            Some(Changes::Nothing) => elements.clear(),
+            Some(Changes::Without(share)) => elements.retain(|_| !state.rng.random_bool(share)),
+            _ => {}
+        }
         // `metadata` is no search option of ordinary users: Nova drops it and shows everything.
         elements.retain(|server| {
             let name = server["name"].as_str().unwrap_or_default();
@@ -377,6 +402,7 @@ fn end(cloud: &Arc<Cloud>, id: String, force: bool) -> Result<(), Refusal> {
         let soft = state.faults.soft_deletes && !force;
         let busy = state.faults.conflicts > 0;
         state.faults.conflicts = state.faults.conflicts.saturating_sub(1);
+        let updated = Some(state.host_time(&id));
         let Some(vm) = state.vm(&id).filter(|vm| force || !vm.hidden) else {
             return Err(gone(&id));
         };
@@ -390,11 +416,12 @@ fn end(cloud: &Arc<Cloud>, id: String, force: bool) -> Result<(), Refusal> {
         }
         if soft {
             vm.hidden = true;
+            vm.updated = updated;
             return Ok(false);
         }
         let first = vm.task != Some("deleting");
         if first {
-            vm.updated = chrono::Utc::now();
+            vm.updated = updated;
         }
         vm.task = Some("deleting");
         Ok(first && !hang)

@@ -40,6 +40,12 @@ pub(super) enum Purpose {
 }
 
 impl Answer {
+    /// What time it is at the other side (RFC 9110, "Date").
+    pub(super) fn date(&self) -> Option<Time> {
+        let date = self.headers.get(reqwest::header::DATE)?.to_str().ok()?;
+        chrono::DateTime::parse_from_rfc2822(date).ok().map(|date| date.to_utc())
+    }
+
     /// The answer where it is a success.
     pub(super) fn success(self, tried: &str, purpose: Purpose) -> Result<Self, PortError> {
         if self.status.is_success() { Ok(self) } else { Err(self.failure(tried, purpose, &[])) }

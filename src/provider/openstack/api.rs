@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use openstack::{ErrorKind, session::Session};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
-use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus, grounds};
+use runner_fleet_actors::port::{Clock, ErrorClass, PortError, PortStatus, Time, grounds};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
@@ -257,6 +257,14 @@ impl Api {
     /// Those of [`Api::send`], and whatever the status means. Never `NotFound`: what is read here are
     /// collections, and where one is missing, the catalog's endpoint is wrong.
     pub(super) async fn json(&self, call: Call<'_>) -> Result<Value, PortError> {
+        self.dated(call).await.map(|(json, _)| json)
+    }
+
+    /// The call's JSON, and what time it is at the other side, where its answer says so.
+    ///
+    /// # Errors
+    /// Those of [`Api::json`].
+    pub(super) async fn dated(&self, call: Call<'_>) -> Result<(Value, Option<Time>), PortError> {
         let answer = self.send(&call).await?.success(&call.tried, call.purpose);
         let answer = answer.map_err(|mut error| {
             if error.class == ErrorClass::NotFound {
@@ -265,11 +273,12 @@ impl Api {
             }
             error
         })?;
-        serde_json::from_slice(&answer.body).map_err(|e| {
+        let json = serde_json::from_slice(&answer.body).map_err(|e| {
             let what = format!("{}: the answer is not JSON: {e}", call.tried);
             PortError::certain(ErrorClass::Transient, what)
                 .leaving_nothing(call.purpose == Purpose::Read)
-        })
+        })?;
+        Ok((json, answer.date()))
     }
 
     pub(super) fn status(&self) -> PortStatus {

@@ -1,7 +1,7 @@
 //! Lists that come in pages, which is all of them: Nova, Neutron and Glance each cut a list at a length
 //! that the cloud's operator has set, and say where it goes on.
 
-use runner_fleet_actors::port::{ErrorClass, PortError};
+use runner_fleet_actors::port::{ErrorClass, PortError, Time};
 use serde_json::Value;
 
 use super::api::{Api, Call};
@@ -39,6 +39,8 @@ pub(super) async fn all(
 pub(super) struct Page {
     collection: &'static str,
     body: Value,
+    /// What time it was at the other side.
+    date: Option<Time>,
 }
 
 /// Reads one page.
@@ -51,9 +53,9 @@ pub(super) async fn read(
     collection: &'static str,
 ) -> Result<Page, PortError> {
     let tried = call.tried.clone();
-    let body = api.json(call).await?;
+    let (body, date) = api.dated(call).await?;
     if body.get(collection).is_some_and(Value::is_array) {
-        return Ok(Page { collection, body });
+        return Ok(Page { collection, body, date });
     }
     let what =
         format!("{tried}: the answer has no list `{collection}`: check the catalog's endpoint");
@@ -63,6 +65,10 @@ pub(super) async fn read(
 impl Page {
     pub(super) fn elements(&self) -> &[Value] {
         self.body.get(self.collection).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn date(&self) -> Option<Time> {
+        self.date
     }
 
     fn into_elements(mut self) -> Vec<Value> {
@@ -95,6 +101,10 @@ mod tests {
 
     use super::*;
 
+    fn page(collection: &'static str, body: Value) -> Page {
+        Page { collection, body, date: None }
+    }
+
     #[test]
     fn every_list_says_in_its_way_where_it_goes_on() {
         // Compute API "Paginated collections", Networking API "Pagination", Image API "Pagination".
@@ -106,16 +116,16 @@ mod tests {
         for list in
             ["servers", "flavors", "keypairs", "networks", "security_groups", "ports", "volumes"]
         {
-            let page = Page { collection: list, body: link(list) };
-            assert_eq!(page.next_marker().as_deref(), Some("m 1"), "{list}");
+            let linked = page(list, link(list));
+            assert_eq!(linked.next_marker().as_deref(), Some("m 1"), "{list}");
         }
         let glance = json!({ "images": [{ "id": "a" }], "next": "/v2/images?marker=m1" });
-        let page = Page { collection: "images", body: glance };
-        assert_eq!(page.next_marker().as_deref(), Some("m1"));
+        let glance = page("images", glance);
+        assert_eq!(glance.next_marker().as_deref(), Some("m1"));
         let bare = json!({ "servers": [{ "id": "z" }],
             "servers_links": [{ "rel": "next", "href": "http://x" }] });
-        assert_eq!(Page { collection: "servers", body: bare }.next_marker().as_deref(), Some("z"));
-        let last = Page { collection: "flavors", body: json!({ "flavors": [], "first": "/x" }) };
+        assert_eq!(page("servers", bare).next_marker().as_deref(), Some("z"));
+        let last = page("flavors", json!({ "flavors": [], "first": "/x" }));
         assert_eq!(last.next_marker(), None);
     }
 }

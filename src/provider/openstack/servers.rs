@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use runner_fleet_actors::{
     name::{FleetId, RunnerName, VmId},
-    port::{ErrorClass, LaunchOrder, Listing, PortError, Time, Vm, VmStatus},
+    port::{ErrorClass, LaunchOrder, Listing, PortError, Recent, Time, Vm, VmStatus},
 };
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ use super::{
     api::{Api, Call, Service},
     pages::{self, PAGES_MAX},
     refs::Resolved,
+    since::Stamp,
     vm::{self, Seen},
 };
 
@@ -99,8 +100,9 @@ pub(super) async fn list(
     fleet: &FleetId,
     page_size: u32,
     as_of: Time,
-) -> Result<Listing<Vm>, PortError> {
+) -> Result<(Listing<Vm>, Stamps), PortError> {
     let mut listing = Listing { entries: Vec::new(), complete: true, as_of, faults: Vec::new() };
+    let mut stamps = Stamps::default();
     let mut marker: Option<String> = None;
     let call = Call::read("listing the fleet's VMs", Service::Compute, ["servers", "detail"])
         .query("tags", vm::fleet_tag(fleet))
@@ -112,19 +114,64 @@ pub(super) async fn list(
             Err(error) => {
                 listing.complete = false;
                 listing.faults.push(format!("page {}: {}", page + 1, error.what));
-                return Ok(listing);
+                return Ok((listing, stamps));
             }
         };
         vm::take(reply.elements(), fleet, &mut listing);
+        stamps.add(vm::stamps(reply.elements(), fleet), reply.date());
         let next = reply.next_marker();
         if next.is_none() || next == marker {
-            return Ok(listing);
+            return Ok((listing, stamps));
         }
         marker = next;
     }
     listing.complete = false;
     listing.faults.push(format!("the listing did not end within {PAGES_MAX} pages"));
-    Ok(listing)
+    Ok((listing, stamps))
+}
+
+/// When Nova last changed the records of what it showed, and what time it was there at the first page.
+#[derive(Default)]
+pub(super) struct Stamps {
+    pub(super) all: Vec<Stamp>,
+    pub(super) date: Option<Time>,
+}
+
+impl Stamps {
+    fn add(&mut self, stamps: impl IntoIterator<Item = Stamp>, date: Option<Time>) {
+        self.all.extend(stamps);
+        self.date = self.date.or(date);
+    }
+}
+
+/// The fleet's VMs that changed at `since` or later, deleted ones included. By name, because the tags of a deleted VM
+/// are gone; the VMs that are there must carry the fleet's tag all the same.
+pub(super) async fn recent(
+    api: &Api,
+    fleet: &FleetId,
+    page_size: u32,
+    (since, as_of): (Time, Time),
+) -> Result<(Recent, Stamps), PortError> {
+    let mut recent = Recent::nothing(as_of);
+    let mut stamps = Stamps::default();
+    let mut marker: Option<String> = None;
+    let tried = "asking what has changed of the fleet's VMs";
+    let call = Call::read(tried, Service::Compute, ["servers", "detail"])
+        .query("changes-since", since.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .query("name", format!("^{fleet}--"))
+        .query("limit", page_size.to_string());
+    for _ in 0..PAGES_MAX {
+        let reply = pages::read(api, call.from(marker.as_deref()), SERVERS).await?;
+        let page = vm::take_recent(reply.elements(), fleet, &mut recent);
+        stamps.add(page, reply.date());
+        let next = reply.next_marker();
+        if next.is_none() || next == marker {
+            return Ok((recent, stamps));
+        }
+        marker = next;
+    }
+    let what = format!("{tried}: the answer did not end within {PAGES_MAX} pages");
+    Err(PortError::certain(ErrorClass::Transient, what))
 }
 
 /// The fleet's VMs of one name; normally none or one. The best to keep comes first: not in error,

@@ -8,11 +8,14 @@ use std::net::IpAddr;
 use runner_fleet_actors::{
     foreign::{Foreign, NAME_MAX},
     name::{FleetId, PoolName, RunnerName, VmId},
-    port::{LaunchOrder, Listing, Vm, VmStatus, VmTask},
+    port::{LaunchOrder, Listing, Recent, Vm, VmStatus, VmTask},
 };
 use serde_json::{Value, json};
 
-use super::answer::{fault_class, tidy};
+use super::{
+    answer::{fault_class, tidy},
+    since::Stamp,
+};
 
 const CREATED_AT: &str = "runner-fleet-created-at";
 const POOL: &str = "runner-fleet-pool";
@@ -70,6 +73,55 @@ pub fn take(servers: &[Value], fleet: &FleetId, listing: &mut Listing<Vm>) {
             }
         }
     }
+}
+
+/// Takes one page of what has changed (`GET /servers/detail?changes-since=…`). Of a deleted VM Nova shows neither tags
+/// nor metadata any more (`nova/db/main/api.py`, `instance_destroy`), so that it is told by name and identifier; whoever
+/// asked for its deletion knows the latter. Returns the stamps of all that may be the fleet's.
+pub(super) fn take_recent(servers: &[Value], fleet: &FleetId, recent: &mut Recent) -> Vec<Stamp> {
+    let mut stamps = Vec::new();
+    for element in servers {
+        let (Some(stamp), Some(name)) = (stamp(element), own_name(element, fleet)) else {
+            continue;
+        };
+        if stamp.deleted {
+            recent.deleted.push((name, stamp.vm.clone()));
+            stamps.push(stamp);
+            continue;
+        }
+        match read(element, fleet) {
+            Seen::Ours(vm) => {
+                recent.changed.push(*vm);
+                stamps.push(stamp);
+            }
+            Seen::Unreadable(why) => recent.faults.push(why),
+            Seen::Foreign | Seen::Misnamed(_) => {}
+        }
+    }
+    stamps
+}
+
+/// When Nova last changed the records of the fleet's VMs in one page of a listing.
+pub(super) fn stamps(servers: &[Value], fleet: &FleetId) -> impl Iterator<Item = Stamp> {
+    let ours = servers.iter().filter(|element| matches!(read(element, fleet), Seen::Ours(_)));
+    ours.filter_map(stamp)
+}
+
+fn stamp(element: &Value) -> Option<Stamp> {
+    let text = |key: &str| element.get(key).and_then(Value::as_str);
+    let status = text("status")?;
+    Some(Stamp {
+        vm: text("id").and_then(VmId::told)?,
+        updated: text("updated")?.parse().ok()?,
+        settled: status != "BUILD",
+        deleted: matches!(status, "DELETED" | "SOFT_DELETED"),
+    })
+}
+
+/// The name, where it is a runner's of this fleet.
+fn own_name(element: &Value, fleet: &FleetId) -> Option<RunnerName> {
+    let name = element.get("name").and_then(Value::as_str)?;
+    name.parse::<RunnerName>().ok().filter(|name| name.is_of(fleet))
 }
 
 /// Reads one element of `GET /servers/detail`.

@@ -49,6 +49,10 @@ pub trait Environment: Send + Sync {
     async fn clear(&self) {}
     /// The names of all that is there, whosever it is, of fleets that begin with `prefix`.
     async fn raw_names(&self, prefix: &str) -> Option<Vec<String>>;
+    /// Whether the cloud tells what has changed, deleted VMs among it.
+    fn tells_changes(&self) -> bool {
+        false
+    }
     /// Makes all tokens handed out so far worthless.
     fn revoke_tokens(&self) -> bool {
         false
@@ -262,6 +266,53 @@ pub async fn a_listing_of_many_pages_is_one_sweep(env: &dyn Environment) {
     }
 }
 
+pub async fn what_has_changed_is_told_down_to_a_deletion(env: &dyn Environment) {
+    if !env.tells_changes() {
+        return;
+    }
+    let fleet = env.fleet();
+    let provider = env.provider(&fleet, 2).await;
+    let orders: Vec<LaunchOrder> = (0..3).map(|n| order(&fleet, env.shape(), 200 + n)).collect();
+    let mut ids = BTreeMap::new();
+    for order in &orders {
+        ids.insert(order.name.clone(), provider.launch(order.clone()).await.expect("launch"));
+    }
+    let active = |vms: &[Vm]| vms.iter().filter(|vm| vm.status == VmStatus::Active).count();
+    eventually(env.patience(), "all are active", || async {
+        (active(&listed(provider.as_ref()).await) == orders.len()).then_some(())
+    })
+    .await;
+    assert!(provider.tells_recent(), "the cloud has shown when it changed what");
+    let told = provider.recent().await.expect("it is asked").expect("and is believed");
+    assert_eq!(told.faults, [""; 0]);
+    assert_eq!(active(&told.changed), orders.len(), "all have just changed: {told:?}");
+    assert!(told.changed.iter().all(|vm| ids.get(&vm.name) == Some(&vm.id)), "{told:?}");
+    assert_eq!(told.deleted, []);
+
+    let name = &orders[0].name;
+    let accepted = provider.delete(name, ids.get(name)).await.expect("delete");
+    assert_eq!(accepted, Deletion::Accepted);
+    eventually(env.patience(), "the deletion is told by its identifier", || async {
+        let Some(told) = provider.recent().await.expect("it is asked") else {
+            listed(provider.as_ref()).await;
+            return None;
+        };
+        let ended: Vec<_> = told.deleted.iter().filter(|(ended, _)| ended == name).collect();
+        assert!(ended.iter().all(|(_, id)| ids.get(name) == Some(id)), "{ended:?}");
+        (!ended.is_empty()).then_some(())
+    })
+    .await;
+    let left = listed(provider.as_ref()).await;
+    assert!(left.iter().all(|vm| vm.name != *name), "what is told deleted is gone: {left:?}");
+    assert_eq!(provider.delete(name, ids.get(name)).await.expect("again"), Deletion::Gone);
+    for order in &orders {
+        provider.delete(&order.name, ids.get(&order.name)).await.expect("delete");
+    }
+    for order in &orders {
+        delete_to_the_end(provider.as_ref(), env.patience(), &order.name, None).await;
+    }
+}
+
 pub async fn user_data_that_no_cloud_takes_is_refused_without_a_call(env: &dyn Environment) {
     let Some(limit) = env.user_data_limit() else { return };
     let fleet = env.fleet();
@@ -300,6 +351,7 @@ pub async fn holds(env: &dyn Environment) {
     a_vm_that_found_no_host_says_no_capacity_and_can_be_deleted(env).await;
     the_vms_of_others_are_neither_listed_nor_deleted(env).await;
     a_listing_of_many_pages_is_one_sweep(env).await;
+    what_has_changed_is_told_down_to_a_deletion(env).await;
     user_data_that_no_cloud_takes_is_refused_without_a_call(env).await;
     a_revoked_token_is_renewed_and_nobody_notices(env).await;
 }

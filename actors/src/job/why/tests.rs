@@ -45,6 +45,7 @@ fn pool() -> PoolSnapshot {
         habits: crate::pool::Habits::default(),
         cloud_seen_at: None,
         forge_seen_at: None,
+        forge_shows_from: None,
         retiring: false,
     }
 }

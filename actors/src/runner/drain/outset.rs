@@ -38,6 +38,7 @@ impl Drain {
             uncordonable: false,
             guest_stopped: false,
             delete_taken: false,
+            taken_at: None,
             vm_gone: false,
             registration_gone: false,
             job: None,
