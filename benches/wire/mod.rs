@@ -211,6 +211,7 @@ impl Running {
             observer: Arc::new(Nobody),
             model: Arc::clone(&model),
             boots: Default::default(),
+            habits: Default::default(),
             io: io.clone(),
             cloud_cadence: cadences[0],
             forge_cadence: cadences[1],

@@ -130,6 +130,7 @@ pub struct World {
     pub jobs: Option<Duration>,
     /// How long boots took, kept from one fleet to the next.
     pub boots: SharedBoots,
+    pub habits: SharedHabits,
 }
 
 impl World {
@@ -142,6 +143,7 @@ impl World {
             call: Duration::from_millis(200),
             jobs: None,
             boots: SharedBoots::default(),
+            habits: SharedHabits::default(),
         }
     }
 
