@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each bench looks at a part of it")]
 
+pub mod plain;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},

@@ -21,7 +21,7 @@ use runner_fleet_actors::{
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Stop},
     hands::Blueprint,
     name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
-    pool::{Policy, SharedBoots, actor::Configure},
+    pool::{Policy, SharedBoots, SharedHabits, actor::Configure},
     port::{
         Change, Clock, Deletion, Door, Finding, Forge, Guests, LaunchOrder, Listing, Observer,
         PortError, PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape,
