@@ -43,8 +43,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Of what the rule allows.
 const POINTS_BOUND: f64 = 1.15;
 const REFUSALS_BOUND: u64 = 5;
-/// The shortest patience with a boot, and what boots take.
-const UNBORN_BOUND: Duration = Duration::from_secs(135);
+/// The shortest patience with a boot, a listing, a boot that finds out, and the others.
+const UNBORN_BOUND: Duration = Duration::from_secs(150);
 const FLAG_LATE: Duration = Duration::from_secs(45);
 const MS: fn(u64) -> Duration = Duration::from_millis;
 

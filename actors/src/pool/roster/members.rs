@@ -19,8 +19,8 @@ use crate::{
 pub(super) struct Members {
     of: BTreeMap<RunnerName, Member>,
     sums: Sums,
-    /// Who is awaited online, by when it was made.
-    awaited: BTreeSet<(Time, RunnerName)>,
+    /// Who is on its way online, by when it was made.
+    coming: BTreeSet<(Time, RunnerName)>,
     /// How many idle ones have each shape.
     shapes: BTreeMap<String, u32>,
 }
@@ -52,9 +52,9 @@ impl Members {
         &self.sums
     }
 
-    /// Who is awaited online, the oldest first.
-    pub fn awaited(&self) -> impl Iterator<Item = (Time, &RunnerName)> + Clone {
-        self.awaited.iter().map(|(created_at, name)| (*created_at, name))
+    /// Who is on its way online, the oldest first.
+    pub fn coming(&self) -> impl Iterator<Item = (Time, &RunnerName)> + Clone {
+        self.coming.iter().map(|(created_at, name)| (*created_at, name))
     }
 
     /// The shapes that idle runners have.
@@ -100,9 +100,9 @@ impl Members {
         of(late, member.late);
         of(ordered, is_ordered(&member.state));
         if is_unborn(&member.state) && member.serves() {
-            let awaited = (member.created_at, name.clone());
+            let coming = (member.created_at, name.clone());
             let _there =
-                if comes { self.awaited.insert(awaited) } else { self.awaited.remove(&awaited) };
+                if comes { self.coming.insert(coming) } else { self.coming.remove(&coming) };
         }
         let shape = member.state.known().and_then(|known| known.shape.as_ref());
         if let Some(shape) = shape.filter(|_| phase == Phase::Idle) {

@@ -15,10 +15,10 @@ impl Roster {
         let patience = self.boots.patience();
         // Where the forge is not seen, nobody is seen online.
         let is_due = |due: Time| now >= due && self.forge_seen.is_some_and(|seen| seen >= due);
-        let awaited = self.members.awaited().map(|(made, name)| (made, made + patience, name));
-        let late = awaited.clone().take_while(|(_, due, _)| is_due(*due));
+        let coming = self.members.coming().map(|(made, name)| (made, made + patience, name));
+        let late = coming.clone().take_while(|(_, due, _)| is_due(*due));
         let late: Vec<_> = late.map(|(made, _, name)| (made, name.clone())).collect();
-        let next = awaited.map(|(_, due, _)| due).nth(late.len());
+        let next = coming.map(|(_, due, _)| due).nth(late.len());
         self.late_at = next.filter(|next| now < *next);
         for (made, name) in late {
             self.members.change(&name, |member| member.late = true);
