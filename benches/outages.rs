@@ -24,16 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
-use futures::{StreamExt, stream};
-use runner_fleet_actors::{
-    fleet::Fix,
-    name::RunnerName,
-    port::{Clock, Forge, LaunchOrder, Provider, RegisterOrder, TokioClock, UserData},
-    sweep::Cadence,
-};
+use runner_fleet_actors::{fleet::Fix, sweep::Cadence};
 use tokio::runtime::Handle;
-use wire::{AT_ONCE, LABEL, Outside, Running, fleet_id, pool_name, scope, shape, until};
+use wire::{Outside, Running, pool_name, until};
 
 const FIRST_BOUND: Duration = Duration::from_secs(3);
 const ALL_BOUND: Duration = Duration::from_secs(5);
@@ -125,45 +118,10 @@ async fn ours(io: &Handle, away: Away, lasts: Duration) -> (Duration, Duration) 
 }
 
 async fn plain(io: &Handle, away: Away, lasts: Duration) -> (Duration, Duration) {
-    let outside = Arc::new(outside(io).await);
-    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(Utc::now()));
-    let forge = Arc::new(outside.forge(io, Arc::clone(&clock)));
-    let provider = Arc::new(outside.provider(io, Arc::clone(&clock)).await);
+    let outside = outside(io).await;
     away.begin(&outside, lasts);
-    let looping = io.spawn(async move {
-        let (mut token, scope) = (0, scope());
-        loop {
-            let (vms, registrations) = tokio::join!(provider.list(), forge.list(&scope));
-            if let (Ok(vms), Ok(_)) = (vms, registrations) {
-                let missing = u64::from(RUNNERS).saturating_sub(vms.entries.len() as u64);
-                let launches = stream::iter(token..token + missing);
-                token += missing;
-                let launch = |token| launch(&*forge, &*provider, token, clock.wall());
-                launches.for_each_concurrent(AT_ONCE as usize, launch).await;
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-    });
+    let looping = wire::plain::keep(io, &outside, Arc::new(RUNNERS.into())).await;
     let took = back(&outside, away, lasts).await;
     looping.abort();
     took
-}
-
-async fn launch(
-    forge: &impl Forge,
-    provider: &impl Provider,
-    token: u64,
-    created_at: chrono::DateTime<Utc>,
-) {
-    let name = RunnerName::new(&fleet_id(), &pool_name(), token);
-    let (group, labels) = (None, vec![LABEL.to_owned()]);
-    let order = RegisterOrder { name: name.clone(), scope: scope(), group, labels };
-    let Ok(registered) = forge.register(&order).await else { return };
-    let user_data = runner_fleet::guest::Guest::default().render(&name, &registered.jit_config);
-    let user_data = user_data.unwrap();
-    let (pool, scope, shape) = (pool_name(), scope(), shape());
-    // What a plain loop does about a failure: the next round sees that it is missing.
-    let _failed = provider
-        .launch(LaunchOrder { name, pool, scope, shape, user_data, created_at, fresh: true })
-        .await;
 }

@@ -13,18 +13,17 @@
 mod api;
 mod assemble;
 mod background;
-mod boots;
 mod clouds;
 mod control;
 mod fleet;
 mod held;
 mod kept;
+mod learnt;
 mod life;
 mod lock;
 mod names;
 mod observers;
 mod online;
-mod paces;
 mod ports;
 mod readiness;
 mod reception;
@@ -54,9 +53,9 @@ use tokio::{
 };
 
 use self::{
-    api::Api, background::Background, boots::KeptBoots, control::Door, fleet::Fleet, held::Held,
-    life::Life, lock::StateLock, observers::Observers, paces::Paces, ports::Ports,
-    reception::Reception, scopes::Scopes, sources::Sources, targets::Targets,
+    api::Api, background::Background, control::Door, fleet::Fleet, held::Held, learnt::Learnt,
+    life::Life, lock::StateLock, observers::Observers, ports::Ports, reception::Reception,
+    scopes::Scopes, sources::Sources, targets::Targets,
 };
 pub use self::{clouds::read_clouds, online::check_online};
 use crate::{
@@ -194,10 +193,9 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::of_system());
         let targets = Arc::new(Targets::open(&folder)?);
         let scopes = Scopes::open(&folder)?;
-        let paces = Paces::open(&folder)?;
-        let boots = {
+        let learnt = {
             let pools = config.pools.iter().map(|pool| (&pool.name, pool.provider.as_str()));
-            KeptBoots::open(&folder, pools)?
+            Learnt::open(&folder, pools, started_at)?
         };
         let remembered = scopes.keep(config.pools.iter().map(|pool| &pool.scope), started_at);
         let model = Arc::new(ReadModel::default());
@@ -210,7 +208,7 @@ impl Daemon {
         let observers = Arc::new(Observers { journal, ..Observers::default() });
         let ports = {
             let (config, held, clock) = (config.clone(), held.clone(), Arc::clone(&clock));
-            let lessons = paces.lessons();
+            let lessons = learnt.lessons();
             let ports =
                 async move { Ports::connect(&config, &held, &clock, pace.minute, lessons).await };
             life.add(inside(io, ports).await?)
@@ -261,7 +259,8 @@ impl Daemon {
                 clock: Arc::clone(&clock),
                 observer: Arc::clone(&observers) as Arc<dyn Observer>,
                 model: Arc::clone(&model),
-                boots: boots.shared(),
+                boots: learnt.boots(),
+                habits: learnt.habits(),
                 io: io.clone(),
             },
         )?;
@@ -289,8 +288,7 @@ impl Daemon {
             folder,
             targets,
             scopes,
-            paces,
-            boots,
+            learnt,
             downloads,
             observers,
             ports,

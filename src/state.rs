@@ -37,8 +37,15 @@ pub const DAMAGED_KEPT: usize = 3;
 const LOCK: &str = "lock";
 /// Names that the daemon gives to the other files in the folder. To each belong others: drafts, SQLite's
 /// files beside the ledger, what was damaged.
-const BEGINNINGS: [&str; 6] =
-    ["demand.sqlite", "targets.json", "scopes.json", "paces.json", "boots.json", "guest-key"];
+const BEGINNINGS: [&str; 7] = [
+    "demand.sqlite",
+    "targets.json",
+    "scopes.json",
+    "paces.json",
+    "boots.json",
+    "habits.json",
+    "guest-key",
+];
 
 /// The state folder, checked. Cheap to share.
 #[derive(Debug, Clone)]

@@ -333,15 +333,22 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts one more runner of `phase`; deleted ones count nowhere.
-    pub fn add(&mut self, phase: Phase) {
+    /// The count of runners in `phase`; deleted ones are counted nowhere.
+    pub fn of(&mut self, phase: Phase) -> Option<&mut u32> {
         match phase {
-            Phase::Creating => self.creating += 1,
-            Phase::Registering => self.registering += 1,
-            Phase::Idle => self.idle += 1,
-            Phase::Busy => self.busy += 1,
-            Phase::Draining => self.draining += 1,
-            Phase::Deleted => {}
+            Phase::Creating => Some(&mut self.creating),
+            Phase::Registering => Some(&mut self.registering),
+            Phase::Idle => Some(&mut self.idle),
+            Phase::Busy => Some(&mut self.busy),
+            Phase::Draining => Some(&mut self.draining),
+            Phase::Deleted => None,
+        }
+    }
+
+    /// Counts one more runner of `phase`.
+    pub fn add(&mut self, phase: Phase) {
+        if let Some(count) = self.of(phase) {
+            *count += 1;
         }
     }
 

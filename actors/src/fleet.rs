@@ -81,6 +81,8 @@ pub struct FleetSetup {
     pub model: SharedModel,
     /// How long boots took before, and from now on.
     pub boots: SharedBoots,
+    /// What its scopes have shown of the forge's habits before, and from now on.
+    pub habits: SharedHabits,
     /// Where I/O runs.
     pub io: tokio::runtime::Handle,
     /// How often clouds are listed.
@@ -123,7 +125,6 @@ pub struct FleetActor {
     starts: u64,
     begun: Time,
     heard_of_gaps: Heard,
-    habits: SharedHabits,
     stir: Arc<watch::Sender<Stir>>,
     clouds: BTreeMap<String, Arc<Listing<Vm>>>,
     sweeps: BTreeMap<Side, actix_rt::task::JoinHandle<()>>,
@@ -145,7 +146,6 @@ impl FleetActor {
             starts: 0,
             begun,
             heard_of_gaps,
-            habits: SharedHabits::default(),
             stir: Arc::new(watch::Sender::new(Stir::default())),
             clouds: BTreeMap::new(),
             sweeps: BTreeMap::new(),
@@ -192,7 +192,7 @@ impl FleetActor {
             pool: key.pool.clone(),
             hands,
             limits: RwLock::new(Arc::new(setup.configure.limits.clone())),
-            habits: Arc::clone(&self.habits),
+            habits: Arc::clone(&self.setup.habits),
             model: Arc::clone(&self.setup.model),
             observer: Arc::clone(&self.setup.observer),
         });

@@ -70,6 +70,10 @@ pub const CORDONED: &str = "no job is lost to a flag that is late";
 pub const USEFUL: &str = "whoever waits for jobs can have them";
 /// Where jobs come past cordons, only runners go that were idle for longer than any lag.
 pub const MINDED: &str = "a cordon that does not hold is not relied on";
+/// A cordoned runner is watched for the longest lag that its scope has ever shown, whichever process saw it.
+pub const WATCHED: &str = "a watch lasts as long as the longest lag that was shown";
+/// Who takes far longer to come online than all that ever came, whichever process saw them, holds nobody's place.
+pub const SUPPLY: &str = "who takes far too long is not counted on";
 /// Where launches fail, a handful of them a minute finds out when that is over, whatever the world does.
 pub const FEW_FAILURES: &str = "only a handful of launches fails";
 /// A runner is made when its launch may go: what has to wait is not made, refused and made again.
@@ -83,7 +87,7 @@ pub const ENDED: &str = "a VM counts as gone when it is";
 pub const RECOVERS: &str = "a hold ends with its cause";
 
 /// All names, in the order of this page.
-pub const ALL: [&str; 27] = [
+pub const ALL: [&str; 29] = [
     MAX,
     BUSY,
     NO_JOB_LOST,
@@ -105,6 +109,8 @@ pub const ALL: [&str; 27] = [
     LAG,
     CORDONED,
     MINDED,
+    WATCHED,
+    SUPPLY,
     USEFUL,
     FEW_FAILURES,
     ITS_TURN,

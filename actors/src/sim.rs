@@ -25,6 +25,7 @@ mod forge;
 mod guest;
 mod happening;
 mod judge;
+mod learnt;
 mod listener;
 mod mutants;
 mod orders;
@@ -104,6 +105,10 @@ pub enum Mutant {
     NeverUncordons,
     /// Goes on cordoning where jobs come past cordons.
     UnmindedLeaks,
+    /// Keeps over a crash neither how late the forge's flag is nor that jobs came past cordons.
+    ForgetsHabits,
+    /// Does not keep over a crash how long boots take.
+    ForgetsBoots,
     /// Tells a guest that stands down neither to go on nor to end.
     NeverSaysMore,
     /// Sends what was decided without a look at whether its grounds still hold.

@@ -5,7 +5,7 @@ use runner_fleet_actors::{
     invariant::{
         BUSY, CONVERGES, CORDONED, ENDED, FEW_FAILURES, FOREIGN, IN_ORDER, ITS_TURN, LAG,
         LOOKS_FIRST, MAX, MINDED, NO_JOB_LOST, ONE_EFFECT, ONE_START, PROVEN_QUIET, RECOVERS,
-        STAYS_DEAD, UNKNOWN_HOLDS, UNLISTED, USEFUL,
+        STAYS_DEAD, SUPPLY, UNKNOWN_HOLDS, UNLISTED, USEFUL, WATCHED,
     },
     sim::{self, Faults, Mutant},
 };
@@ -199,4 +199,22 @@ fn a_runner_whose_drain_is_called_off_gets_jobs_again() {
 fn a_cordon_that_does_not_hold_is_not_relied_on() {
     let leaky = |seed| Faults { cordon_leaks: 1.0, ..late(seed) };
     caught_in(leaky, Mutant::UnmindedLeaks, MINDED, 40);
+}
+
+#[test]
+fn how_late_the_flag_was_must_outlive_a_crash() {
+    let later = |_| Faults { flag_late: 240.0, crashes: 4.0, ..Faults::default() };
+    caught_in(later, Mutant::ForgetsHabits, WATCHED, 40);
+}
+
+#[test]
+fn that_cordons_do_not_hold_must_outlive_a_crash() {
+    let leaky = |seed| Faults { cordon_leaks: 1.0, crashes: 4.0, ..late(seed) };
+    caught_in(leaky, Mutant::ForgetsHabits, MINDED, 60);
+}
+
+#[test]
+fn how_long_boots_took_must_outlive_a_crash() {
+    let hang = |_| Faults { guest_never_registers: 0.3, crashes: 12.0, ..Faults::default() };
+    caught_in(hang, Mutant::ForgetsBoots, SUPPLY, 40);
 }

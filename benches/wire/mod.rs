@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each bench looks at a part of it")]
 
+pub mod plain;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
@@ -237,6 +239,7 @@ impl Running {
             observer: Arc::new(Nobody),
             model: Arc::clone(&model),
             boots: Default::default(),
+            habits: Default::default(),
             io: io.clone(),
             cloud_cadence: cadences[0],
             forge_cadence: cadences[1],

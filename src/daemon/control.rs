@@ -19,11 +19,10 @@ use runner_fleet_actors::{
 
 use super::{
     api::Api,
-    boots::KeptBoots,
     held::{self, Held},
+    learnt::Learnt,
     life::{Life, Renewal},
     observers::Observers,
-    paces::Paces,
     ports::Ports,
     readiness,
     reception::Reception,
@@ -56,8 +55,7 @@ pub(super) struct Door {
     pub folder: StateFolder,
     pub targets: Arc<Targets>,
     pub scopes: Scopes,
-    pub paces: Paces,
-    pub boots: KeptBoots,
+    pub learnt: Learnt,
     pub downloads: Arc<Downloads>,
     pub observers: Arc<Observers>,
     pub ports: Arc<Ports>,
@@ -95,10 +93,7 @@ impl Door {
     pub async fn keep_kept(&self) {
         loop {
             tokio::time::sleep(WRITE_AGAIN).await;
-            tokio::task::block_in_place(|| {
-                self.paces.keep(self.ports.github().lessons());
-                self.boots.keep();
-            });
+            tokio::task::block_in_place(|| self.learnt.keep(self.ports.github().lessons()));
             if self.folder.troubles().reasons().is_empty() {
                 continue;
             }

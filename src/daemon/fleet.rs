@@ -14,7 +14,7 @@ use runner_fleet_actors::{
     event::SharedModel,
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Reload, Stop},
     name::Scope,
-    pool::SharedBoots,
+    pool::{SharedBoots, SharedHabits},
     port::{Clock, Observer},
     supervision::Intensity,
 };
@@ -63,6 +63,7 @@ pub(super) struct Surroundings {
     pub observer: Arc<dyn Observer>,
     pub model: SharedModel,
     pub boots: SharedBoots,
+    pub habits: SharedHabits,
     pub io: tokio::runtime::Handle,
 }
 
@@ -86,7 +87,7 @@ impl Fleet {
         setting: Setting,
         around: Surroundings,
     ) -> Result<(Self, oneshot::Receiver<Ending>), String> {
-        let Surroundings { remembered, clock, observer, model, boots, io } = around;
+        let Surroundings { remembered, clock, observer, model, boots, habits, io } = around;
         let makings = setting.makings(config)?;
         let (fleet, ending) = FleetActor::new(FleetSetup {
             id: config.fleet.id.clone(),
@@ -99,6 +100,7 @@ impl Fleet {
             observer,
             model,
             boots,
+            habits,
             io,
             cloud_cadence: setting.pace.cloud,
             forge_cadence: setting.pace.forge,

@@ -16,16 +16,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use runner_fleet_actors::{name::Scope, port::Time};
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use crate::state::StateFolder;
-
-const FILE: &str = "scopes.json";
 
 /// After this time without a pool, nothing of ours can be left in a scope.
 const FORGOTTEN: Duration = Duration::from_secs(2 * 24 * 3600);
@@ -39,10 +37,7 @@ struct Used {
 
 /// The scopes and the file that keeps them.
 #[derive(Debug)]
-pub(super) struct Scopes {
-    folder: StateFolder,
-    used: Mutex<BTreeMap<Scope, Used>>,
-}
+pub(super) struct Scopes(Kept<BTreeMap<Scope, Used>>);
 
 impl Scopes {
     /// Reads what an earlier daemon kept in `folder`. A file that cannot be understood is moved aside:
@@ -53,20 +48,7 @@ impl Scopes {
     pub(super) fn open(folder: &StateFolder) -> Result<Self, String> {
         let costs = "registrations that were left in scopes without a pool are not looked for; GitHub \
                      removes them within a day";
-        let used = super::kept::read(folder, FILE, costs, |text| {
-            let read: BTreeMap<String, Used> =
-                serde_json::from_str(text).map_err(|error| error.to_string())?;
-            let parsed = read.into_iter().map(|(scope, used)| {
-                Ok((
-                    scope
-                        .parse()
-                        .map_err(|error: <Scope as std::str::FromStr>::Err| error.to_string())?,
-                    used,
-                ))
-            });
-            parsed.collect::<Result<_, String>>()
-        })?;
-        Ok(Self { folder: folder.clone(), used: Mutex::new(used) })
+        Kept::open(folder, "scopes.json", costs).map(Self)
     }
 
     /// Pools have these scopes from now on: written down before it returns, as far as the disk takes
@@ -78,34 +60,23 @@ impl Scopes {
         configured: impl Iterator<Item = &'a Scope>,
         now: Time,
     ) -> BTreeSet<Scope> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next: BTreeMap<Scope, Used> = used
-            .iter()
-            .map(|(scope, used)| (scope.clone(), used.without_pool_since.unwrap_or(now)))
+        let mut used: BTreeMap<Scope, Used> = self
+            .0
+            .get()
+            .into_iter()
+            .map(|(scope, used)| (scope, used.without_pool_since.unwrap_or(now)))
             .filter(|(_, since)| *since + FORGOTTEN > now)
             .map(|(scope, since)| (scope, Used { without_pool_since: Some(since) }))
             .collect();
-        next.extend(configured.map(|scope| (scope.clone(), Used { without_pool_since: None })));
-        if next != *used {
-            *used = next;
-            self.write(&used);
-        }
-        let left = used.iter().filter(|(_, used)| used.without_pool_since.is_some());
-        left.map(|(scope, _)| scope.clone()).collect()
+        used.extend(configured.map(|scope| (scope.clone(), Used { without_pool_since: None })));
+        self.0.keep(used.clone());
+        used.retain(|_, used| used.without_pool_since.is_some());
+        used.into_keys().collect()
     }
 
     /// Writes again what the disk refused.
     pub(super) fn write_again(&self) {
-        if self.folder.troubles().of(&super::kept::named(&self.folder, FILE)).is_some() {
-            self.write(&self.used.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-
-    fn write(&self, used: &BTreeMap<Scope, Used>) {
-        let named: BTreeMap<String, Used> =
-            used.iter().map(|(scope, used)| (scope.to_string(), *used)).collect();
-        // Its trouble is begun and ended there.
-        let _refused = super::kept::write(&self.folder, FILE, &named);
+        self.0.write_again();
     }
 }
 

@@ -3,24 +3,16 @@
 //! They are the one thing that neither the cloud nor GitHub nor the configuration knows. A small
 //! JSON file in the state folder, replaced as a whole: a half-written file cannot be.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, io};
 
 use runner_fleet_actors::name::PoolName;
 
+use super::kept::Kept;
 use crate::state::StateFolder;
-
-const FILE: &str = "targets.json";
 
 /// The fixed targets and the file that keeps them.
 #[derive(Debug)]
-pub(super) struct Targets {
-    folder: StateFolder,
-    fixed: Mutex<BTreeMap<PoolName, u32>>,
-}
+pub(super) struct Targets(Kept<BTreeMap<PoolName, u32>>);
 
 impl Targets {
     /// Reads what an earlier daemon kept in `folder`. A file that cannot be understood is moved aside,
@@ -31,39 +23,27 @@ impl Targets {
     pub(super) fn open(folder: &StateFolder) -> Result<Self, String> {
         let costs = "no pool has a fixed target now: set those again that operators had fixed \
                      (runner-fleet target POOL N)";
-        let fixed = super::kept::read(folder, FILE, costs, |text| {
-            serde_json::from_str(text).map_err(|error| error.to_string())
-        })?;
-        Ok(Self { folder: folder.clone(), fixed: Mutex::new(fixed) })
+        Kept::open(folder, "targets.json", costs).map(Self)
     }
 
     /// A pool's fixed target.
     pub(super) fn of(&self, pool: &PoolName) -> Option<u32> {
-        self.fixed.lock().unwrap_or_else(PoisonError::into_inner).get(pool).copied()
+        self.0.get().get(pool).copied()
     }
 
     /// Keeps a pool's fixed target, or forgets it. On an error nothing is changed.
     pub(super) fn keep(&self, pool: &PoolName, runners: Option<u32>) -> io::Result<()> {
-        let mut fixed = self.fixed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = fixed.clone();
-        match runners {
-            Some(runners) => next.insert(pool.clone(), runners),
-            None => next.remove(pool),
-        };
-        if next != *fixed {
-            super::kept::write(&self.folder, FILE, &next)?;
-            *fixed = next;
-        }
-        Ok(())
+        self.0.replace(|fixed| {
+            let _before = match runners {
+                Some(runners) => fixed.insert(pool.clone(), runners),
+                None => fixed.remove(pool),
+            };
+        })
     }
 
     /// Writes the file again where the disk refused it last; what it holds is what is in force.
     pub(super) fn write_again(&self) {
-        if self.folder.troubles().of(&super::kept::named(&self.folder, FILE)).is_some() {
-            let fixed = self.fixed.lock().unwrap_or_else(PoisonError::into_inner);
-            // Its trouble is begun and ended there.
-            let _refused = super::kept::write(&self.folder, FILE, &*fixed);
-        }
+        self.0.write_again();
     }
 }
 

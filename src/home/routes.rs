@@ -11,7 +11,7 @@ use axum::{
     Json, RequestPartsExt, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, FromRequestParts, Path, Query, Request, State,
+        DefaultBodyLimit, Extension, FromRequestParts, Path, Query, Request, State,
         rejection::{BytesRejection, QueryRejection},
     },
     middleware::{Next, from_fn_with_state},
@@ -24,7 +24,10 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deaf, Ears, GuestKey, Hub, Standing, key::looks_like_one, wire};
-use crate::http::api::Problem;
+use crate::http::{
+    api::Problem,
+    server::{MayWait, later},
+};
 
 /// Largest body of a call: a report with its log excerpt, four times.
 pub const BODY_MAX: usize = 16 * 1024;
@@ -163,6 +166,7 @@ struct Poll {
 async fn orders(
     State(home): State<Shared>,
     caller: Caller,
+    may_wait: Option<Extension<MayWait>>,
     poll: Result<Query<Poll>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(Poll { after, wait }) = poll.map_err(|rejection| {
@@ -170,13 +174,17 @@ async fn orders(
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })?;
     let wait = Duration::from_secs(wait.min(WAIT_MAX));
-    tokio::select! {
-        order = home.hub.next(&caller.runner, after, wait) => Ok(match order {
-            Some(order) => Json(order).into_response(),
-            None => StatusCode::NO_CONTENT.into_response(),
-        }),
-        () = home.stop.cancelled() => Err(Deaf::Away.into()),
-    }
+    let runner = caller.runner;
+    let order = async move {
+        tokio::select! {
+            order = home.hub.next(&runner, after, wait) => match order {
+                Some(order) => Json(order).into_response(),
+                None => StatusCode::NO_CONTENT.into_response(),
+            },
+            () = home.stop.cancelled() => Problem::from(Deaf::Away).into_response(),
+        }
+    };
+    Ok(later(may_wait, order).await)
 }
 
 async fn answer(

@@ -7,6 +7,7 @@
 //! - *Deadlines are for the wire, not for thinking.* A TLS handshake, a head, a body, the silence
 //!   between two calls, and a write that gets nowhere have [`Bounds::patience`] each. How long an answer
 //!   is thought about is its route's own matter, so a poll may wait its minute and a stream may go on.
+//! - *Who only waits costs next to nothing* ([`later`]): guests do so all their lives.
 //! - *Connections have two bounds*, all together and of one peer, so that one peer never has them all.
 //!   At the first nobody is accepted until a connection ends; beyond the second a connection is closed.
 //! - *Bodies have two bounds*, one alone and all that are held at once, again with a peer's share. A
@@ -20,6 +21,7 @@
 
 mod connection;
 mod intake;
+mod later;
 mod shares;
 mod stream;
 pub mod tls;
@@ -45,6 +47,7 @@ use self::{
 };
 pub use self::{
     intake::Explained,
+    later::{MayWait, later},
     shares::{Peer, Shares},
 };
 use crate::{log::noise::Noise, process};

@@ -144,3 +144,57 @@ fn a_certificate_that_is_none_is_named() {
         assert!(refused.contains(expected), "{refused}");
     }
 }
+
+fn poll_of(guest: &Guest, wait: u64) -> String {
+    let (runner, token) = (&guest.runner, &guest.token);
+    format!(
+        "GET /v1/guest/{runner}/orders?after=0&wait={wait} HTTP/1.1\r\nhost: x\r\n\
+         authorization: Bearer {token}\r\n\r\n"
+    )
+}
+
+async fn heard(door: &Door, guest: &Guest, whether: bool) {
+    let look = async {
+        while door.hub.hears(&guest.runner) != whether {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, look).await.expect("its poll is seen to begin or end");
+}
+
+#[tokio::test]
+async fn a_guest_that_hangs_up_while_its_poll_waits_is_no_longer_heard() {
+    let door = Door::open().await;
+    let guest = door.guest(1);
+    let stream = raw(&door, &poll_of(&guest, 50)).await;
+    heard(&door, &guest, true).await;
+    drop(stream);
+    heard(&door, &guest, false).await;
+    door.close().await;
+}
+
+#[tokio::test]
+async fn calls_that_come_while_a_poll_waits_are_answered_after_it_on_the_same_connection() {
+    let door = Door::open().await;
+    let guest = door.guest(1);
+    let mut stream = raw(&door, &poll_of(&guest, 1)).await;
+    heard(&door, &guest, true).await;
+    let last = poll_of(&guest, 0).replace("host: x", "host: x\r\nconnection: close");
+    let next = format!("{}GET /elsewhere HTTP/1.1\r\nhost: x\r\n\r\n{last}", poll_of(&guest, 1));
+    stream.write_all(next.as_bytes()).await.unwrap();
+    let said = all_of(&mut stream).await;
+    let answers: Vec<_> =
+        said.split("HTTP/1.1 ").skip(1).map(|answer| answer.split(' ').next().unwrap()).collect();
+    assert_eq!(answers, ["204", "204", "404", "204"], "{said}");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn polls_that_wait_are_answered_at_the_stop() {
+    let door = Door::open().await;
+    let guest = door.guest(1);
+    let mut stream = raw(&door, &poll_of(&guest, 50)).await;
+    heard(&door, &guest, true).await;
+    door.close().await;
+    assert!(all_of(&mut stream).await.starts_with("HTTP/1.1 503"));
+}

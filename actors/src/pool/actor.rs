@@ -10,6 +10,7 @@ mod gaps;
 mod orders;
 mod outfit;
 mod signs;
+mod telling;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle,
 };
 
+use self::telling::Later;
 use super::{Roster, Survey, plan};
 use crate::{
     demand::Demand,
@@ -82,6 +84,7 @@ pub struct PoolActor {
     timer: Option<(Time, SpawnHandle)>,
     because: Vec<String>,
     crashed: u32,
+    told_later: Later,
     halting: bool,
     emptied: Option<Recipient<Emptied>>,
     heard_of_gaps: Heard,
@@ -118,6 +121,7 @@ impl PoolActor {
             timer: None,
             because: Vec::new(),
             crashed: 0,
+            told_later: Later::default(),
             halting: false,
             emptied,
             heard_of_gaps,
@@ -386,9 +390,7 @@ impl Handler<Survey> for PoolActor {
         let now = self.now();
         let pool = self.name().clone();
         let surveyed = self.roster.survey(&pool, &survey, now);
-        for (name, seen) in surveyed.observe {
-            self.tell(&name, Event::Observed(seen));
-        }
+        self.tell_all(surveyed.observe, ctx);
         for (name, state) in surveyed.adopt {
             tracing::info!(runner = %name, state = state.phase().as_str(), "a runner was adopted");
             self.adopt(name, state, now, ctx);

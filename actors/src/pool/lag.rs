@@ -26,13 +26,20 @@ pub const LONGEST: Duration = Duration::from_secs(10 * 60);
 pub struct Habits {
     /// The longest lag of the busy flag that was shown.
     pub late: Duration,
+    /// When it was last shown.
+    #[serde(default)]
+    pub late_at: Option<Time>,
     /// Jobs that came to a cordoned runner.
     pub leaked: u32,
     /// When the first of them was seen.
     pub leaked_at: Option<Time>,
 }
 
-/// What the scopes of a fleet have shown. It outlives the actors of runners and pools.
+/// What was shown longer ago is believed no more after a restart: forges are mended.
+const BELIEVED: chrono::TimeDelta = chrono::TimeDelta::days(30);
+
+/// What the scopes of a fleet have shown. It outlives the actors of runners and pools, and whoever owns the fleet
+/// may keep it over a restart.
 pub type SharedHabits = Arc<DashMap<Scope, Habits>>;
 
 /// What one step of a runner has shown.
@@ -60,11 +67,28 @@ impl Habit {
 impl Habits {
     /// Takes in what a runner has shown.
     pub fn learn(&mut self, shown: Habit, now: Time) {
-        self.late = self.late.max(shown.late.min(LONGEST));
+        let late = shown.late.min(LONGEST);
+        if !late.is_zero() && late >= self.late {
+            (self.late, self.late_at) = (late, Some(now));
+        }
         if shown.leaked {
             self.leaked = self.leaked.saturating_add(1);
             self.leaked_at.get_or_insert(now);
         }
+    }
+
+    /// What is still believed of it after a restart; whatever wrote it down, within bounds.
+    #[must_use]
+    pub fn believed(&self, now: Time) -> Self {
+        let shown = |at: Option<Time>| at.map(|at| at.min(now)).filter(|at| now - *at < BELIEVED);
+        let mut believed = Self::default();
+        if let Some(at) = shown(self.late_at) {
+            (believed.late, believed.late_at) = (self.late.min(LONGEST), Some(at));
+        }
+        if let Some(at) = shown(self.leaked_at) {
+            (believed.leaked, believed.leaked_at) = (self.leaked, Some(at));
+        }
+        believed
     }
 
     /// These limits as far as what was shown allows.

@@ -8,10 +8,13 @@ use std::{
     sync::Arc,
 };
 
+mod members;
+mod news;
 mod shows;
 mod supply;
 mod told;
 
+use self::members::{Members, is_ordered};
 use super::{Boots, Doubted, Failures, Hold, UNDER_WAY};
 use crate::{
     event::{Counts, DrainReason, Phase, Place},
@@ -62,12 +65,16 @@ const ASKED_FOR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
 /// How long a deleted name is remembered, so that a stale listing does not raise it from the dead.
 const TOMBSTONE: chrono::TimeDelta = chrono::TimeDelta::minutes(15);
+/// How often is looked for names to forget.
+const CLEARED: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 
 /// All runners of a pool, and how sure the pool is of its sides.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
-    members: BTreeMap<RunnerName, Member>,
+    members: Members,
     tombstones: BTreeMap<RunnerName, Time>,
+    /// When old tombstones were last cleared away.
+    cleared: Option<Time>,
     /// When the cloud was last listed whole.
     pub cloud_seen: Option<Time>,
     /// When the cloud was listed whole for the first time.
@@ -112,7 +119,10 @@ impl Roster {
         if state.phase() == Phase::Deleted {
             self.members.remove(name);
             self.tombstones.insert(name.clone(), now);
-            self.tombstones.retain(|_, at| now - *at < TOMBSTONE);
+            if self.cleared.is_none_or(|at| now - at >= CLEARED) {
+                self.tombstones.retain(|_, at| now - *at < TOMBSTONE);
+                self.cleared = Some(now);
+            }
             return;
         }
         if let Some(member) = self.members.get(name) {
@@ -124,18 +134,17 @@ impl Roster {
                 self.boots.took((now - member.created_at).to_std().unwrap_or_default());
             }
         }
-        match self.members.get_mut(name) {
-            Some(member) => {
+        if self.members.contains_key(name) {
+            self.members.change(name, |member| {
                 member.late &= supply::is_unborn(&state);
                 member.state = state;
                 member.asked_at = None;
-            }
-            None => {
-                let told = state.known().and_then(|known| known.created_at);
-                let created_at = told.unwrap_or(now).min(now);
-                let member = Member { state, created_at, asked_at: None, late: false };
-                self.members.insert(name.clone(), member);
-            }
+            });
+        } else {
+            let told = state.known().and_then(|known| known.created_at);
+            let created_at = told.unwrap_or(now).min(now);
+            let member = Member { state, created_at, asked_at: None, late: false };
+            self.members.insert(name.clone(), member);
         }
     }
 
@@ -178,9 +187,7 @@ impl Roster {
 
     /// Remembers that a drain was asked for, so that it is not asked for again at once.
     pub fn asked(&mut self, name: &RunnerName, now: Time) {
-        if let Some(member) = self.members.get_mut(name) {
-            member.asked_at = Some(now);
-        }
+        self.members.change(name, |member| member.asked_at = Some(now));
     }
 
     /// This process stood still until `at`: neither side counts as seen before a listing that began after it,
@@ -339,26 +346,21 @@ impl Roster {
     /// Runners by state.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for member in self.members.values() {
-            counts.add(member.state.phase());
-        }
-        counts
+        self.members.sums().counts
     }
 
     /// Runners in one state.
     #[must_use]
     pub fn count(&self, phase: Phase) -> u32 {
-        let n = self.members.values().filter(|member| member.state.phase() == phase).count();
-        u32::try_from(n).unwrap_or(u32::MAX)
+        self.counts().of(phase).map_or(0, |count| *count)
     }
 
     /// VMs that may exist.
     #[must_use]
     pub fn vms(&self) -> u32 {
-        let held = self.members.values().filter(|member| member.state.holds_vm()).count();
         let lingering = self.lingering.keys().filter(|name| !self.members.contains_key(*name));
-        u32::try_from(held + lingering.count()).unwrap_or(u32::MAX)
+        let lingering = u32::try_from(lingering.count()).unwrap_or(u32::MAX);
+        self.members.sums().vms.saturating_add(lingering)
     }
 
     /// How many runners an earlier daemon may have ordered of which no VM is listed yet, and until when
@@ -371,14 +373,11 @@ impl Roster {
         {
             return (u32::MAX, Some(until));
         }
-        let ordered = self.members.values().filter_map(|member| match &member.state {
-            State::Draining { since, drain, known }
-                if drain.reason == DrainReason::Orphan && !drain.vm_gone && known.vm.is_none() =>
-            {
-                waits(*since)
-            }
-            _ => None,
-        });
+        if self.members.sums().ordered == 0 {
+            return (0, None);
+        }
+        let ordered = self.members.values().map(|member| &member.state);
+        let ordered = ordered.filter(|state| is_ordered(state)).filter_map(|s| waits(s.since()));
         let (found, first) = ordered.fold((0_u32, None), |(found, first), until| {
             (found.saturating_add(1), Some(first.map_or(until, |first: Time| first.min(until))))
         });
@@ -411,7 +410,8 @@ impl Roster {
     /// but idle runners.
     #[must_use]
     pub fn expects_change(&self) -> bool {
-        self.members.values().any(|member| member.state.phase() != Phase::Idle)
+        let counts = self.counts();
+        counts.live() - counts.idle + counts.draining > 0
     }
 }
 
@@ -421,7 +421,7 @@ fn runs(vm: &Vm) -> bool {
 
 /// Runners that both sides last showed, and that nobody ends.
 fn expected<'a>(
-    members: &'a BTreeMap<RunnerName, Member>,
+    members: &'a Members,
     here: &'a BTreeSet<RunnerName>,
     there: &'a BTreeSet<RunnerName>,
 ) -> impl Iterator<Item = &'a RunnerName> {

@@ -93,11 +93,17 @@ impl World {
             let detail = format!("{effect:?} of {name} after too short a proof");
             self.violated(invariant::PROVEN_QUIET, detail);
         }
-        let leaked = self.process.as_ref().and_then(|process| process.leaked_at);
         let Some(pool) = self.pool_of(name).and_then(|pool| self.pools.get(pool)) else { return };
-        if mute && !cordons && leaked.is_some() && !evidence.proven_quiet(pool.limits.idle_alone) {
+        if mute
+            && !cordons
+            && self.books.leaked_at.is_some()
+            && !evidence.proven_quiet(pool.limits.idle_alone)
+        {
             let detail = format!("{name} goes behind a cordon although jobs come past them");
             self.violated(invariant::MINDED, detail);
+        }
+        if mute && !cordons {
+            self.judge_watch(name, evidence);
         }
     }
 
@@ -111,7 +117,7 @@ impl World {
         cause: Cause,
     ) {
         let mute = self.pools.get(registration.pool).is_some_and(|pool| !pool.reports);
-        let told = self.process.as_ref().is_none_or(|process| process.leaked_at.is_some());
+        let told = self.process.is_none() || self.books.leaked_at.is_some();
         let leaks = self.faults.cordon_leaks > 0.0 || told || epoch != self.epoch;
         let excused = leaks || self.uncordonable.contains(name);
         let job = registration.job.and_then(|job| self.jobs.get(&job));

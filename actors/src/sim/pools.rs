@@ -119,10 +119,12 @@ impl World {
         let Some(shell) = process.pools.get_mut(pool) else { return };
         shell.roster.notice(now);
         let live = shell.roster.live();
+        let far = self.books.far(pool, &shell.roster, process.runners.iter(), now);
         let target = shell.target.over(live);
         let doors = if mutant == Some(Mutant::OpenDoors) { Doors::default() } else { doors };
         let mut plan = plan(target, &shell.roster, &shell.policy, &doors, now);
         let mut broken = invariant::plan(&plan, &shell.roster, &shell.policy);
+        broken.extend(far);
         let shrinks = plan.drain.iter().any(|(_, reason)| *reason == DrainReason::Shrink);
         if shrinks && !shell.heard && live <= shell.policy.max {
             let seen = "a pool shrinks before demand was ever known".to_owned();

@@ -24,9 +24,8 @@ pub(super) struct Process {
     /// How the listings of the cloud and of the forge go.
     pub cloud: Streak,
     pub forge: Streak,
-    /// What the forge has shown of its habits; and since when a job was seen that came past a cordon.
+    /// What the forge has shown of its habits.
     pub habits: Habits,
-    pub leaked_at: Option<Time>,
     /// What the forge's client knows of a limit: until when it asks for no registration.
     pub limited: Option<Time>,
     /// Since when it has been awake.

@@ -16,7 +16,7 @@ use crate::{
     event::{DrainReason, JobEnd, Phase},
     invariant::{self, Before},
     name::RunnerName,
-    pool::{Habit, Habits, Roster},
+    pool::{Habit, Habits, LONGEST, Roster},
     port::{Change, Deletion, ErrorClass, Heard, Stage, StandDown, Time},
     runner::{Answer, Effect, Event, Limits, State},
     scaler::Target,
@@ -65,8 +65,7 @@ impl World {
             ended: BTreeMap::new(),
             cloud: Streak::default(),
             forge: Streak::default(),
-            habits: Habits::default(),
-            leaked_at: None,
+            habits: self.habits,
             limited: None,
             awake_since: self.now,
             began: self.now,
@@ -87,10 +86,7 @@ impl World {
         self.counters.crashes += 1;
         self.paused = None;
         self.note(|| "the process dies".to_owned());
-        let shells = self.process.take().map(|process| process.pools).unwrap_or_default();
-        for (pool, shell) in self.pools.iter_mut().zip(shells) {
-            pool.boots = shell.roster.boots;
-        }
+        self.keep();
         self.hub.clear();
         self.between(1.0, 90.0, Happening::Start);
         self.rarely(self.faults.crashes, Happening::Crash);
@@ -199,8 +195,9 @@ impl World {
         let (state, mut effects) = mutants::next(self.mutant, old, event.clone(), now, &limits);
         let broken = before.judge(&state, &effects, &limits, now);
         let shown = Habit::between(&was, &state);
+        self.books.late = self.books.late.max(shown.late.min(LONGEST));
         if shown.leaked {
-            process.leaked_at.get_or_insert(now);
+            self.books.leaked_at.get_or_insert(now);
             self.counters.jobs_past_cordons += 1;
         }
         let minds = self.mutant != Some(Mutant::UnmindedLeaks);
@@ -252,6 +249,7 @@ impl World {
         }
         self.report(broken);
         self.judge_step(name, &was, &event, &state);
+        self.note_boot(pool, name, &was, &state);
         self.do_effects(name, &effects);
         if after == Phase::Deleted {
             self.counters.deleted += 1;

@@ -13,6 +13,7 @@ use super::{
     cloud::TrueVm,
     forge::{TrueJob, TrueRegistration},
     happening::Happening,
+    learnt::Books,
     orders::Slot,
     outages::Outages,
     pauses::Pause,
@@ -24,7 +25,7 @@ use crate::{
     demand::Sure,
     invariant,
     name::{FleetId, PoolName, RunnerName},
-    pool::{Boots, Policy},
+    pool::{Boots, Habits, Policy},
     port::Time,
     runner::Limits,
     scaler,
@@ -115,6 +116,10 @@ pub(super) struct World {
     pub longest_job: f64,
     /// Runners whose cordon was not granted once: how they go is nobody's fault.
     pub uncordonable: BTreeSet<RunnerName>,
+    /// What the forge has shown of its habits, as the process before this one has kept it.
+    pub habits: Habits,
+    /// What was learnt, by the judge's own books.
+    pub books: Books,
     /// Whether nothing excuses a guest that is left standing down.
     pub no_excuse: bool,
     seed: u64,
@@ -195,6 +200,8 @@ impl World {
             over: false,
             longest_job: 2400.0,
             uncordonable: BTreeSet::new(),
+            habits: Habits::default(),
+            books: Books::default(),
             no_excuse: false,
             seed,
             began: now,

@@ -22,7 +22,7 @@ use runner_fleet_actors::{
     fleet::{Ending, FleetActor, FleetSetup, PoolSetup, Stop},
     hands::Blueprint,
     name::{FleetId, RegistrationId, RunnerName, Scope, VmId},
-    pool::{Policy, SharedBoots, actor::Configure},
+    pool::{Policy, SharedBoots, SharedHabits, actor::Configure},
     port::{
         Change, Clock, Deletion, Door, Finding, Forge, Guests, LaunchOrder, Listing, Observer,
         PortError, PortStatus, Provider, RegisterOrder, Registered, Registration, Secret, Shape,
@@ -131,6 +131,7 @@ pub struct World {
     pub jobs: Option<Duration>,
     /// How long boots took, kept from one fleet to the next.
     pub boots: SharedBoots,
+    pub habits: SharedHabits,
 }
 
 impl World {
@@ -143,6 +144,7 @@ impl World {
             call: Duration::from_millis(200),
             jobs: None,
             boots: SharedBoots::default(),
+            habits: SharedHabits::default(),
         }
     }
 

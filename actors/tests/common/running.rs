@@ -70,6 +70,7 @@ pub fn start_remembering(world: &World, pools: Vec<PoolSetup>, scopes: &[&str]) 
         observer: Arc::new(world.clone()),
         model: Arc::clone(&model),
         boots: Arc::clone(&world.boots),
+        habits: Arc::clone(&world.habits),
         io: tokio::runtime::Handle::current(),
         cloud_cadence: Cadence::CLOUD,
         forge_cadence: Cadence::FORGE,

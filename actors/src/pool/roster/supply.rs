@@ -13,32 +13,32 @@ impl Roster {
     /// online. The plan looks again when the next one may be.
     pub fn notice(&mut self, now: Time) {
         let patience = self.boots.patience();
-        let mut next = None;
-        let waits = |member: &Member| is_unborn(&member.state) && member.serves();
-        for (name, member) in self.members.iter_mut().filter(|(_, member)| waits(member)) {
-            let due = member.created_at + patience;
-            // Where the forge is not seen, nobody is seen online.
-            if now < due || self.forge_seen.is_none_or(|seen| seen < due) {
-                next = Some(next.map_or(due, |next: Time| next.min(due)));
-                continue;
-            }
-            member.late = true;
-            self.failures.late(name, member.created_at, patience, now);
-        }
+        // Where the forge is not seen, nobody is seen online.
+        let is_due = |due: Time| now >= due && self.forge_seen.is_some_and(|seen| seen >= due);
+        let coming = self.members.coming().map(|(made, name)| (made, made + patience, name));
+        let late = coming.clone().take_while(|(_, due, _)| is_due(*due));
+        let late: Vec<_> = late.map(|(made, _, name)| (made, name.clone())).collect();
+        let next = coming.map(|(_, due, _)| due).nth(late.len());
         self.late_at = next.filter(|next| now < *next);
+        for (made, name) in late {
+            self.members.change(&name, |member| member.late = true);
+            self.failures.late(&name, made, patience, now);
+        }
     }
 
     /// Runners that serve or will serve a job, as far as anybody can say.
     #[must_use]
     pub fn live(&self) -> u32 {
-        let live = self.members.values().filter(|member| member.serves());
-        u32::try_from(live.count()).unwrap_or(u32::MAX)
+        self.members.sums().serve
     }
 
     /// Runners that take far longer to come online than others did, and were not asked to drain a moment ago,
     /// those that were made first before the others. None while one of them goes.
     #[must_use]
     pub fn late_first(&self, now: Time) -> Vec<(RunnerName, Phase)> {
+        if self.count_late() == 0 {
+            return Vec::new();
+        }
         // One after the other: where none comes online, a VM for each would be booted in vain over and over.
         let goes = |member: &Member| {
             let overdue = matches!(member.state.reason(), Some(DrainReason::Overdue { .. }));
@@ -60,8 +60,7 @@ impl Roster {
     /// How many are late.
     #[must_use]
     pub fn count_late(&self) -> u32 {
-        let late = self.members.values().filter(|member| member.late);
-        u32::try_from(late.count()).unwrap_or(u32::MAX)
+        self.members.sums().late
     }
 
     fn drainable(&self, now: Time) -> impl Iterator<Item = (&RunnerName, &Member)> {
@@ -102,6 +101,9 @@ impl Roster {
     /// not outdated: a VM that cannot say what it is must not be replaced for ever.
     #[must_use]
     pub fn idle_outdated(&self, shape: &str, now: Time) -> Vec<RunnerName> {
+        if !self.members.idle_shapes().any(|own| is_outdated(own, shape)) {
+            return Vec::new();
+        }
         let mut idle: Vec<_> = self
             .drainable(now)
             .filter(|(_, member)| member.is_outdated(shape))
@@ -141,7 +143,7 @@ impl Member {
 
     /// Whether it serves a job or will serve one, as far as anybody can say: not where it takes far too long to
     /// come online, where its launch failed in doubt, or where it goes once that is answered.
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         let leaves = matches!(&self.state, State::Creating { wish: Some(_), .. });
         let lives = self.state.phase() < Phase::Draining;
         lives && !self.late && !leaves && self.state.in_doubt().is_none()
