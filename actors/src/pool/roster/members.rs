@@ -6,7 +6,11 @@ use std::{
     ops::Deref,
 };
 
-use super::{Member, supply::is_unborn};
+use super::{
+    Member,
+    shows::{Shown, shown},
+    supply::is_unborn,
+};
 use crate::{
     event::{Counts, DrainReason, Phase},
     name::RunnerName,
@@ -23,6 +27,8 @@ pub(super) struct Members {
     coming: BTreeSet<(Time, RunnerName)>,
     /// How many idle ones have each shape.
     shapes: BTreeMap<String, u32>,
+    /// What the forge may show of whom, by since when that is awaited.
+    shown: BTreeMap<Shown, BTreeSet<(Time, RunnerName)>>,
 }
 
 /// How many there are of each kind.
@@ -60,6 +66,11 @@ impl Members {
     /// The shapes that idle runners have.
     pub fn idle_shapes(&self) -> impl Iterator<Item = &str> {
         self.shapes.keys().map(String::as_str)
+    }
+
+    /// What the forge may show, each with since when the first is awaited.
+    pub fn shown(&self) -> impl Iterator<Item = (Shown, Time)> {
+        self.shown.iter().filter_map(|(shown, of)| Some((*shown, of.first()?.0)))
     }
 
     pub fn insert(&mut self, name: RunnerName, member: Member) {
@@ -103,6 +114,11 @@ impl Members {
             let coming = (member.created_at, name.clone());
             let _there =
                 if comes { self.coming.insert(coming) } else { self.coming.remove(&coming) };
+        }
+        if let Some((what, since)) = shown(member) {
+            let of = self.shown.entry(what).or_default();
+            let one = (since, name.clone());
+            let _there = if comes { of.insert(one) } else { of.remove(&one) };
         }
         let shape = member.state.known().and_then(|known| known.shape.as_ref());
         if let Some(shape) = shape.filter(|_| phase == Phase::Idle) {

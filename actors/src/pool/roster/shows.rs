@@ -16,6 +16,51 @@ use crate::{
 /// waits for it: its place is free.
 const VANISHES: Duration = Duration::from_secs(10);
 
+/// What a listing of the forge may show of a runner, as far as that is its own affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shown {
+    /// That it is online, or whether there is one at all.
+    Doubted,
+    /// That it is online; whether its guest has reported.
+    Online(bool),
+    /// That it has a job or none, of one whose guest has not reported.
+    Work,
+    /// Whether it has a job, of one that drains and has not reported; whether it was ever online.
+    Quiet(bool),
+    /// That its registration is gone.
+    Gone,
+}
+
+/// What a listing may show of it, and since when that is awaited. A function of the runner alone, so that it is kept
+/// as runners change.
+pub(super) fn shown(member: &Member) -> Option<(Shown, Time)> {
+    match &member.state {
+        state @ (State::Creating { known, .. } | State::Registering { known, .. }) => {
+            let doubted = state.in_doubt().is_some();
+            let what = if doubted { Shown::Doubted } else { Shown::Online(known.reports) };
+            Some((what, member.created_at))
+        }
+        State::Idle { since, known, .. } | State::Busy { since, known, .. } => {
+            (!known.reports).then_some((Shown::Work, *since))
+        }
+        State::Draining { drain, known, .. } if !drain.registration_gone => {
+            let asks = matches!(drain.step, Step::Ask | Step::Cordon) && !drain.vm_gone;
+            let ends = matches!(drain.step, Step::Settle | Step::Delete) || drain.vm_gone;
+            let what = if drain.suspect || drain.contradicted {
+                Shown::Doubted
+            } else if asks && !known.reports {
+                Shown::Quiet(known.was_online)
+            } else if ends {
+                Shown::Gone
+            } else {
+                return None;
+            };
+            Some((what, drain.step_since))
+        }
+        State::Draining { .. } | State::Deleted { .. } => None,
+    }
+}
+
 impl Roster {
     /// From when on the forge may show something that is awaited and that nobody else tells; `None`: nothing.
     #[must_use]
@@ -28,26 +73,16 @@ impl Roster {
         let shortest = self.boots.summary().map_or(Duration::ZERO, |boots| boots.shortest);
         // Far later than others came online, and as late as that is noticed.
         let overdue = self.boots.patience();
-        let from = |member: &Member| match &member.state {
-            State::Creating { known, .. } | State::Registering { known, .. } => {
-                let reports = limits.guests_report || known.reports;
-                let online = if reports { overdue } else { shortest };
-                let doubted = member.state.in_doubt().is_some();
-                Some(if doubted { now } else { member.created_at + online })
+        let report = limits.guests_report;
+        let from = |(what, since): (Shown, Time)| match what {
+            Shown::Doubted => Some(now),
+            Shown::Online(reports) => {
+                Some(since + if report || reports { overdue } else { shortest })
             }
-            State::Idle { known, .. } | State::Busy { known, .. } => {
-                (!limits.guests_report && !known.reports).then_some(now)
-            }
-            State::Draining { drain, known, .. } => {
-                let asks = matches!(drain.step, Step::Ask | Step::Cordon) && !known.answers(limits);
-                let awaited = asks || drain.suspect || drain.contradicted;
-                let ends = matches!(drain.step, Step::Settle | Step::Delete) || drain.vm_gone;
-                let from =
-                    if awaited { Some(now) } else { ends.then(|| drain.step_since + VANISHES) };
-                from.filter(|_| !drain.registration_gone)
-            }
-            State::Deleted { .. } => None,
+            Shown::Work => (!report).then_some(now),
+            Shown::Quiet(was_online) => (!(report && was_online)).then_some(now),
+            Shown::Gone => Some(since + VANISHES),
         };
-        self.members.values().filter_map(from).min()
+        self.members.shown().filter_map(from).min()
     }
 }
