@@ -448,6 +448,9 @@ pub struct PoolSnapshot {
     /// From when on the forge may show something that is awaited and that nobody else tells.
     #[serde(skip)]
     pub forge_shows_from: Option<Time>,
+    /// Whether someone waits for a proof that a VM is not there.
+    #[serde(skip)]
+    pub awaits_absence: bool,
     /// Whether the pool left the configuration and is being emptied.
     pub retiring: bool,
 }

@@ -42,7 +42,7 @@ pub struct Cadence {
     pub away: Duration,
     /// While something is on its way or jobs run, at a cloud that tells what has changed.
     pub recent: Duration,
-    /// Between two whole listings meanwhile: what only they prove waits for two of them.
+    /// Between two whole listings meanwhile, while nobody waits for a proof that only they give.
     pub whole: Duration,
 }
 
@@ -66,9 +66,10 @@ pub enum Seen<T> {
 
 /// How to look next, where the last whole listing that went well began at `whole`.
 #[must_use]
-pub fn look(expectation: Expectation, whole: Option<Time>, now: Time, cadence: &Cadence) -> Look {
+pub fn look(expected: Expected, whole: Option<Time>, now: Time, cadence: &Cadence) -> Look {
+    let pause = if expected.absence { cadence.changing } else { cadence.whole };
     match whole {
-        Some(at) if expectation != Expectation::Quiet && now < at + cadence.whole => Look::Recent,
+        Some(at) if expected.by != Expectation::Quiet && now < at + pause => Look::Recent,
         _ => Look::Whole,
     }
 }
@@ -119,22 +120,28 @@ pub struct Expected {
     pub by: Expectation,
     /// From when on this side may show what is on its way; `None`: the others tell it.
     pub shows_from: Option<Time>,
+    /// Whether someone waits for a proof that something is not there.
+    pub absence: bool,
 }
 
 /// What the pools concerned expect of their cloud, whose every look may show it.
 #[must_use]
 pub fn of_cloud<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>, now: Time) -> Expected {
-    let by = pools.map(expectation).max().unwrap_or(Expectation::Quiet);
-    Expected { by, shows_from: Some(now) }
+    let nothing = Expected { by: Expectation::Quiet, shows_from: Some(now), absence: false };
+    pools.fold(nothing, |all, pool| Expected {
+        by: all.by.max(expectation(pool)),
+        absence: all.absence || pool.awaits_absence,
+        ..all
+    })
 }
 
 /// What the pools concerned expect of the forge.
 #[must_use]
 pub fn of_forge<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>) -> Expected {
-    let quiet = Expected { by: Expectation::Quiet, shows_from: None };
+    let quiet = Expected { by: Expectation::Quiet, shows_from: None, absence: false };
     pools.fold(quiet, |all, pool| {
         let from = pool.forge_shows_from.into_iter().chain(all.shows_from).min();
-        Expected { by: all.by.max(expectation(pool)), shows_from: from }
+        Expected { by: all.by.max(expectation(pool)), shows_from: from, ..all }
     })
 }
 

@@ -105,6 +105,10 @@ impl Process {
         })
     }
 
+    pub fn awaits_absence(&self) -> bool {
+        self.pools.iter().any(|pool| pool.roster.awaits_absence())
+    }
+
     pub fn expects_change(&self) -> bool {
         self.pools.iter().any(|pool| pool.roster.expects_change())
     }

@@ -13,8 +13,9 @@ use crate::{
     sweep::Look,
 };
 
-/// For how long a whole listing is followed by what has changed.
+/// For how long a whole listing is followed by what has changed; and where someone waits for listings that lack a VM.
 const WHOLE: Duration = Duration::from_secs(30);
+const UNPROVEN: Duration = Duration::from_secs(3);
 
 /// What the cloud has told.
 #[derive(Default)]
@@ -36,7 +37,10 @@ impl World {
     pub fn next_look(&self) -> Look {
         let Some(process) = &self.process else { return Look::Whole };
         let since = self.told.whole.filter(|_| self.tells && process.cloud.failures() == 0);
-        let recent = since.is_some_and(|at| self.now < at + WHOLE) && process.expects_change();
+        // Who takes it for all that there is sees no need for more.
+        let enough = self.mutant == Some(Mutant::TakesRecentForAll);
+        let whole = if process.awaits_absence() && !enough { UNPROVEN } else { WHOLE };
+        let recent = since.is_some_and(|at| self.now < at + whole) && process.expects_change();
         if recent { Look::Recent } else { Look::Whole }
     }
 

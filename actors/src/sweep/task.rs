@@ -75,7 +75,7 @@ impl Sweeper {
                 whole = None;
             }
             let begun = tokio::time::Instant::now();
-            let look = look(expect().by, whole, self.clock.now(), &self.cadence);
+            let look = look(expect(), whole, self.clock.now(), &self.cadence);
             let seen = self.look(&ask, look, usual).await;
             let now = self.clock.now();
             let mut failed = None;

@@ -10,8 +10,8 @@ use runner_fleet_actors::{
     scaler::{self, Target},
     supervision::{Intensity, Restart, decide, forget_old},
     sweep::{
-        Cadence, Expectation, Look, Means, Streak, after_failure, after_look, beside, expectation,
-        look, of_cloud, of_forge, pause,
+        Cadence, Expectation, Expected, Look, Means, Streak, after_failure, after_look, beside,
+        expectation, look, of_cloud, of_forge, pause,
     },
 };
 
@@ -38,6 +38,7 @@ fn pool(counts: Counts, target: u32) -> PoolSnapshot {
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         forge_shows_from: None,
+        awaits_absence: false,
         retiring: false,
     }
 }
@@ -99,7 +100,8 @@ fn the_next_look_is_as_soon_as_what_is_expected_and_what_it_may_cost() {
 
 #[test]
 fn a_cloud_that_tells_what_has_changed_is_asked_that_and_listed_every_half_minute() {
-    let next = |expected, whole, now| look(expected, whole, at(now), &CADENCE);
+    let expected = |by, absence| Expected { by, shows_from: Some(at(0)), absence };
+    let next = |by, whole, now| look(expected(by, false), whole, at(now), &CADENCE);
     for moving in [Expectation::Changing, Expectation::Working] {
         assert_eq!(next(moving, None, 0), Look::Whole, "nothing is known yet, or it is in doubt");
         assert_eq!(next(moving, Some(at(0)), 31), Look::Recent);
@@ -107,6 +109,10 @@ fn a_cloud_that_tells_what_has_changed_is_asked_that_and_listed_every_half_minut
         assert_eq!(pause(moving, Means::Enough, true, &CADENCE), seconds(4));
     }
     assert_eq!(next(Expectation::Quiet, Some(at(0)), 1), Look::Whole);
+    let unproven =
+        |now| look(expected(Expectation::Changing, true), Some(at(0)), at(now), &CADENCE);
+    assert_eq!(unproven(7), Look::Recent);
+    assert_eq!(unproven(8), Look::Whole, "that a VM is not there is told by no change");
     assert_eq!(pause(Expectation::Quiet, Means::Enough, true, &CADENCE), seconds(60));
 }
 

@@ -7,13 +7,14 @@ use runner_fleet_actors::{
     name::{RegistrationId, VmId},
     pool::{Boots, Roster, Survey},
     port::{Deletion, ErrorClass, Listing, PortError, Recent, Registration, VmStatus},
-    runner::{Answer, Effect, Event, Limits, Report, Sighting, State},
+    runner::{Answer, Effect, Event, Limits, Report, Sighting, State, adopt},
 };
 
 use crate::given::{
     at, busy, creating, draining, guest, idle, launched, limits, name, next, of_cloud, registering,
-    seconds, vm,
+    seconds, seen, vm,
 };
+use crate::lives::there;
 
 fn recent(second: u64) -> Recent {
     Recent::nothing(at(second))
@@ -152,4 +153,16 @@ fn the_forge_is_not_asked_for_a_runner_that_boots_before_one_was_ever_online() {
     assert_eq!(shows([deleting()], true), Some(20), "its registration goes by itself");
     assert_eq!(shows([draining()], false), Some(10), "what shows it quiet is awaited");
     assert_eq!(Roster::default().forge_shows_from(&limits(), at(10)), Some(at(10)));
+}
+
+#[test]
+fn that_a_vm_is_not_there_is_awaited_by_whoever_never_knew_of_one_or_misses_it() {
+    let awaited = |states: &[State]| listed(states.iter().cloned()).awaits_absence();
+    assert!(!awaited(&[creating(), registering(), idle(), busy(), deleting()]));
+    let missed = next(busy(), seen(Sighting::Absent, Sighting::Unknown, 70), 70);
+    assert!(awaited(&[missed]), "a list lacks it");
+    assert!(
+        awaited(&[adopt(None, Some(there(false)), at(0))]),
+        "an earlier daemon may have ordered it"
+    );
 }

@@ -43,6 +43,8 @@ pub(super) struct Sums {
     pub late: u32,
     /// That an earlier daemon may have ordered, and that no VM is listed of.
     pub ordered: u32,
+    /// That wait for a proof that their VM is not there.
+    pub unproven: u32,
 }
 
 impl Deref for Members {
@@ -101,7 +103,7 @@ impl Members {
             let step = u32::from(counts);
             *sum = if comes { *sum + step } else { sum.saturating_sub(step) };
         };
-        let Sums { counts, vms, serve, late, ordered } = &mut self.sums;
+        let Sums { counts, vms, serve, late, ordered, unproven } = &mut self.sums;
         let phase = member.state.phase();
         if let Some(count) = counts.of(phase) {
             of(count, true);
@@ -110,6 +112,7 @@ impl Members {
         of(serve, member.serves());
         of(late, member.late);
         of(ordered, is_ordered(&member.state));
+        of(unproven, is_unproven(&member.state));
         if is_unborn(&member.state) && member.serves() {
             let coming = (member.created_at, name.clone());
             let _there =
@@ -135,4 +138,15 @@ impl Members {
 pub(super) fn is_ordered(state: &State) -> bool {
     matches!(state, State::Draining { drain, known, .. }
         if drain.reason == DrainReason::Orphan && !drain.vm_gone && known.vm.is_none())
+}
+
+/// Whether its end, or a new beginning, waits for listings of all VMs that lack its own: no word of a change tells that
+/// there never was one, or that one has gone unasked.
+fn is_unproven(state: &State) -> bool {
+    let Some(known) = state.known() else { return false };
+    match state {
+        State::Draining { drain, .. } if drain.vm_gone => false,
+        State::Draining { .. } if known.vm.is_none() => true,
+        _ => known.vm_absent.begun() || state.in_doubt().is_some(),
+    }
 }

@@ -62,6 +62,12 @@ pub(super) fn shown(member: &Member) -> Option<(Shown, Time)> {
 }
 
 impl Roster {
+    /// Whether someone waits for a proof that a VM is not there, which only listings of all VMs give.
+    #[must_use]
+    pub fn awaits_absence(&self) -> bool {
+        self.members.sums().unproven > 0
+    }
+
     /// From when on the forge may show something that is awaited and that nobody else tells; `None`: nothing.
     #[must_use]
     pub fn forge_shows_from(&self, limits: &Limits, now: Time) -> Option<Time> {
