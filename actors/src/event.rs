@@ -450,7 +450,7 @@ pub struct PoolSnapshot {
     pub forge_shows_from: Option<Time>,
     /// Whether someone waits for a proof that a VM is not there.
     #[serde(skip)]
-    pub awaits_absence: bool,
+    pub absence_awaited: bool,
     /// Whether the pool left the configuration and is being emptied.
     pub retiring: bool,
 }

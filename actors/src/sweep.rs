@@ -130,7 +130,7 @@ pub fn of_cloud<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>, now: Time) ->
     let nothing = Expected { by: Expectation::Quiet, shows_from: Some(now), absence: false };
     pools.fold(nothing, |all, pool| Expected {
         by: all.by.max(expectation(pool)),
-        absence: all.absence || pool.awaits_absence,
+        absence: all.absence || pool.absence_awaited,
         ..all
     })
 }

@@ -67,7 +67,7 @@ pub fn pool(name: &str, max: u32) -> PoolSnapshot {
         cloud_seen_at: Some(then()),
         forge_seen_at: Some(then()),
         forge_shows_from: None,
-        awaits_absence: false,
+        absence_awaited: false,
         retiring: false,
     }
 }

@@ -321,7 +321,7 @@ impl PoolActor {
             cloud_seen_at: self.roster.cloud_seen,
             forge_seen_at: self.roster.forge_seen,
             forge_shows_from: self.roster.forge_shows_from(&self.outfit.shared.limits(), now),
-            awaits_absence: self.roster.awaits_absence(),
+            absence_awaited: self.roster.absence_awaited(),
             retiring: policy.retiring,
         };
         let (expected, from) = (expectation(&snapshot), snapshot.forge_shows_from);

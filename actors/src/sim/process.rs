@@ -105,8 +105,8 @@ impl Process {
         })
     }
 
-    pub fn awaits_absence(&self) -> bool {
-        self.pools.iter().any(|pool| pool.roster.awaits_absence())
+    pub fn absence_awaited(&self) -> bool {
+        self.pools.iter().any(|pool| pool.roster.absence_awaited())
     }
 
     pub fn expects_change(&self) -> bool {

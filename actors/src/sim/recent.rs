@@ -39,7 +39,7 @@ impl World {
         let since = self.told.whole.filter(|_| self.tells && process.cloud.failures() == 0);
         // Who takes it for all that there is sees no need for more.
         let enough = self.mutant == Some(Mutant::TakesRecentForAll);
-        let whole = if process.awaits_absence() && !enough { UNPROVEN } else { WHOLE };
+        let whole = if process.absence_awaited() && !enough { UNPROVEN } else { WHOLE };
         let recent = since.is_some_and(|at| self.now < at + whole) && process.expects_change();
         if recent { Look::Recent } else { Look::Whole }
     }

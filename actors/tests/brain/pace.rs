@@ -38,7 +38,7 @@ fn pool(counts: Counts, target: u32) -> PoolSnapshot {
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         forge_shows_from: None,
-        awaits_absence: false,
+        absence_awaited: false,
         retiring: false,
     }
 }

@@ -145,10 +145,12 @@ fn shows(states: impl IntoIterator<Item = State>, reports: bool) -> Option<u64> 
 fn the_forge_is_not_asked_for_a_runner_that_boots_before_one_was_ever_online() {
     assert_eq!(shows([creating()], false), Some(40));
     assert_eq!(shows([registering(), creating()], false), Some(40));
-    assert_eq!(shows([creating()], true), Some(180), "its guest tells first");
+    assert_eq!(shows([creating()], true), Some(60), "its guest tells first, if it tells anything");
     let heard = next(registering(), guest(Report::Booted), 5);
     assert_eq!(shows([heard], false), Some(180), "and so does one that has reported");
-    assert_eq!(shows([idle()], true), None);
+    let heard = next(idle(), guest(Report::RunnerStarted), 5);
+    assert_eq!(shows([heard], true), None);
+    assert_eq!(shows([idle()], true), Some(10), "a guest that was never heard may be mute");
     assert_eq!(shows([idle()], false), Some(10), "nobody else says when it has a job");
     assert_eq!(shows([deleting()], true), Some(20), "its registration goes by itself");
     assert_eq!(shows([draining()], false), Some(10), "what shows it quiet is awaited");
@@ -157,7 +159,7 @@ fn the_forge_is_not_asked_for_a_runner_that_boots_before_one_was_ever_online() {
 
 #[test]
 fn that_a_vm_is_not_there_is_awaited_by_whoever_never_knew_of_one_or_misses_it() {
-    let awaited = |states: &[State]| listed(states.iter().cloned()).awaits_absence();
+    let awaited = |states: &[State]| listed(states.iter().cloned()).absence_awaited();
     assert!(!awaited(&[creating(), registering(), idle(), busy(), deleting()]));
     let missed = next(busy(), seen(Sighting::Absent, Sighting::Unknown, 70), 70);
     assert!(awaited(&[missed]), "a list lacks it");

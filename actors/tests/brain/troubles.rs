@@ -76,7 +76,7 @@ fn a_hold_that_ends_now_keeps_no_job_waiting() {
         cloud_seen_at: None,
         forge_seen_at: None,
         forge_shows_from: None,
-        awaits_absence: false,
+        absence_awaited: false,
         retiring: false,
     };
     let job = JobRecord {

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::type_complexity,
+    clippy::new_without_default,
     missing_docs,
     reason = "a test stops where its set-up fails, and says what it is about"
 )]

@@ -52,7 +52,7 @@ fn pool() -> PoolSnapshot {
         cloud_seen_at: None,
         forge_seen_at: None,
         forge_shows_from: None,
-        awaits_absence: false,
+        absence_awaited: false,
         retiring: false,
     }
 }

@@ -39,7 +39,7 @@ fn pool() -> PoolSnapshot {
         cloud_seen_at: Some(at(0)),
         forge_seen_at: Some(at(0)),
         forge_shows_from: None,
-        awaits_absence: false,
+        absence_awaited: false,
         retiring: false,
     }
 }

@@ -77,7 +77,9 @@ pub fn take(servers: &[Value], fleet: &FleetId, listing: &mut Listing<Vm>) {
 
 /// Takes one page of what has changed (`GET /servers/detail?changes-since=…`). Of a deleted VM Nova shows neither tags
 /// nor metadata any more (`nova/db/main/api.py`, `instance_destroy`), so that it is told by name and identifier; whoever
-/// asked for its deletion knows the latter. Returns the stamps of all that may be the fleet's.
+/// asked for its deletion knows the latter. One that is called deleted and has its tags still is deleted for its host
+/// alone: Nova counts and lists it until its records go (`nova/compute/manager.py`, `_delete_instance`), which may take
+/// minutes. Returns the stamps of all that may be the fleet's.
 pub(super) fn take_recent(servers: &[Value], fleet: &FleetId, recent: &mut Recent) -> Vec<Stamp> {
     let mut stamps = Vec::new();
     for element in servers {
@@ -114,7 +116,10 @@ fn stamp(element: &Value) -> Option<Stamp> {
         vm: text("id").and_then(VmId::told)?,
         updated: text("updated")?.parse().ok()?,
         settled: status != "BUILD",
-        deleted: matches!(status, "DELETED" | "SOFT_DELETED"),
+        deleted: match status {
+            "DELETED" => element.get("tags").and_then(Value::as_array).is_none_or(Vec::is_empty),
+            status => status == "SOFT_DELETED",
+        },
     })
 }
 
@@ -214,6 +219,8 @@ fn address(element: &Value) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use runner_fleet_actors::port::Time;
+
     use super::*;
 
     fn element(extra: &Value) -> Value {
@@ -247,6 +254,21 @@ mod tests {
     fn a_vm_being_deleted_still_says_active_and_is_read_by_its_task() {
         let status = vm(&json!({"OS-EXT-STS:task_state": "deleting"})).status;
         assert_eq!(status, VmStatus::Deleting);
+    }
+
+    #[test]
+    fn a_vm_that_nova_calls_deleted_and_still_lists_is_not_told_as_gone() {
+        let told = |extra: &Value| {
+            let mut recent = Recent::nothing(Time::UNIX_EPOCH);
+            let stamped = json!({"status": "DELETED", "updated": "2026-11-28T10:00:00Z"});
+            let mut vm = element(&stamped);
+            vm.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            take_recent(&[vm], &"ci".parse().unwrap(), &mut recent);
+            (recent.changed.first().map(|vm| vm.status.clone()), recent.deleted.len())
+        };
+        assert_eq!(told(&json!({})), (Some(VmStatus::Deleting), 0), "its records are there");
+        assert_eq!(told(&json!({"tags": []})), (None, 1));
+        assert_eq!(told(&json!({"tags": [], "status": "SOFT_DELETED"})), (None, 1));
     }
 
     #[test]

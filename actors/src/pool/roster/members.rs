@@ -150,3 +150,6 @@ fn is_unproven(state: &State) -> bool {
         _ => known.vm_absent.begun() || state.in_doubt().is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,10 +23,8 @@ pub(super) enum Shown {
     Doubted,
     /// That it is online; whether its guest has reported.
     Online(bool),
-    /// That it has a job or none, of one whose guest has not reported.
+    /// That it has a job or none, of one whose guest has not reported, whatever is expected of guests.
     Work,
-    /// Whether it has a job, of one that drains and has not reported; whether it was ever online.
-    Quiet(bool),
     /// That its registration is gone.
     Gone,
 }
@@ -49,7 +47,7 @@ pub(super) fn shown(member: &Member) -> Option<(Shown, Time)> {
             let what = if drain.suspect || drain.contradicted {
                 Shown::Doubted
             } else if asks && !known.reports {
-                Shown::Quiet(known.was_online)
+                Shown::Work
             } else if ends {
                 Shown::Gone
             } else {
@@ -64,7 +62,7 @@ pub(super) fn shown(member: &Member) -> Option<(Shown, Time)> {
 impl Roster {
     /// Whether someone waits for a proof that a VM is not there, which only listings of all VMs give.
     #[must_use]
-    pub fn awaits_absence(&self) -> bool {
+    pub fn absence_awaited(&self) -> bool {
         self.members.sums().unproven > 0
     }
 
@@ -76,17 +74,18 @@ impl Roster {
         if unseen || !self.failures.shown().is_empty() {
             return Some(now);
         }
-        let shortest = self.boots.summary().map_or(Duration::ZERO, |boots| boots.shortest);
+        let boots = self.boots.summary();
+        let shortest = boots.as_ref().map_or(Duration::ZERO, |boots| boots.shortest);
         // Far later than others came online, and as late as that is noticed.
         let overdue = self.boots.patience();
+        // A guest that is expected to report and has not by then may be mute.
+        let usual = boots.as_ref().map_or(overdue, |boots| boots.p99);
         let report = limits.guests_report;
         let from = |(what, since): (Shown, Time)| match what {
             Shown::Doubted => Some(now),
-            Shown::Online(reports) => {
-                Some(since + if report || reports { overdue } else { shortest })
-            }
-            Shown::Work => (!report).then_some(now),
-            Shown::Quiet(was_online) => (!(report && was_online)).then_some(now),
+            Shown::Online(true) => Some(since + overdue),
+            Shown::Online(false) => Some(since + if report { usual } else { shortest }),
+            Shown::Work => Some(now),
             Shown::Gone => Some(since + VANISHES),
         };
         self.members.shown().filter_map(from).min()
