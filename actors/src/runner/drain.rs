@@ -302,6 +302,8 @@ pub(super) fn next(
                 return resume(drain, known, now);
             }
         }
+        // The forge calls a job begun that it has assigned: of a guest that stands down, see above.
+        Event::JobStarted { .. } if drain.stands(now) && known.in_flight.is_some() => {}
         Event::Guest(Report::JobStarted(job), _) | Event::JobStarted { job, .. }
             if !replay && (drain.may_turn_back() || drain.may_be_alive()) =>
         {

@@ -407,6 +407,13 @@ fn a_deregistration_that_fails_after_the_job_ended_does_not_ask_the_dead_guest()
 fn a_guest_that_stands_down_is_not_woken_by_a_job_that_it_never_took() {
     let (state, effects) = step(deregistering(), shows_registration(true, true));
     assert_eq!((state.phase(), effects), (Draining, vec![]));
+    let (state, effects) = step(deregistering(), job_begins(Some(7)));
+    assert_eq!((state.phase(), effects), (Draining, vec![]), "its deregistration is on its way");
+    let refused = Err(PortError::certain(ErrorClass::Busy, "422: it runs a job"));
+    let (state, effects) = step(state, Event::Answered(Answer::Deregistered(refused)));
+    assert_eq!((state.phase(), effects), (Busy, vec![Effect::GoOn]), "and the answer decides");
+    let (state, _) = step(deregistering(), guest(Report::JobStarted(Job::default())));
+    assert_eq!(state.phase(), Busy, "its guest must know");
 }
 
 #[test]
