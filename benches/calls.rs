@@ -32,24 +32,18 @@ mod e2e;
 mod wire;
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
 use e2e::{Home, eventually};
-use futures::{StreamExt, stream};
-use runner_fleet::{github::Github, provider::openstack::OpenStack};
-use runner_fleet_actors::{
-    name::{RunnerName, VmId},
-    port::{
-        Clock, Forge, LaunchOrder, Provider, RegisterOrder, TokioClock, UserData, Vm, VmStatus,
-    },
-};
 use tokio::runtime::Handle;
-use wire::{LABEL, Outside, fleet_id, pool_name, scope, shape};
+use wire::{
+    LABEL, Outside,
+    plain::{self, Plain},
+    pool_name, scope,
+};
 
 const RUNNERS: usize = 200;
 /// Calls for 200 runners up, and for 200 down: at GitHub, and at the cloud.
@@ -63,17 +57,15 @@ const DELETE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
 fn main() -> ExitCode {
     let io = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let wanted: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     let good = io.block_on(async {
         let mut good = true;
-        if runs("two-hundred") {
+        if wire::runs("two-hundred") {
             good &= two_hundred().await;
         }
-        if runs("mute") {
+        if wire::runs("mute") {
             good &= mute().await;
         }
-        if runs("idle") {
+        if wire::runs("idle") {
             good &= idle().await;
         }
         good
@@ -101,25 +93,8 @@ fn furnished(outside: &Outside, guests: bool, pool: &str) -> Home {
     let home = Home::new();
     home.secret("token", "token-of-the-bench");
     home.secret("clouds.yaml", &outside.cloud.clouds_yaml());
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let guests = match guests {
-        true => {
-            format!("[guests]\nlisten = \"127.0.0.1:{port}\"\nurl = \"http://127.0.0.1:{port}\"\n")
-        }
-        false => String::new(),
-    };
-    home.configure(&format!(
-        "[fleet]\nid = \"{}\"\nstate_dir = \"state\"\njournal = \"journal.log\"\n\
-         [api]\nsocket = \"api.sock\"\n\
-         [github]\nurl = \"{}\"\ntoken_file = \"token\"\n{guests}\
-         [providers.fake]\nkind = \"openstack\"\ncloud = \"fake\"\nclouds_file = \"clouds.yaml\"\n\
-         [[pools]]\nname = \"{}\"\nscope = \"{}\"\nlabels = [\"{LABEL}\"]\nprovider = \"fake\"\n\
-         image = \"debian-12\"\nflavor = \"m1.small\"\nnetwork = \"demo-net\"\n{pool}\n",
-        fleet_id(),
-        outside.github.url(),
-        pool_name(),
-        scope(),
-    ));
+    let sections = if guests { wire::guests_section() } else { String::new() };
+    home.configure(&outside.configuration(&sections, pool));
     home
 }
 
@@ -166,80 +141,20 @@ async fn two_hundred() -> bool {
 /// The same by a loop that lists both sides every two seconds.
 async fn plain_two_hundred() -> [([u64; 2], Duration); 2] {
     let outside = outside().await;
-    let plain = Plain::new(&outside).await;
+    let plain = Plain::new(&Handle::current(), &outside).await;
     let mut counted = [([0; 2], Duration::ZERO); 2];
     for (at, wanted) in [RUNNERS, 0].into_iter().enumerate() {
         let (before, began) = (calls(&outside), Instant::now());
         loop {
             let idle = outside.github.stats().online == wanted as u64;
-            if plain.round(wanted).await == wanted && idle {
+            if plain.round(wanted).await == Some(wanted) && idle {
                 break;
             }
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(plain::PAUSE).await;
         }
         counted[at] = (since(before, &outside), began.elapsed());
     }
     counted
-}
-
-/// A loop that lists both sides and makes up for what is missing or too many.
-struct Plain {
-    forge: Github,
-    provider: OpenStack,
-    token: std::sync::atomic::AtomicU64,
-    clock: Arc<dyn Clock>,
-}
-
-impl Plain {
-    async fn new(outside: &Outside) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(Utc::now()));
-        let io = Handle::current();
-        let forge = outside.forge(&io, Arc::clone(&clock));
-        let provider = outside.provider(&io, Arc::clone(&clock)).await;
-        Self { forge, provider, token: Default::default(), clock }
-    }
-
-    /// One round, and how many VMs it saw.
-    async fn round(&self, wanted: usize) -> usize {
-        let scope = scope();
-        let (vms, registrations) = tokio::join!(self.provider.list(), self.forge.list(&scope));
-        let (vms, registrations) = (vms.unwrap().entries, registrations.unwrap().entries);
-        let lives = |vm: &&Vm| !matches!(vm.status, VmStatus::Stopped | VmStatus::Deleting);
-        let off = |vm: &&Vm| vm.status == VmStatus::Stopped || wanted == 0 && lives(vm);
-        let gone: Vec<(RunnerName, VmId)> =
-            vms.iter().filter(off).map(|vm| (vm.name.clone(), vm.id.clone())).collect();
-        let lives = vms.iter().filter(lives).count();
-        stream::iter(&gone)
-            .for_each_concurrent(32, async |(name, id)| {
-                if let Some(one) = registrations.iter().find(|one| one.name == *name) {
-                    self.forge.deregister(&scope, name, Some(one.id)).await.unwrap();
-                }
-                self.provider.delete(name, Some(id)).await.unwrap();
-            })
-            .await;
-        let missing = wanted.saturating_sub(lives);
-        stream::iter(0..missing).for_each_concurrent(32, async |_| self.launch().await).await;
-        vms.len()
-    }
-
-    async fn launch(&self) {
-        let token = self.token.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = RunnerName::new(&fleet_id(), &pool_name(), token);
-        let (group, labels) = (None, vec![LABEL.to_owned()]);
-        let order = RegisterOrder { name: name.clone(), scope: scope(), group, labels };
-        let registered = self.forge.register(&order).await.unwrap();
-        let user_data = runner_fleet::guest::Guest::default().render(&name, &registered.jit_config);
-        let order = LaunchOrder {
-            name,
-            pool: pool_name(),
-            scope: scope(),
-            shape: shape(),
-            user_data: user_data.unwrap(),
-            created_at: self.clock.wall(),
-            fresh: true,
-        };
-        self.provider.launch(order).await.unwrap();
-    }
 }
 
 const MUTE: usize = 20;
@@ -258,14 +173,9 @@ fn queue(outside: &Outside, jobs: usize) {
 async fn mute() -> bool {
     let plain = {
         let outside = outside().await;
-        let plain = Plain::new(&outside).await;
+        let wanted = Arc::new((MUTE as u32).into());
+        let looping = plain::keep(&Handle::current(), &outside, wanted).await;
         queue(&outside, MUTE + ENDINGS);
-        let looping = tokio::spawn(async move {
-            loop {
-                plain.round(MUTE).await;
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-        });
         let seen = endings(&outside).await;
         looping.abort();
         seen

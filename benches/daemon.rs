@@ -16,14 +16,13 @@ mod wire;
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use wire::{LABEL, Outside, fleet_id, pool_name, scope};
+use wire::{Outside, pool_name, until, usage};
 
 /// Resident at rest.
 const MEMORY_BOUND: u64 = 20 << 20;
@@ -60,10 +59,15 @@ async fn life(runners: usize) -> ExitCode {
         .stderr(said)
         .spawn();
     let daemon = Daemon(daemon.unwrap());
-    let id = daemon.0.id();
+    let id = daemon.0.id().to_string();
+    let memory = || {
+        let own = usage::bytes(&format!("/proc/{id}/status"), "RssAnon:");
+        [usage::resident(&id), own]
+    };
+    let cpu = || usage::cpu(&id);
     // It has listed everything, and is at rest.
     tokio::time::sleep(MS(20_000)).await;
-    let (rest, at_rest) = (memory(id), cpu(id));
+    let (rest, at_rest) = (memory(), cpu());
     println!(
         "daemon, at rest: {:.1} MiB resident (bound {} MiB), {:.1} of it its own memory; {at_rest:.2?} of CPU so far",
         mib(rest[0]),
@@ -71,16 +75,16 @@ async fn life(runners: usize) -> ExitCode {
         mib(rest[1])
     );
     target(home.path(), runners);
-    until(|| outside.github.stats().online >= runners as u64).await;
-    let (up, full) = (cpu(id) - at_rest, memory(id));
+    until("all online", || outside.github.stats().online >= runners as u64).await;
+    let (up, full) = (cpu() - at_rest, memory());
     target(home.path(), 0);
-    until(|| outside.cloud.vms().is_empty()).await;
-    let took = cpu(id) - at_rest;
+    until("none left", || outside.cloud.vms().is_empty()).await;
+    let took = cpu() - at_rest;
     println!(
         "daemon, 0 to {runners} to 0: {took:.2?} of CPU (bound {CPU_BOUND:?} for 200), {up:.2?} of it upwards; {:.1} MiB \
          with {runners}, {:.1} afterwards; {} and {} calls",
         mib(full[0]),
-        mib(memory(id)[0]),
+        mib(memory()[0]),
         outside.github.stats().calls.values().sum::<u64>(),
         outside.cloud.stats().calls.values().sum::<u64>(),
     );
@@ -96,24 +100,13 @@ fn furnish(home: &Path, outside: &Outside, runners: usize) {
     secret("token", "token-of-the-bench");
     secret("hook", "secret-of-the-hook-of-the-bench");
     secret("clouds.yaml", &outside.cloud.clouds_yaml());
-    let port = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let (guests, hooks) = (port(), port());
-    let text = format!(
-        "[fleet]\nid = \"{}\"\nstate_dir = \"state\"\njournal = \"journal.log\"\n\
-         [api]\nsocket = \"api.sock\"\n\
-         [github]\nurl = \"{}\"\ntoken_file = \"token\"\n\
-         [guests]\nlisten = \"127.0.0.1:{guests}\"\nurl = \"http://127.0.0.1:{guests}\"\n\
-         [webhooks]\nlisten = \"127.0.0.1:{hooks}\"\nsecret_file = \"hook\"\n\
-         [providers.fake]\nkind = \"openstack\"\ncloud = \"fake\"\nclouds_file = \"clouds.yaml\"\n\
-         [[pools]]\nname = \"{}\"\nscope = \"{}\"\nlabels = [\"{LABEL}\"]\nprovider = \"fake\"\n\
-         image = \"debian-12\"\nflavor = \"m1.small\"\nnetwork = \"demo-net\"\ndemand = [\"webhook\"]\n\
-         min = 0\nmax = {}\n",
-        fleet_id(),
-        outside.github.url(),
-        pool_name(),
-        scope(),
-        runners + 10,
+    let hooks = wire::free_port();
+    let sections = format!(
+        "{}[webhooks]\nlisten = \"127.0.0.1:{hooks}\"\nsecret_file = \"hook\"\n",
+        wire::guests_section()
     );
+    let pool = format!("demand = [\"webhook\"]\nmin = 0\nmax = {}", runners + 10);
+    let text = outside.configuration(&sections, &pool);
     fs::write(home.join("fleet.toml"), text).unwrap();
 }
 
@@ -123,32 +116,6 @@ fn target(home: &Path, runners: usize) {
         .env("RUNNER_FLEET_SOCKET", home.join("api.sock"))
         .status();
     assert!(done.unwrap().success(), "{}", fs::read_to_string(home.join("said.log")).unwrap());
-}
-
-async fn until(reached: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !reached() {
-        assert!(began.elapsed() < Duration::from_secs(600), "never reached");
-        tokio::time::sleep(MS(50)).await;
-    }
-}
-
-/// Resident bytes of a process, and those of them that no file holds.
-fn memory(id: u32) -> [u64; 2] {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-    ["VmRSS:", "RssAnon:"].map(|name| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-    })
-}
-
-/// CPU time of a process so far.
-fn cpu(id: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap().filter_map(|thread| {
-        let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        stat.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(threads.sum())
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -7,12 +7,12 @@
 //! twice as many actors, since a finished runner stays until two listings show that GitHub has
 //! forgotten it; so the bound is held to what 10,000 of the actors alive at the time take.
 //!
-//! `cargo bench -p runner-fleet-actors --bench fleet`; ends with 1 where the bound is broken.
+//! `cargo bench -p runner-fleet-brain --bench fleet`; ends with 1 where the bound is broken.
 
 #![allow(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
 
-#[path = "../actors/tests/common/mod.rs"]
-mod common;
+#[path = "wire/usage.rs"]
+mod usage;
 
 use std::{
     cell::Cell,
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 async fn life() -> ExitCode {
     let world = World::new();
     world.with(|outside| outside.keep_events = false);
-    let at_start = resident_mb();
+    let at_start = usage::resident("self") as f64 / f64::from(1 << 20);
     let began = Instant::now();
     let room = RUNNERS_A_POOL + RUNNERS_A_POOL / 10;
     let pools = (0..POOLS).map(|n| pool(&format!("pool-{n}"), RUNNERS_A_POOL, room)).collect();
@@ -101,20 +101,7 @@ impl Report {
     }
 }
 
-/// Memory that the process holds resident now (`VmRSS` of `/proc/self/status`, proc(5)).
-fn resident_mb() -> f64 {
-    status_mb("VmRSS:")
-}
-
-/// The most that it ever held (`VmHWM`).
+/// The most that the process ever held (`VmHWM`).
 fn peak_mb() -> f64 {
-    status_mb("VmHWM:")
-}
-
-fn status_mb(field: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<f64>().ok())
-        .map_or(f64::NAN, |kb| kb / 1024.0)
+    usage::bytes("/proc/self/status", "VmHWM:") as f64 / f64::from(1 << 20)
 }

@@ -15,6 +15,9 @@
     reason = "a bench reports to the person who runs it, and stops where its set-up fails"
 )]
 
+#[path = "wire/usage.rs"]
+mod usage;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
@@ -94,7 +97,7 @@ async fn measure(guests: u64) -> ExitCode {
     assert!(bounds.connections as u64 >= guests, "open files: only {bounds:?}");
     let at_home = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let serving = serve(at_home, None, Arc::new(home), bounds).await.unwrap();
-    let before = (resident(), kernel(), cpu_time());
+    let before = (usage::resident("self"), kernel(), usage::cpu("self"));
     let mut crowd = tokio::process::Command::new(std::env::current_exe().unwrap())
         .arg("crowd")
         .arg(serving.address.to_string())
@@ -107,19 +110,19 @@ async fn measure(guests: u64) -> ExitCode {
     // Some are always between two polls.
     let hears = || (0..guests).filter(|token| hub.hears(&name(*token))).count() as u64 * 100 / 99;
     until("everybody polls", || hears() >= guests).await;
-    let (met, kernel_met) = (resident(), kernel());
-    let began = (Instant::now(), cpu_time());
+    let (met, kernel_met) = (usage::resident("self"), kernel());
+    let began = (Instant::now(), usage::cpu("self"));
     tokio::time::sleep(Duration::from_secs(WAIT * u64::from(POLLS - 1))).await;
     until("everybody polls again", || hears() >= guests).await;
     let each = |after: u64, before: u64| after.saturating_sub(before) as f64 / guests as f64;
-    let held = each(resident(), before.0);
+    let held = each(usage::resident("self"), before.0);
     let polls = guests as f64 * f64::from(POLLS - 1);
     println!(
         "guests: {guests} polls open: {held:.0} bytes each (bound {BOUND}), {:.0} when they had just come; in the \
          kernel {:.0} each and end; a poll costs {:.1} µs of CPU",
         each(met, before.0),
         each(kernel_met.max(kernel()), before.1) / 2.0,
-        (cpu_time() - began.1).as_secs_f64() * 1e6 / polls,
+        (usage::cpu("self") - began.1).as_secs_f64() * 1e6 / polls,
     );
     let asked = Instant::now();
     let asks = (0..ORDERED.min(guests)).map(|token| {
@@ -191,26 +194,7 @@ async fn until(what: &str, reached: impl Fn() -> bool) {
     }
 }
 
-/// A field of a file of /proc that counts kilobytes, in bytes.
-fn field(file: &str, name: &str) -> u64 {
-    let text = std::fs::read_to_string(file).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_start_matches(':').split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-}
-
-fn resident() -> u64 {
-    field("/proc/self/status", "VmRSS")
-}
-
 /// What the kernel's own objects take, of all processes.
 fn kernel() -> u64 {
-    field("/proc/meminfo", "SUnreclaim")
-}
-
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|thread| {
-        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        stat.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(stat.sum())
+    usage::bytes("/proc/meminfo", "SUnreclaim:")
 }

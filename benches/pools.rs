@@ -3,12 +3,9 @@
 //!
 //! Time is paused, and cloud and forge are in memory, so the wall time is the actors' own work and nothing else.
 //!
-//! `cargo bench -p runner-fleet-actors --bench pools [-- RUNNERS]`; ends with 1 where the bound is broken.
+//! `cargo bench -p runner-fleet-brain --bench pools [-- RUNNERS]`; ends with 1 where the bound is broken.
 
 #![allow(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
-
-#[path = "../actors/tests/common/mod.rs"]
-mod common;
 
 use std::{
     process::ExitCode,

@@ -32,12 +32,12 @@ use runner_fleet_actors::{
     fleet::{Fix, Route},
     name::RunnerName,
     pool::actor::Order,
-    port::{Clock, Forge, LaunchOrder, Provider, RegisterOrder, Time, TokioClock, UserData},
+    port::{Clock, Forge, Provider, Time, TokioClock},
     runner::{Event, Report},
     sweep::Cadence,
 };
 use tokio::runtime::Handle;
-use wire::{AT_ONCE, LABEL, Outside, Running, fleet_id, pool_name, scope, shape, until};
+use wire::{AT_ONCE, LABEL, Outside, Running, plain, pool_name, scope, until, usage};
 
 const REACTION_BOUND: Duration = Duration::from_millis(50);
 const GROWTH_BOUND: f64 = 1.1;
@@ -48,17 +48,15 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 fn main() -> ExitCode {
     let io = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let wanted: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     let good = actix::System::new().block_on(async {
         let mut good = true;
-        if runs("reaction") {
+        if wire::runs("reaction") {
             good &= reaction(io.handle()).await;
         }
-        if runs("growth") {
+        if wire::runs("growth") {
             good &= growth(io.handle()).await;
         }
-        if runs("idle") {
+        if wire::runs("idle") {
             good &= idle(io.handle()).await;
         }
         good
@@ -222,23 +220,7 @@ async fn ideal(io: &Handle) -> (Duration, Duration) {
     let launches = stream::iter(0..u64::from(RUNNERS)).for_each_concurrent(at_once, |token| {
         let (forge, provider) = (Arc::clone(&forge), Arc::clone(&provider));
         let launch = io.spawn(async move {
-            let name = RunnerName::new(&fleet_id(), &pool_name(), token);
-            let (group, labels) = (None, vec![LABEL.to_owned()]);
-            let order = RegisterOrder { name: name.clone(), scope: scope(), group, labels };
-            let registered = forge.register(&order).await.unwrap();
-            let user_data = runner_fleet::guest::Guest::default()
-                .render(&name, &registered.jit_config)
-                .unwrap();
-            let order = LaunchOrder {
-                name,
-                pool: pool_name(),
-                scope: scope(),
-                shape: shape(),
-                user_data,
-                created_at: Utc::now(),
-                fresh: true,
-            };
-            provider.launch(order).await.unwrap();
+            plain::launch(&*forge, &*provider, token, Utc::now()).await.unwrap();
         });
         async { launch.await.unwrap() }
     });
@@ -253,9 +235,9 @@ async fn idle(io: &Handle) -> bool {
     until("a hundred idle", || idle() == 100).await;
     // The sweeps that saw the last of them come online are over with this pause.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (began, before) = (Instant::now(), cpu_time());
+    let (began, before) = (Instant::now(), usage::cpu("self"));
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let (took, spent) = (began.elapsed(), cpu_time() - before);
+    let (took, spent) = (began.elapsed(), usage::cpu("self") - before);
     let share = spent.as_secs_f64() / took.as_secs_f64();
     println!(
         "idle, 100 runners: {spent:.2?} of CPU in {took:.1?}, {:.3} % of one core (bound {} %)",
@@ -264,15 +246,4 @@ async fn idle(io: &Handle) -> bool {
     );
     fleet.stop().await;
     share <= IDLE_BOUND
-}
-
-/// CPU time of all threads so far: first field of each thread's `schedstat`, in nanoseconds (kernel
-/// docs, "Scheduler Statistics").
-fn cpu_time() -> Duration {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let nanos = threads.filter_map(|thread| {
-        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        stat.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
 }

@@ -5,12 +5,9 @@
 //! one, so where nothing changed it costs nothing of the rate limit (GitHub docs, "Use conditional
 //! requests"); it is a call all the same, so both counts are held to the bound.
 //!
-//! `cargo bench -p runner-fleet-actors --bench steady`; ends with 1 where the bound is broken.
+//! `cargo bench -p runner-fleet-brain --bench steady`; ends with 1 where the bound is broken.
 
 #![allow(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
-
-#[path = "../actors/tests/common/mod.rs"]
-mod common;
 
 use std::{process::ExitCode, time::Duration};
 

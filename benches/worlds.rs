@@ -51,20 +51,18 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 fn main() -> ExitCode {
     let io = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let wanted: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     let good = actix::System::new().block_on(async {
         let mut good = true;
-        if runs("points") {
+        if wire::runs("points") {
             good &= points(io.handle()).await;
         }
-        if runs("creations") {
+        if wire::runs("creations") {
             good &= creations(io.handle()).await;
         }
-        if runs("unborn") {
+        if wire::runs("unborn") {
             good &= unborn(io.handle()).await;
         }
-        if runs("mute") {
+        if wire::runs("mute") {
             good &= mute(io.handle()).await;
         }
         good

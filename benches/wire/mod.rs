@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each bench looks at a part of it")]
 
 pub mod plain;
+pub mod usage;
 
 use std::{
     collections::BTreeSet,
+    net::{Ipv4Addr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -49,6 +51,12 @@ use tokio::{runtime::Handle, sync::oneshot};
 pub const LABEL: &str = "linux";
 /// Calls to the cloud at a time, the fleet's and the ideal's.
 pub const AT_ONCE: u32 = 16;
+
+/// Whether the person asks for that part of the bench: by its name, or for all.
+pub fn runs(name: &str) -> bool {
+    let mut wanted = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
+    wanted.peek().is_none() || wanted.any(|word| word == name)
+}
 
 /// GitHub's and the cloud's stand-in, and what runs in the VMs.
 pub struct Outside {
@@ -102,6 +110,22 @@ impl Outside {
 
     pub fn jit_calls(&self) -> Vec<Time> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A daemon's configuration with one pool here. The folder must have `token` and `clouds.yaml`.
+    pub fn configuration(&self, sections: &str, pool: &str) -> String {
+        format!(
+            "[fleet]\nid = \"{}\"\nstate_dir = \"state\"\njournal = \"journal.log\"\n\
+             [api]\nsocket = \"api.sock\"\n\
+             [github]\nurl = \"{}\"\ntoken_file = \"token\"\n{sections}\
+             [providers.fake]\nkind = \"openstack\"\ncloud = \"fake\"\nclouds_file = \"clouds.yaml\"\n\
+             [[pools]]\nname = \"{}\"\nscope = \"{}\"\nlabels = [\"{LABEL}\"]\nprovider = \"fake\"\n\
+             image = \"debian-12\"\nflavor = \"m1.small\"\nnetwork = \"demo-net\"\n{pool}\n",
+            fleet_id(),
+            self.github.url(),
+            pool_name(),
+            scope(),
+        )
     }
 
     pub fn forge(&self, io: &Handle, clock: Arc<dyn Clock>) -> Github {
@@ -286,6 +310,17 @@ fn setup(min: u32, max: u32) -> PoolSetup {
 }
 
 /// Waits until `reached` holds, and says when it did.
+/// The section by which guests report home.
+pub fn guests_section() -> String {
+    let port = free_port();
+    format!("[guests]\nlisten = \"127.0.0.1:{port}\"\nurl = \"http://127.0.0.1:{port}\"\n")
+}
+
+/// A port of the loopback that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
 pub async fn until(what: &str, reached: impl Fn() -> bool) -> Instant {
     let began = Instant::now();
     while !reached() {

@@ -8,7 +8,6 @@
     missing_docs,
     reason = "a test stops where its set-up fails, and says what it is about"
 )]
-#![allow(dead_code, reason = "benches take a part of it into themselves")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
