@@ -65,6 +65,24 @@ async fn a_deletion_is_told_by_name_and_identifier_although_its_tags_are_gone() 
 }
 
 #[tokio::test]
+async fn a_vm_that_nova_calls_deleted_and_still_lists_is_there_until_its_records_are_gone() {
+    let (world, vms) = two().await;
+    world.cloud.faults().keep_records(true);
+    let (name, id) = vms[0].clone();
+    assert_eq!(world.provider.delete(&name, Some(&id)).await.unwrap(), Deletion::Accepted);
+    let ended = |cloud: &FakeOpenstack| cloud.vms().iter().any(|vm| vm.status == "DELETED");
+    world.until("its host is rid of it", ended).await;
+    let told = recent(&world).await.unwrap();
+    assert_eq!(told.deleted, []);
+    let status = |vms: &[Vm]| vms.iter().find(|vm| vm.name == name).map(|vm| vm.status.clone());
+    assert_eq!(status(&told.changed), Some(VmStatus::Deleting));
+    assert_eq!(status(&world.provider.list().await.unwrap().entries), Some(VmStatus::Deleting));
+    world.cloud.faults().keep_records(false);
+    world.until("its records are gone", |cloud| cloud.vms().len() == 1).await;
+    assert_eq!(recent(&world).await.unwrap().deleted, [(name, id)]);
+}
+
+#[tokio::test]
 async fn a_vm_that_is_hidden_by_its_deletion_is_told_as_deleted() {
     let (world, vms) = two().await;
     world.cloud.faults().soft_deletes(true, false);

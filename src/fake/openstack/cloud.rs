@@ -134,6 +134,15 @@ impl State {
         Some(vm)
     }
 
+    /// A VM's host is rid of it, and nothing else yet.
+    fn end_on_host(&mut self, id: &str) {
+        let updated = Some(self.host_time(id));
+        if let Some(vm) = self.vm(id) {
+            (vm.status, vm.task, vm.updated) = ("DELETED", None, updated);
+            vm.killed.send_replace(true);
+        }
+    }
+
     /// A deletion comes to its end. What is kept of the VM has neither tags nor metadata.
     fn delete(&mut self, id: &str) -> bool {
         let updated = Some(self.host_time(id));
@@ -303,7 +312,12 @@ impl Cloud {
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             cloud.with(|state| {
-                if !state.faults.hang_deletes && state.delete(&id) {
+                if state.faults.hang_deletes {
+                    return;
+                }
+                if state.faults.keep_records {
+                    state.end_on_host(&id);
+                } else if state.delete(&id) {
                     state.stats.deletes += 1;
                 }
             });

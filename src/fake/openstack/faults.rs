@@ -26,6 +26,7 @@ pub(super) struct FaultState {
     pub(super) fail_later_pages: bool,
     pub(super) hidden_rate: f64,
     pub(super) hang_deletes: bool,
+    pub(super) keep_records: bool,
     pub(super) echo_user_data: bool,
     /// The compute endpoint's path in the catalog.
     pub(super) compute_path: String,
@@ -76,6 +77,7 @@ impl FaultState {
             fail_later_pages: false,
             hidden_rate: 0.0,
             hang_deletes: false,
+            keep_records: false,
             echo_user_data: false,
             compute_path: "/compute/v2.1".to_owned(),
             moved: (301, None),
@@ -201,6 +203,19 @@ impl Faults {
     /// the cloud is down.
     pub fn hide_from_listings(&self, share: f64) {
         self.set(|f| f.hidden_rate = share.clamp(0.0, 1.0));
+    }
+
+    /// VMs that are deleted are so for their hosts alone, called DELETED and listed and counted like others, until
+    /// this is switched off again (`nova/compute/manager.py`, `_delete_instance`).
+    pub fn keep_records(&self, on: bool) {
+        let kept: Vec<String> = self.0.with(|state| {
+            state.faults.keep_records = on;
+            let ended = state.vms.iter().filter(|vm| vm.status == "DELETED");
+            if on { Vec::new() } else { ended.map(|vm| vm.id.clone()).collect() }
+        });
+        for id in kept {
+            self.0.finish_delete(id);
+        }
     }
 
     /// Deletes are taken on and not carried out, until this is switched off again.
