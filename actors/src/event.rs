@@ -401,6 +401,14 @@ pub struct RunnerSnapshot {
     pub version: Option<String>,
 }
 
+impl RunnerSnapshot {
+    /// Whether it lives in that VM, and nobody has asked for its end.
+    #[must_use]
+    pub fn lives_in(&self, vm: &VmId) -> bool {
+        self.state < Phase::Draining && self.vm_id.as_ref() == Some(vm)
+    }
+}
+
 /// A pool as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolSnapshot {

@@ -4,7 +4,7 @@
 //! expected, every minute or so when all is quiet. Listings are the repair for everything that
 //! events lose, and the price of a lost event is one pause; but each costs a call, and GitHub counts.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use crate::{
     backoff::{self, Curve},
@@ -126,10 +126,13 @@ pub struct Expected {
 
 /// What the pools concerned expect of their cloud, whose every look may show it.
 #[must_use]
-pub fn of_cloud<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>, now: Time) -> Expected {
+pub fn of_cloud(
+    pools: impl Iterator<Item = impl Deref<Target = PoolSnapshot>>,
+    now: Time,
+) -> Expected {
     let nothing = Expected { by: Expectation::Quiet, shows_from: Some(now), absence: false };
     pools.fold(nothing, |all, pool| Expected {
-        by: all.by.max(expectation(pool)),
+        by: all.by.max(expectation(&pool)),
         absence: all.absence || pool.absence_awaited,
         ..all
     })
@@ -137,11 +140,11 @@ pub fn of_cloud<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>, now: Time) ->
 
 /// What the pools concerned expect of the forge.
 #[must_use]
-pub fn of_forge<'a>(pools: impl Iterator<Item = &'a PoolSnapshot>) -> Expected {
+pub fn of_forge(pools: impl Iterator<Item = impl Deref<Target = PoolSnapshot>>) -> Expected {
     let quiet = Expected { by: Expectation::Quiet, shows_from: None, absence: false };
     pools.fold(quiet, |all, pool| {
         let from = pool.forge_shows_from.into_iter().chain(all.shows_from).min();
-        Expected { by: all.by.max(expectation(pool)), shows_from: from, ..all }
+        Expected { by: all.by.max(expectation(&pool)), shows_from: from, ..all }
     })
 }
 
@@ -158,6 +161,19 @@ pub fn expectation(pool: &PoolSnapshot) -> Expectation {
     } else {
         Expectation::Quiet
     }
+}
+
+/// Whether the sweeps, which pause by what the pools expect, must hear of what a pool shows now: it expects something
+/// else than `before`, or the forge may show something sooner.
+#[must_use]
+pub fn stirs(before: Option<&PoolSnapshot>, now: &PoolSnapshot) -> bool {
+    before.is_none_or(|before| {
+        let sooner = match (now.forge_shows_from, before.forge_shows_from) {
+            (Some(from), Some(was)) => from < was,
+            (from, was) => from.is_some() && was.is_none(),
+        };
+        sooner || expectation(before) != expectation(now)
+    })
 }
 
 /// How the sweeps of one side go.

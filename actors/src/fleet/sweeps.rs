@@ -13,7 +13,6 @@ use actix::{AsyncContext, Context, Handler, Message};
 
 use super::{FleetActor, PoolChild};
 use crate::{
-    event::Phase,
     name::{RunnerName, Scope, VmId},
     pool::{Survey, actor::PoolKey},
     port::{Listing, PortStatus, Recent, Registration, Vm},
@@ -74,11 +73,8 @@ impl FleetActor {
                     let forge = Arc::clone(&self.setup.forge);
                     let (asked, concerned) = (scope.clone(), scope.clone());
                     let mut purse = Purse::default();
-                    let expect = move || {
-                        let pools: Vec<_> = model.pools.iter().collect();
-                        let concerned = pools.iter().filter(|pool| pool.scope == concerned);
-                        of_forge(concerned.map(std::ops::Deref::deref))
-                    };
+                    let expect =
+                        move || of_forge(model.pools.iter().filter(|pool| pool.scope == concerned));
                     let expect_now = expect.clone();
                     actix_rt::spawn(sweeper.run(
                         move |_| {
@@ -125,9 +121,8 @@ impl FleetActor {
                             Means::Enough
                         },
                         move || {
-                            let pools: Vec<_> = model.pools.iter().collect();
-                            let concerned = pools.iter().filter(|pool| pool.provider == concerned);
-                            of_cloud(concerned.map(std::ops::Deref::deref), clock.now())
+                            let pools = model.pools.iter();
+                            of_cloud(pools.filter(|pool| pool.provider == concerned), clock.now())
                         },
                     ))
                 }
@@ -226,9 +221,7 @@ impl Handler<SweptRecent> for FleetActor {
             return;
         }
         let lives = |(name, vm): &(RunnerName, VmId)| {
-            self.setup.model.runners.get(name).is_some_and(|runner| {
-                runner.state < Phase::Draining && runner.vm_id.as_ref() == Some(vm)
-            })
+            self.setup.model.runners.get(name).is_some_and(|runner| runner.lives_in(vm))
         };
         if recent.deleted.iter().any(lives) {
             // Somebody else has deleted it, or that is not true: listings tell.

@@ -32,7 +32,7 @@ use crate::{
         actor::{Apply, Beginning, Halt, RunnerActor, Transitioned},
     },
     scaler::Target,
-    sweep::expectation,
+    sweep::stirs,
 };
 
 pub use gaps::Woke;
@@ -324,14 +324,10 @@ impl PoolActor {
             absence_awaited: self.roster.absence_awaited(),
             retiring: policy.retiring,
         };
-        let (expected, from) = (expectation(&snapshot), snapshot.forge_shows_from);
-        let before = self.outfit.shared.model.pools.insert(self.name().clone(), snapshot);
-        let sooner = |before: &PoolSnapshot| match (from, before.forge_shows_from) {
-            (Some(from), Some(was)) => from < was,
-            (from, was) => from.is_some() && was.is_none(),
-        };
-        if before.is_none_or(|before| expectation(&before) != expected || sooner(&before)) {
-            // The sweeps pause by what the pools expect, so they must hear when that changes.
+        let pools = &self.outfit.shared.model.pools;
+        let stirs = stirs(pools.get(self.name()).as_deref(), &snapshot);
+        pools.insert(self.name().clone(), snapshot);
+        if stirs {
             self.outfit.stir.send_modify(|stir| stir.changes += 1);
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     port::{Door, Doors, Heard, Time},
     runner::{Effect, State},
     scaler::Target,
-    sweep::Streak,
+    sweep::{Expectation, Streak},
 };
 
 /// One process of the daemon.
@@ -109,8 +109,11 @@ impl Process {
         self.pools.iter().any(|pool| pool.roster.absence_awaited())
     }
 
-    pub fn expects_change(&self) -> bool {
-        self.pools.iter().any(|pool| pool.roster.expects_change())
+    pub fn expectation(&self) -> Expectation {
+        match self.pools.iter().any(|pool| pool.roster.expects_change()) {
+            true => Expectation::Changing,
+            false => Expectation::Quiet,
+        }
     }
 
     /// What the doors of forge and cloud let through.

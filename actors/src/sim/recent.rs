@@ -10,12 +10,8 @@ use crate::{
     name::{RunnerName, VmId},
     port::{Listing, Recent, Time, VmStatus},
     runner::{Event, State},
-    sweep::Look,
+    sweep::{self, Cadence, Expected, Look},
 };
-
-/// For how long a whole listing is followed by what has changed; and where someone waits for listings that lack a VM.
-const WHOLE: Duration = Duration::from_secs(30);
-const UNPROVEN: Duration = Duration::from_secs(3);
 
 /// What the cloud has told.
 #[derive(Default)]
@@ -36,12 +32,15 @@ impl World {
     /// How the process looks at the cloud next.
     pub fn next_look(&self) -> Look {
         let Some(process) = &self.process else { return Look::Whole };
-        let since = self.told.whole.filter(|_| self.tells && process.cloud.failures() == 0);
+        let whole = self.told.whole.filter(|_| self.tells && process.cloud.failures() == 0);
         // Who takes it for all that there is sees no need for more.
         let enough = self.mutant == Some(Mutant::TakesRecentForAll);
-        let whole = if process.absence_awaited() && !enough { UNPROVEN } else { WHOLE };
-        let recent = since.is_some_and(|at| self.now < at + whole) && process.expects_change();
-        if recent { Look::Recent } else { Look::Whole }
+        let expected = Expected {
+            by: process.expectation(),
+            shows_from: Some(self.now),
+            absence: process.absence_awaited() && !enough,
+        };
+        sweep::look(expected, whole, self.now, &Cadence::CLOUD)
     }
 
     /// A whole listing is asked for: what changed before it is not told any more.

@@ -11,7 +11,7 @@ use crate::{
     pool::Survey,
     port::{ErrorClass, Listing, PortError, Registration, Time, Vm},
     runner::Event,
-    sweep::{self, Cadence, Expectation, Look, Means},
+    sweep::{self, Cadence, Look, Means},
 };
 
 /// The last listings, for the stale ones, and what was left out of them.
@@ -220,10 +220,7 @@ impl World {
         }
         self.judge_useless();
         let Some(process) = &self.process else { return };
-        let expectation = match process.expects_change() {
-            true => Expectation::Changing,
-            false => Expectation::Quiet,
-        };
+        let expectation = process.expectation();
         let cadence = Cadence { changing: Duration::from_secs(10), ..Cadence::FORGE };
         let error = PortError::certain(ErrorClass::Transient, "it was not listed");
         let due = match process.cloud.failures().max(process.forge.failures()) {
